@@ -1,0 +1,326 @@
+"""Audio in and out: reading, writing, resampling, peak scaling and the corruptions of the paper.
+
+Everything here is mono float32, full scale +-1. `soundfile` and `soxr` are imported where they are used, so
+the package works without them as long as nothing has to be decoded or resampled.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "add_noise",
+    "as_mono_float32",
+    "mix_at_level",
+    "read_audio",
+    "replacing",
+    "resample",
+    "scale_to_peak",
+    "write_audio",
+]
+
+Audio = npt.NDArray[np.float32]
+
+_BLOCK = 1 << 20  # frames decoded at a time: long stereo files never lie in memory as a whole
+
+
+def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
+    """Read a recording as mono float32.
+
+    Parameters
+    ----------
+    source : path-like or (samples, rate)
+        A file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or samples, NumPy or torch, of
+        shape (N,) or (N, channels), with their rate in Hz. Integer PCM of b bits is divided by 2**(b-1); uint8
+        is (x - 128) / 128.
+    sr : int, optional
+        The rate wanted, in Hz. The recording is resampled to it where its own differs.
+
+    Returns
+    -------
+    y : float32, shape (N,)
+        The mean of the channels. It may share memory with samples that need no conversion.
+    sr : int
+        The rate of y in Hz.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    ValueError
+        Where the file is not audio, or the audio is empty or holds NaN or infinity.
+    ImportError
+        Where soundfile or soxr is needed and not installed.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        y, rate = _decode(Path(source))
+    elif isinstance(source, (tuple, list)) and len(source) == 2:
+        y, rate = as_mono_float32(source[0]), check_rate("the rate in source", source[1])
+    else:
+        raise TypeError(f"source must be a path or (samples, rate), got {type(source).__name__}")
+    if sr is None or check_rate("sr", sr) == rate:
+        return y, rate
+    return resample(y, rate, sr), int(sr)
+
+
+def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
+    """Bring samples to mono float32.
+
+    Parameters
+    ----------
+    samples : array, shape (N,) or (N, channels)
+        NumPy, torch or anything NumPy understands; floating, or PCM as signed integers or uint8.
+    name : str
+        What the errors call it.
+
+    Returns
+    -------
+    y : float32, shape (N,), contiguous
+        The mean of the channels; the same memory where nothing had to change.
+
+    Raises
+    ------
+    TypeError
+        For a dtype that is neither floating nor PCM.
+    ValueError
+        For another shape, no samples, NaN or infinity.
+    """
+    if hasattr(samples, "detach"):  # torch, without importing it
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    x = np.asarray(samples)
+    if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[1] > max(8, x.shape[0])):
+        raise ValueError(f"{name} must have shape (N,) or (N, channels), got {x.shape}")
+    if x.size == 0:
+        raise ValueError(f"{name} is empty: at least one sample is needed")
+    if x.dtype == np.uint8:
+        x = (x.astype(np.float32) - 128) / 128
+    elif np.issubdtype(x.dtype, np.signedinteger):
+        x = x / 2.0 ** (8 * x.dtype.itemsize - 1)
+    elif not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"{name} must be floating, signed integers or uint8, got {x.dtype}")
+    if x.ndim == 2:
+        x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float64)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        y = np.ascontiguousarray(x, dtype=np.float32)
+    if not np.isfinite(y).all():
+        raise ValueError(f"{name} holds NaN or infinity (first at sample {int(np.argmin(np.isfinite(y)))})")
+    return y
+
+
+def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: str | None = None) -> Path:
+    """Write samples to a WAV or FLAC file, whole or not at all. The same samples give the same bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in .wav or .flac; its folder exists. A file that is there already is replaced.
+    samples : array, shape (N,) or (N, channels)
+        Floating samples. Integer subtypes hold +-1: what lies beyond is clipped.
+    sr : int
+        Rate in Hz.
+    subtype : str, optional
+        libsndfile's name of the encoding; by default FLOAT for WAV (lossless) and PCM_24 for FLAC.
+
+    Returns
+    -------
+    path : Path
+        The file written.
+    """
+    path = Path(path)
+    defaults = {".wav": "FLOAT", ".flac": "PCM_24"}
+    ending = path.suffix.lower()
+    if ending not in defaults:
+        raise ValueError(f"path must end in .wav or .flac, got {path.name!r}")
+    subtype = subtype or defaults[ending]
+    rate = check_rate("sr", sr)
+    x = np.asarray(samples.detach().cpu() if hasattr(samples, "detach") else samples)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise TypeError(f"samples must be floating, got {x.dtype}")
+    if x.ndim not in (1, 2) or x.size == 0:
+        raise ValueError(f"samples must have shape (N,) or (N, channels) and not be empty, got {x.shape}")
+    x = x.astype(np.float32, copy=False)
+    if not np.isfinite(x).all():
+        raise ValueError("samples holds NaN or infinity")
+    with replacing(path) as part:
+        if (ending, subtype) == (".wav", "FLOAT"):
+            # libsndfile stamps the time of day into float WAV files; SciPy's are the same bytes every time.
+            from scipy.io import wavfile
+
+            wavfile.write(part, rate, x)
+        else:
+            soundfile = _needed("soundfile", f"write {path.name}")
+            try:
+                soundfile.write(part, x, rate, subtype=subtype, format=ending[1:].upper())
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"cannot write {path} as {subtype} with shape {x.shape} at {rate} Hz: {error}"
+                ) from error
+    return path
+
+
+def resample(y: Any, orig_sr: int, target_sr: int) -> Audio:
+    """Resample with soxr in high quality (HQ); deterministic.
+
+    Parameters
+    ----------
+    y : array, shape (N,)
+        Mono samples, as `as_mono_float32` takes them.
+    orig_sr, target_sr : int
+        Rates in Hz.
+
+    Returns
+    -------
+    z : float32, shape (ceil(N * target_sr / orig_sr),)
+        Beyond its ends y counts as silence. Equal rates return y as it is.
+    """
+    y = as_mono_float32(y, "y")
+    orig_sr, target_sr = check_rate("orig_sr", orig_sr), check_rate("target_sr", target_sr)
+    if orig_sr == target_sr:
+        return y
+    soxr = _needed("soxr", f"resample from {orig_sr} to {target_sr} Hz")
+    length = -(-len(y) * target_sr // orig_sr)
+    # soxr rounds its length to the nearest; two more samples of silence at either rate reach the ceiling.
+    padded = np.pad(y, (0, 2 + 2 * orig_sr // target_sr))
+    return np.ascontiguousarray(soxr.resample(padded, orig_sr, target_sr, quality="HQ")[:length], np.float32)
+
+
+def scale_to_peak(y: Any, mode: Literal["absolute", "signed"] = "absolute") -> tuple[Audio, float]:
+    """Divide by the peak, so that scaled * scale is y again.
+
+    Parameters
+    ----------
+    y : array, shape (N,)
+        Mono samples.
+    mode : "absolute" or "signed"
+        "absolute" divides by max(abs(y)). "signed" divides by max(y), as the paper's code does; where max(y)
+        is below a millionth of the absolute peak (a signal without positive part) it divides by that peak.
+
+    Returns
+    -------
+    scaled : float32, shape (N,)
+        Within +-1 for "absolute". Silence comes back unchanged.
+    scale : float
+        The divisor; 1 for silence.
+    """
+    y = as_mono_float32(y, "y")
+    if mode not in ("absolute", "signed"):
+        raise ValueError(f"mode must be 'absolute' or 'signed', got {mode!r}")
+    highest, lowest = float(y.max()), float(y.min())
+    peak = max(highest, -lowest)
+    if peak == 0:
+        return y, 1.0
+    scale = highest if mode == "signed" and highest > 1e-6 * peak else peak
+    return (y / np.float64(scale)).astype(np.float32), scale
+
+
+def mix_at_level(y: Any, other: Any, level_db: float) -> Audio:
+    """Mix another sound into y at a level relative to y.
+
+    Parameters
+    ----------
+    y : array, shape (N,)
+        Mono samples; they keep their level.
+    other : array, shape (M,)
+        The sound to add, repeated or cut to N samples.
+    level_db : float
+        20 log10(rms(added) / rms(y)), in dB: 0 is as loud as y, negative is softer, positive louder.
+
+    Returns
+    -------
+    mixed : float32, shape (N,)
+        y + added. Where y or the N samples of other are silent no such level exists: y comes back unchanged.
+    """
+    y, other = as_mono_float32(y, "y"), as_mono_float32(other, "other")
+    if not math.isfinite(level_db):
+        raise ValueError(f"level_db must be finite, got {level_db}")
+    added = np.resize(other, y.shape)
+    level = _rms(added)
+    if level == 0:
+        return y.copy()
+    gain = _rms(y) / level * 10 ** (level_db / 20)
+    return (y + gain * added.astype(np.float64)).astype(np.float32)
+
+
+def add_noise(y: Any, snr_db: float, rng: np.random.Generator | int | None = None) -> Audio:
+    """Add white Gaussian noise.
+
+    Parameters
+    ----------
+    y : array, shape (N,)
+        Mono samples.
+    snr_db : float
+        20 log10(rms(y) / rms(noise)) in dB, met exactly by the noise drawn.
+    rng : numpy.random.Generator or seed, optional
+        Where the noise comes from.
+
+    Returns
+    -------
+    noisy : float32, shape (N,)
+        Silence comes back as silence.
+    """
+    y = as_mono_float32(y, "y")
+    return mix_at_level(y, np.random.default_rng(rng).standard_normal(len(y)), -snr_db)
+
+
+def check_rate(name: str, value: Any) -> int:
+    """Return a sample rate as an int, or raise an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number of Hz, got {type(value).__name__}")
+    if not math.isfinite(value) or value != int(value) or value < 1:
+        raise ValueError(f"{name} must be a whole, positive number of Hz, got {value}")
+    return int(value)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to, moved there if the block ends without an error."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rms(y: Audio) -> float:
+    return math.sqrt(float(np.mean(np.square(y, dtype=np.float64))))
+
+
+def _decode(path: Path) -> tuple[Audio, int]:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a recording")
+    soundfile = _needed("soundfile", f"read {path.name}")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = int(file.samplerate)
+            blocks = [b.mean(axis=1) for b in file.blocks(_BLOCK, dtype="float32", always_2d=True)]
+    except (RuntimeError, TypeError, ValueError) as error:  # TypeError: headerless formats
+        raise ValueError(f"{path} cannot be read as audio: {error}") from error
+    return as_mono_float32(np.concatenate(blocks) if blocks else np.empty(0), str(path)), rate
+
+
+def _needed(module: str, purpose: str) -> ModuleType:
+    """Import an optional module, or say what it is needed for."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} is needed to {purpose}; install it with: pip install {module}"
+        ) from error

@@ -1,0 +1,43 @@
+"""Data sets: ESC-50 and SONYC-UST from their folders, as clips with labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from l2i_fast.data import esc50, sonyc
+from l2i_fast.data.dataset import Clip, Dataset
+from l2i_fast.data.esc50 import load_esc50
+from l2i_fast.data.sonyc import load_sonyc
+
+__all__ = ["Clip", "Dataset", "load_dataset", "load_esc50", "load_sonyc"]
+
+
+def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
+    """Read a data set, recognised by its layout: ESC-50's (meta/esc50.csv) or SONYC-UST's (annotations.csv).
+
+    Parameters
+    ----------
+    path : path-like, optional
+        The data set's folder; by default the one that the environment variable L2I_DATA names.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the folder or a recording does not exist.
+    ValueError
+        Where no folder is named, its layout is neither of the two, or its table is broken.
+    """
+    chosen = path if path is not None else os.environ.get("L2I_DATA")
+    if not chosen:
+        raise ValueError("path names no data set: give its folder, or set the environment variable L2I_DATA")
+    root = Path(chosen)
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    if (root / esc50.TABLE).is_file():
+        return load_esc50(root)
+    if (root / sonyc.TABLE).is_file():
+        return load_sonyc(root)
+    raise ValueError(
+        f"{root} holds no known data set: there is neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)"
+    )

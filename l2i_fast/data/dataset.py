@@ -1,0 +1,123 @@
+"""What a data set is, whatever its layout on disk."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from l2i_fast.audio import check_rate, read_audio
+
+AUDIO_ENDINGS = (".wav", ".ogg", ".flac", ".mp3")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording: its file, its labels as indices into the data set's classes, and where it belongs."""
+
+    path: Path
+    labels: tuple[int, ...]
+    fold: int | None
+    name: str
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips with labels. `duration` is the length in seconds that every clip is brought to."""
+
+    name: str
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    multilabel: bool
+    duration: float
+
+    def select(
+        self,
+        folds: int | Iterable[int] | None = None,
+        classes: str | Iterable[str] | None = None,
+        split: str | Iterable[str] | None = None,
+    ) -> Dataset:
+        """Keep a part of the clips, in their order.
+
+        Parameters
+        ----------
+        folds : int or several, optional
+            Folds to keep.
+        classes : str or several, optional
+            Classes to keep, in the data set's order; labels are renumbered. Clips of one label go with their
+            class; clips of several labels all stay and lose the labels of other classes.
+        split : str or several, optional
+            Splits to keep, where the data set has them.
+
+        Raises
+        ------
+        ValueError
+            For a fold, class or split that does not exist, naming those that do.
+        """
+        clips = self.clips
+        if folds is not None:
+            wanted = {folds} if isinstance(folds, (int, np.integer)) else set(folds)
+            _check_known("folds", wanted, {c.fold for c in clips if c.fold is not None})
+            clips = tuple(c for c in clips if c.fold in wanted)
+        if split is not None:
+            splits = {split} if isinstance(split, str) else set(split)
+            _check_known("split", splits, {c.split for c in clips if c.split is not None})
+            clips = tuple(c for c in clips if c.split in splits)
+        if classes is None:
+            return replace(self, clips=clips)
+        names = {classes} if isinstance(classes, str) else set(classes)
+        _check_known("classes", names, set(self.classes))
+        kept = [i for i, name in enumerate(self.classes) if name in names]
+        index = {old: new for new, old in enumerate(kept)}
+        relabelled = (replace(c, labels=tuple(index[i] for i in c.labels if i in index)) for c in clips)
+        return replace(
+            self,
+            classes=tuple(self.classes[i] for i in kept),
+            clips=tuple(c for c in relabelled if c.labels or self.multilabel),
+        )
+
+    def audio(self, clip: Clip, sr: int) -> npt.NDArray[np.float32]:
+        """Read a clip as mono float32 (duration * sr,) at `sr` Hz, cut or padded with silence to `duration`."""
+        y, _ = read_audio(clip.path, check_rate("sr", sr))
+        length = round(self.duration * sr)
+        return np.pad(y[:length], (0, max(0, length - len(y))))
+
+
+def _check_known(name: str, wanted: Iterable[object], known: Iterable[object]) -> None:
+    unknown = sorted(map(str, set(wanted) - set(known)))
+    if unknown:
+        exist = ", ".join(map(str, sorted(known, key=lambda x: (str(type(x)), x)))) or "none"  # type: ignore[arg-type,return-value]
+        raise ValueError(f"{name}: there is no {', '.join(unknown)}; there are: {exist}")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield, for each row of a CSV file, where it stands ("FILE, line N") and its values of these columns."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            missing = [c for c in columns if c not in header]
+            if missing:
+                raise ValueError(f"{path} lacks the column {', '.join(missing)}; it has: {', '.join(header)}")
+            places = [header.index(c) for c in columns]
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                if row and len(row) != len(header):
+                    raise ValueError(f"{where}: {len(row)} fields, but the header has {len(header)}")
+                if row:
+                    yield where, [row[i].strip() for i in places]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from error
+
+
+def as_integer(where: str, column: str, text: str) -> int:
+    """Return the integer that a CSV field holds, or raise an error that says where it stands."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{where}: {column} must be an integer, got {text!r}") from None
