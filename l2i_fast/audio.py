@@ -41,8 +41,8 @@ def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
     ----------
     source : path-like or (samples, rate)
         A file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or samples, NumPy or torch, of
-        shape (N,) or (N, channels), with their rate in Hz. Integer PCM of b bits is divided by 2**(b-1); uint8
-        is (x - 128) / 128.
+        shape (N,) or (N, channels), with their rate in Hz. Integer PCM of b bits is divided by 2**(b-1);
+        uint8 is (x - 128) / 128.
     sr : int, optional
         The rate wanted, in Hz. The recording is resampled to it where its own differs.
 
@@ -184,14 +184,14 @@ def resample(y: Any, orig_sr: int, target_sr: int) -> Audio:
     z : float32, shape (ceil(N * target_sr / orig_sr),)
         Beyond its ends y counts as silence. Equal rates return y as it is.
     """
-    y = as_mono_float32(y, "y")
+    signal = as_mono_float32(y, "y")
     orig_sr, target_sr = check_rate("orig_sr", orig_sr), check_rate("target_sr", target_sr)
     if orig_sr == target_sr:
-        return y
+        return signal
     soxr = _needed("soxr", f"resample from {orig_sr} to {target_sr} Hz")
-    length = -(-len(y) * target_sr // orig_sr)
+    length = -(-len(signal) * target_sr // orig_sr)
     # soxr rounds its length to the nearest; two more samples of silence at either rate reach the ceiling.
-    padded = np.pad(y, (0, 2 + 2 * orig_sr // target_sr))
+    padded = np.pad(signal, (0, 2 + 2 * orig_sr // target_sr))
     return np.ascontiguousarray(soxr.resample(padded, orig_sr, target_sr, quality="HQ")[:length], np.float32)
 
 
@@ -241,15 +241,15 @@ def mix_at_level(y: Any, other: Any, level_db: float) -> Audio:
     mixed : float32, shape (N,)
         y + added. Where y or the N samples of other are silent no such level exists: y comes back unchanged.
     """
-    y, other = as_mono_float32(y, "y"), as_mono_float32(other, "other")
+    signal, added = as_mono_float32(y, "y"), as_mono_float32(other, "other")
     if not math.isfinite(level_db):
         raise ValueError(f"level_db must be finite, got {level_db}")
-    added = np.resize(other, y.shape)
+    added = np.resize(added, signal.shape)
     level = _rms(added)
     if level == 0:
-        return y.copy()
-    gain = _rms(y) / level * 10 ** (level_db / 20)
-    return (y + gain * added.astype(np.float64)).astype(np.float32)
+        return signal.copy()
+    gain = _rms(signal) / level * 10 ** (level_db / 20)
+    return (signal + gain * added.astype(np.float64)).astype(np.float32)
 
 
 def add_noise(y: Any, snr_db: float, rng: np.random.Generator | int | None = None) -> Audio:
@@ -269,8 +269,8 @@ def add_noise(y: Any, snr_db: float, rng: np.random.Generator | int | None = Non
     noisy : float32, shape (N,)
         Silence comes back as silence.
     """
-    y = as_mono_float32(y, "y")
-    return mix_at_level(y, np.random.default_rng(rng).standard_normal(len(y)), -snr_db)
+    signal = as_mono_float32(y, "y")
+    return mix_at_level(signal, np.random.default_rng(rng).standard_normal(len(signal)), -snr_db)
 
 
 def check_rate(name: str, value: Any) -> int:

@@ -39,5 +39,5 @@ def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
     if (root / sonyc.TABLE).is_file():
         return load_sonyc(root)
     raise ValueError(
-        f"{root} holds no known data set: there is neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)"
+        f"{root} holds no data set: there is neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)"
     )

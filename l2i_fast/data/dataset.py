@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,16 +83,16 @@ class Dataset:
         )
 
     def audio(self, clip: Clip, sr: int) -> npt.NDArray[np.float32]:
-        """Read a clip as mono float32 (duration * sr,) at `sr` Hz, cut or padded with silence to `duration`."""
+        """Read a clip as mono float32 (duration * sr,), cut or padded with silence to the duration."""
         y, _ = read_audio(clip.path, check_rate("sr", sr))
         length = round(self.duration * sr)
         return np.pad(y[:length], (0, max(0, length - len(y))))
 
 
-def _check_known(name: str, wanted: Iterable[object], known: Iterable[object]) -> None:
-    unknown = sorted(map(str, set(wanted) - set(known)))
+def _check_known(name: str, wanted: set[Any], known: set[Any]) -> None:
+    unknown = sorted(map(str, wanted - known))
     if unknown:
-        exist = ", ".join(map(str, sorted(known, key=lambda x: (str(type(x)), x)))) or "none"  # type: ignore[arg-type,return-value]
+        exist = ", ".join(map(str, sorted(known))) or "none"
         raise ValueError(f"{name}: there is no {', '.join(unknown)}; there are: {exist}")
 
 
