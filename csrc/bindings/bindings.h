@@ -1,0 +1,10 @@
+// One register function per topic; module.cpp lists them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace l2i::bindings {
+
+void register_cpu(pybind11::module_& m);
+
+}  // namespace l2i::bindings

@@ -1,0 +1,8 @@
+#include <pybind11/pybind11.h>
+
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The native engine of l2i_fast.";
+  l2i::bindings::register_cpu(m);
+}

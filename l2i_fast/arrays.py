@@ -1,0 +1,111 @@
+"""What kind of array came in, its float32 or complex64 view, and an answer of the same kind.
+
+NumPy arrays are the one currency inside the package. A torch CPU tensor becomes one without a copy, and the
+answer to it becomes a tensor again, also without a copy.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
+Float32 = NDArray[np.float32]
+Complex64 = NDArray[np.complex64]
+
+_PCM = {"int8": 8, "int16": 16, "int32": 32}
+
+
+def is_tensor(x: Any) -> bool:
+    """Tell whether `x` is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def to_numpy(x: Any, name: str) -> NDArray[Any]:
+    """Return `x` as a NumPy array; a torch CPU tensor is not copied.
+
+    Raises
+    ------
+    ValueError
+        For a tensor on another device, or one that requires grad.
+    """
+    if not is_tensor(x):
+        return np.asarray(x)
+    if x.device.type != "cpu":
+        raise ValueError(f"{name} is on {x.device}, but this build runs on the CPU: pass {name}.cpu()")
+    if x.requires_grad:
+        raise ValueError(f"{name} requires grad, but this function is not differentiable: pass {name}.detach()")
+    x = x.resolve_conj().resolve_neg()
+    if str(x.dtype) in ("torch.bfloat16", "torch.complex32"):
+        x = x.cfloat() if x.is_complex() else x.float()
+    array: NDArray[Any] = x.numpy()
+    return array
+
+
+def like(array: NDArray[Any], x: Any) -> Any:
+    """Return `array` as the kind of array that `x` is."""
+    return sys.modules["torch"].from_numpy(array) if is_tensor(x) else array
+
+
+def to_float32(x: Any, name: str) -> Float32:
+    """Return real numbers as float32, without a copy where they are float32 already."""
+    array = to_numpy(x, name)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are needed")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which the callers refuse
+        return array.astype(np.float32, copy=False)
+
+
+def to_complex64(x: Any, name: str) -> Complex64:
+    """Return complex numbers as complex64, without a copy where they are complex64 already."""
+    array = to_numpy(x, name)
+    if array.dtype.kind != "c":
+        raise TypeError(f"{name} has dtype {array.dtype}, but a complex spectrum is needed")
+    with np.errstate(over="ignore"):
+        return array.astype(np.complex64, copy=False)
+
+
+def to_audio(y: Any, name: str = "y") -> Float32:
+    """Return samples as float32 (..., N); integer PCM is scaled to [-1, 1), uint8 being centred at 128.
+
+    Raises
+    ------
+    TypeError
+        For samples that are neither floating nor int8, int16, int32 or uint8.
+    ValueError
+        For no samples, NaN or infinity.
+    """
+    array = to_numpy(y, name)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"{name} has shape {array.shape}, but at least one sample is needed")
+    if array.dtype == np.uint8:
+        return (array.astype(np.float32) - 128) / 128
+    if (bits := _PCM.get(array.dtype.name)) is not None:
+        return array.astype(np.float32) * np.float32(2.0 ** (1 - bits))
+    if array.dtype.kind != "f":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, but floating samples or int8, int16, int32, uint8 PCM are needed"
+        )
+    audio = to_float32(array, name)
+    if not np.isfinite(audio).all():
+        raise ValueError(f"{name} holds NaN or infinity (or is too large for float32), but finite samples are needed")
+    return audio
+
+
+def positive_int(value: Any, name: str) -> int:
+    """Return `value` as an int of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, but an integer is needed") from None
+    if number < 1:
+        raise ValueError(f"{name} is {number}, but must be at least 1")
+    return number

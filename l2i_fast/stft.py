@@ -1,0 +1,312 @@
+"""Short-time Fourier transform, its inverse, and the mel spectrogram in decibels, with librosa's conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l2i_fast.arrays import (
+    ArrayT,
+    Complex64,
+    Float32,
+    like,
+    positive_int,
+    to_audio,
+    to_complex64,
+    to_numpy,
+)
+
+Window = str | float | tuple[Any, ...] | Callable[[int], ArrayLike] | ArrayLike
+
+_PAD_MODES = ("constant", "edge", "linear_ramp", "reflect", "symmetric")
+
+
+def stft(
+    y: ArrayT,
+    n_fft: int = 1024,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Window = "hann",
+    center: bool = True,
+    pad_mode: str = "constant",
+) -> ArrayT:
+    """Short-time Fourier transform: ``X[f, t] = sum_n window[n] y[t hop + n] exp(-2 pi i f n / n_fft)``.
+
+    Parameters
+    ----------
+    y : array or tensor, shape (..., N)
+        Samples; floating, or integer PCM, which is scaled to [-1, 1).
+    n_fft : int
+        Frame length in samples. Powers of two from 32 to 65536 take the native path.
+    hop_length : int, optional
+        Samples between frames; ``win_length // 4`` if not given.
+    win_length : int, optional
+        Length of the window, centred in the frame; `n_fft` if not given.
+    window : str, tuple, float, callable or array of `win_length`
+        What `scipy.signal.get_window` understands (periodic form), or the window itself.
+    center : bool
+        Pad by ``n_fft // 2`` on both sides, so that frame t is centred at sample ``t hop_length``.
+    pad_mode : {"constant", "edge", "linear_ramp", "reflect", "symmetric"}
+        What to pad with, as in `numpy.pad`; "constant" is zeros.
+
+    Returns
+    -------
+    X : same kind as y, complex64, shape (..., n_fft // 2 + 1, T)
+        ``T = 1 + N // hop_length`` for an even, centred frame. Frames are contiguous in memory: X is the
+        transposed view of (..., T, F).
+
+    Raises
+    ------
+    ValueError
+        For empty or non-finite audio, or, without `center`, fewer than `n_fft` samples.
+    """
+    audio = to_audio(y)
+    frame = _Frame(n_fft, hop_length, win_length, window)
+    pad = frame.n_fft // 2 if center else 0
+    if pad_mode not in _PAD_MODES:
+        raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
+    if center and pad_mode != "constant":
+        audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(pad, pad)], mode=pad_mode)  # type: ignore[call-overload]
+        pad = 0
+    if audio.shape[-1] + 2 * pad < frame.n_fft:
+        raise ValueError(
+            f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} of them are needed where center is False"
+        )
+    clips = audio.reshape(-1, audio.shape[-1])
+    rows = _forward(clips, frame.window, frame.hop, pad)
+    return like(_public(rows, audio.shape[:-1]), y)
+
+
+def istft(
+    X: ArrayT,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    n_fft: int | None = None,
+    window: Window = "hann",
+    center: bool = True,
+    length: int | None = None,
+) -> ArrayT:
+    """Inverse of `stft`: windowed overlap-add, divided by the sum of the squared windows where that is not zero.
+
+    Parameters
+    ----------
+    X : array or tensor, complex, shape (..., n_fft // 2 + 1, T)
+        Spectrum. No copy is made of complex64 numbers whose frames are contiguous.
+    hop_length, win_length, window, center
+        As given to `stft`.
+    n_fft : int, optional
+        ``2 (F - 1)`` if not given; needed for an odd frame length.
+    length : int, optional
+        Samples wanted: the answer is cut or filled with zeros.
+
+    Returns
+    -------
+    y : same kind as X, float32, shape (..., length)
+        By default ``n_fft + hop_length (T - 1)`` samples, less the padding of ``n_fft // 2`` at both ends where
+        `center` is set.
+    """
+    rows, lead = frame_major(X)
+    synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length)
+    return like(synthesis(rows).reshape(*lead, synthesis.length), X)
+
+
+def log_mel(
+    X_or_y: ArrayT,
+    sr: float = 44100,
+    n_mels: int = 128,
+    n_fft: int = 1024,
+    hop_length: int = 512,
+    win_length: int | None = None,
+    window: Window = "hann",
+    center: bool = True,
+    pad_mode: str = "constant",
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    amin: float = 1e-10,
+    top_db: float | None = None,
+) -> ArrayT:
+    """Mel spectrogram in decibels: ``10 log10(max(amin, mel @ |X|))``.
+
+    The mel bands are those of `librosa.filters.mel` and sum the magnitude, not the power, as the classifier's
+    recipe has it; the logarithm is that of `librosa.power_to_db` with a reference of 1.
+
+    Parameters
+    ----------
+    X_or_y : array or tensor
+        Complex spectrum (..., n_fft // 2 + 1, T), or real samples (..., N) that go through `stft` first.
+    sr : float
+        Sampling rate in Hz.
+    n_mels : int
+        Number of bands between `fmin` and `fmax` (Hz; half of `sr` if not given).
+    n_fft, hop_length, win_length, window, center, pad_mode
+        As in `stft`; all but `n_fft` only matter for samples.
+    amin : float
+        Smallest value whose logarithm is taken.
+    top_db : float, optional
+        Raise everything to at least the clip's maximum less this.
+
+    Returns
+    -------
+    M : same kind, float32, shape (..., n_mels, T)
+        Decibels; frames are contiguous in memory.
+    """
+    if not amin > 0:
+        raise ValueError(f"amin is {amin}, but must be positive")
+    if top_db is not None and not top_db >= 0:
+        raise ValueError(f"top_db is {top_db}, but must not be negative")
+    kind = X_or_y
+    if to_numpy(X_or_y, "X_or_y").dtype.kind != "c":
+        X_or_y = stft(X_or_y, n_fft, hop_length, win_length, window, center, pad_mode)
+    rows, lead = frame_major(X_or_y)
+    n_fft = positive_int(n_fft, "n_fft")
+    if rows.shape[2] != n_fft // 2 + 1:
+        raise ValueError(f"X has {rows.shape[2]} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
+    bands = _mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
+    mel = np.empty((*rows.shape[:2], n_mels), np.float32)
+    for clip, out in zip(rows, mel, strict=True):
+        np.matmul(_magnitude(clip), bands, out=out)
+    np.maximum(mel, np.float32(amin), out=mel)
+    np.log10(mel, out=mel)
+    mel *= np.float32(10)
+    if top_db is not None and mel.size:
+        np.maximum(mel, mel.max((1, 2), keepdims=True) - np.float32(top_db), out=mel)
+    return like(_public(mel, lead), kind)
+
+
+def frame_major(X: Any, name: str = "X") -> tuple[Complex64, tuple[int, ...]]:
+    """Return a spectrum (..., F, T) as its frame-major rows (B, T, F) and the leading shape."""
+    spectrum = to_complex64(X, name)
+    if spectrum.ndim < 2:
+        raise ValueError(f"{name} has shape {spectrum.shape}, but (..., bins, frames) is needed")
+    lead, (n_bins, n_frames) = spectrum.shape[:-2], spectrum.shape[-2:]
+    rows = np.ascontiguousarray(spectrum.swapaxes(-1, -2)).reshape(int(np.prod(lead)), n_frames, n_bins)
+    return rows, lead
+
+
+class Synthesis:
+    """The checked settings of one inverse transform of rows (B, T, F), and the transform itself."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        hop_length: int | None,
+        win_length: int | None,
+        n_fft: int | None,
+        window: Window,
+        center: bool,
+        length: int | None,
+    ) -> None:
+        _, n_frames, n_bins = shape
+        if n_frames == 0 or n_bins < 2:
+            raise ValueError(f"X has {n_bins} bins and {n_frames} frames, but needs at least 2 bins and 1 frame")
+        frame = _Frame(2 * (n_bins - 1) if n_fft is None else n_fft, hop_length, win_length, window)
+        if frame.n_fft // 2 + 1 != n_bins:
+            raise ValueError(f"X has {n_bins} bins, but n_fft={frame.n_fft} has {frame.n_fft // 2 + 1}")
+        self.window = frame.window
+        self.hop = frame.hop
+        self.start = frame.n_fft // 2 if center else 0
+        if length is None:
+            self.length = frame.n_fft + frame.hop * (n_frames - 1) - 2 * self.start
+        else:
+            self.length = positive_int(length, "length")
+
+    def __call__(self, rows: Complex64) -> Float32:
+        """Return the samples (B, length) of frame-major rows (B, T, F)."""
+        return _inverse(rows, self.window, self.hop, self.start, self.length)
+
+
+class _Frame:
+    """Checked frame length, hop, and the window padded to the frame length (float32)."""
+
+    def __init__(self, n_fft: int, hop_length: int | None, win_length: int | None, window: Window) -> None:
+        self.n_fft = positive_int(n_fft, "n_fft")
+        if self.n_fft < 2:
+            raise ValueError("n_fft is 1, but must be at least 2")
+        width = self.n_fft if win_length is None else positive_int(win_length, "win_length")
+        if width > self.n_fft:
+            raise ValueError(f"win_length is {width}, but must not exceed n_fft={self.n_fft}")
+        self.hop = max(1, width // 4) if hop_length is None else positive_int(hop_length, "hop_length")
+        if isinstance(window, str | float | int | tuple):
+            self.window = _named_window(window, width, self.n_fft)
+        elif callable(window):
+            self.window = _padded_window(window(width), width, self.n_fft)
+        else:
+            self.window = _padded_window(to_numpy(window, "window"), width, self.n_fft)
+
+
+@lru_cache(maxsize=32)
+def _named_window(window: str | float | tuple[Any, ...], width: int, n_fft: int) -> Float32:
+    from scipy.signal import get_window
+
+    padded = _padded_window(get_window(window, width, fftbins=True), width, n_fft)
+    padded.flags.writeable = False
+    return padded
+
+
+def _padded_window(window: ArrayLike, width: int, n_fft: int) -> Float32:
+    values = np.asarray(window, dtype=np.float64)
+    if values.shape != (width,):
+        raise ValueError(f"window has shape {values.shape}, but win_length={width} values are needed")
+    if not np.isfinite(values).all():
+        raise ValueError("window holds NaN or infinity, but finite values are needed")
+    padded = np.zeros(n_fft, np.float32)
+    left = (n_fft - width) // 2
+    padded[left : left + width] = values
+    return padded
+
+
+@lru_cache(maxsize=8)
+def _mel_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> Float32:
+    from librosa.filters import mel
+
+    bands: Float32 = np.ascontiguousarray(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax).T)
+    bands.flags.writeable = False
+    return bands
+
+
+def _magnitude(rows: Complex64) -> Float32:
+    # Without the care for overflow of abs, which costs more than all the rest; audio is far from 1e19.
+    power: Float32 = np.square(rows.real)
+    power += np.square(rows.imag)
+    return np.sqrt(power, out=power)
+
+
+def _public(rows: NDArray[Any], lead: tuple[int, ...]) -> NDArray[Any]:
+    return rows.reshape(*lead, *rows.shape[1:]).swapaxes(-1, -2)
+
+
+def _forward(clips: Float32, window: Float32, hop: int, pad: int) -> Complex64:
+    import scipy.fft
+
+    padded = np.pad(clips, ((0, 0), (pad, pad)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window.size, axis=1)[:, ::hop]
+    rows = np.empty((*frames.shape[:2], window.size // 2 + 1), np.complex64)
+    for b, t in _slices(frames.shape):
+        rows[b, t] = scipy.fft.rfft(frames[b, t] * window)
+    return rows
+
+
+def _inverse(rows: Complex64, window: Float32, hop: int, start: int, length: int) -> Float32:
+    import scipy.fft
+
+    n_clips, n_frames, _ = rows.shape
+    size = max(window.size + hop * (n_frames - 1), start + length)
+    sums = np.zeros((n_clips, size), np.float32)
+    squares = np.zeros(size)
+    for t in range(n_frames):
+        squares[t * hop : t * hop + window.size] += window.astype(np.float64) ** 2
+    for b, frames in _slices(rows.shape):
+        block = scipy.fft.irfft(rows[b, frames], n=window.size) * window
+        for t, values in zip(range(n_frames)[frames], block, strict=True):
+            sums[b, t * hop : t * hop + window.size] += values
+    scale = np.where(squares > np.finfo(np.float32).tiny, squares, 1.0).astype(np.float32)
+    return np.ascontiguousarray((sums / scale)[:, start : start + length])
+
+
+def _slices(shape: tuple[int, ...]) -> list[tuple[int, slice]]:
+    """Pairs (clip, some frames) that cover shape (B, T, ...) in pieces that fit the cache."""
+    return [(b, slice(t, min(t + 64, shape[1]))) for b in range(shape[0]) for t in range(0, shape[1], 64)]
