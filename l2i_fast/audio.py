@@ -6,11 +6,9 @@ the package works without them as long as nothing has to be decoded or resampled
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -18,12 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from l2i_fast.files import write_whole
+
 __all__ = [
     "add_noise",
     "as_mono_float32",
     "mix_at_level",
     "read_audio",
-    "replacing",
     "resample",
     "scale_to_peak",
     "write_audio",
@@ -95,10 +94,7 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     ValueError
         For another shape, no samples, NaN or infinity.
     """
-    if hasattr(samples, "detach"):  # torch, without importing it
-        samples = samples.detach().cpu()
-        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
-    x = np.asarray(samples)
+    x = _to_numpy(samples)
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[1] > max(8, x.shape[0])):
         raise ValueError(f"{name} must have shape (N,) or (N, channels), got {x.shape}")
     if x.size == 0:
@@ -106,12 +102,13 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     if x.dtype == np.uint8:
         x = (x.astype(np.float32) - 128) / 128
     elif np.issubdtype(x.dtype, np.signedinteger):
-        x = x / 2.0 ** (8 * x.dtype.itemsize - 1)
+        exact = np.float32 if x.dtype.itemsize <= 2 else np.float64
+        x = x.astype(exact) / exact(2.0 ** (8 * x.dtype.itemsize - 1))
     elif not np.issubdtype(x.dtype, np.floating):
         raise TypeError(f"{name} must be floating, signed integers or uint8, got {x.dtype}")
-    if x.ndim == 2:
-        x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float64)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+        if x.ndim == 2:
+            x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.result_type(x, np.float32))
         y = np.ascontiguousarray(x, dtype=np.float32)
     if not np.isfinite(y).all():
         raise ValueError(f"{name} holds NaN or infinity (first at sample {int(np.argmin(np.isfinite(y)))})")
@@ -124,7 +121,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     Parameters
     ----------
     path : path-like
-        Ends in .wav or .flac; its folder exists. A file that is there already is replaced.
+        Ends in .wav or .flac. A missing folder is made; a file that is there already is replaced.
     samples : array, shape (N,) or (N, channels)
         Floating samples. Integer subtypes hold +-1: what lies beyond is clipped.
     sr : int
@@ -144,7 +141,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
         raise ValueError(f"path must end in .wav or .flac, got {path.name!r}")
     subtype = subtype or defaults[ending]
     rate = check_rate("sr", sr)
-    x = np.asarray(samples.detach().cpu() if hasattr(samples, "detach") else samples)
+    x = _to_numpy(samples)
     if not np.issubdtype(x.dtype, np.floating):
         raise TypeError(f"samples must be floating, got {x.dtype}")
     if x.ndim not in (1, 2) or x.size == 0:
@@ -152,20 +149,18 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         raise ValueError("samples holds NaN or infinity")
-    with replacing(path) as part:
-        if (ending, subtype) == (".wav", "FLOAT"):
-            # libsndfile stamps the time of day into float WAV files; SciPy's are the same bytes every time.
-            from scipy.io import wavfile
+    if (ending, subtype) == (".wav", "FLOAT"):
+        # libsndfile stamps the time of day into float WAV files; SciPy's are the same bytes every time.
+        from scipy.io import wavfile
 
-            wavfile.write(part, rate, x)
-        else:
-            soundfile = _needed("soundfile", f"write {path.name}")
-            try:
-                soundfile.write(part, x, rate, subtype=subtype, format=ending[1:].upper())
-            except (RuntimeError, ValueError) as error:
-                raise ValueError(
-                    f"cannot write {path} as {subtype} with shape {x.shape} at {rate} Hz: {error}"
-                ) from error
+        write_whole(path, lambda part: wavfile.write(part, rate, x))
+        return path
+    soundfile = _needed("soundfile", f"write {path.name}")
+    try:
+        write_whole(path, lambda part: soundfile.write(part, x, rate, subtype=subtype))
+    except (RuntimeError, ValueError) as error:
+        what = f"{subtype} with shape {x.shape} at {rate} Hz"
+        raise ValueError(f"{path} cannot be written as {what}: {error}") from error
     return path
 
 
@@ -282,17 +277,11 @@ def check_rate(name: str, value: Any) -> int:
     return int(value)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to, moved there if the block ends without an error."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def _to_numpy(samples: Any) -> npt.NDArray[Any]:
+    if hasattr(samples, "detach"):  # torch, without importing it
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples  # NumPy has no bfloat16
+    return np.asarray(samples)
 
 
 def _rms(y: Audio) -> float:
@@ -316,8 +305,6 @@ def _decode(path: Path) -> tuple[Audio, int]:
 
 def _needed(module: str, purpose: str) -> ModuleType:
     """Import an optional module, or say what it is needed for."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError as error:
