@@ -1,0 +1,122 @@
+"""The audio classifier of Kumar et al. (ICASSP 2018), the network that Listen to Interpret explains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+#: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of 8 (three poolings).
+_PIECE, _HALO = 4096, 16
+#: Output channels of the two convolutions of each block at width 1; the last block has one.
+BLOCKS = ((16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (512,))
+
+
+class Classifier(nn.Module):
+    """Convolutional classifier of log-mel spectrograms.
+
+    Six blocks of 3x3 convolution, batch normalisation and ReLU, each followed by 2x2 max pooling; a 2x2 convolution
+    without padding to 1024 channels; a 1x1 convolution to the embedding; global max pooling; dropout; a linear layer.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes C.
+    n_mels : int
+        Mel bands of the input; at least 128, a multiple of 64.
+    embedding : int
+        Size of the last hidden layer: 256 for one label, 512 for several in the paper.
+    width : float
+        Factor on every channel count but `embedding`; 1 is the paper's network.
+    dropout : float
+        Dropout before the linear layer: 0.2 for one label, 0.15 for several in the paper.
+
+    Notes
+    -----
+    The modules ``blocks.3``, ``blocks.4`` and ``blocks.5`` give the maps before their pooling: the layers that the
+    interpreter reads. The input is normalised by the buffers `mean` and `std` (one value a band), which training sets.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        n_classes: int,
+        n_mels: int = 128,
+        embedding: int = 256,
+        width: float = 1.0,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if n_mels < 128 or n_mels % 64:
+            raise ValueError(f"n_mels must be a multiple of 64 and at least 128, got {n_mels}")
+        if not 0 < width <= 4:
+            raise ValueError(f"width must lie in (0, 4], got {width}")
+        #: The arguments that make this network again.
+        self.config = {
+            "n_classes": n_classes,
+            "n_mels": n_mels,
+            "embedding": embedding,
+            "width": width,
+            "dropout": dropout,
+        }
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
+        channels = [[max(8, round(width * c)) for c in block] for block in BLOCKS]
+        self.blocks = nn.ModuleList()
+        previous = 1
+        for block in channels:
+            modules: list[nn.Module] = []
+            for c in block:
+                modules += [
+                    nn.Conv2d(previous, c, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(c),
+                    nn.ReLU(inplace=True),
+                ]
+                previous = c
+            self.blocks.append(nn.Sequential(*modules))
+        self.pool = nn.MaxPool2d(2)
+        top = max(8, round(width * 1024))
+        self.top = nn.Sequential(
+            nn.Conv2d(previous, top, 2, bias=False), nn.BatchNorm2d(top), nn.ReLU(inplace=True)
+        )
+        self.embed = nn.Sequential(nn.Conv2d(top, embedding, 1), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(embedding, n_classes)
+        #: Channels of the maps that the interpreter reads, in the order of `layers`.
+        self.hidden_channels = tuple(block[-1] for block in channels[3:])
+
+    #: Names of the modules whose outputs the interpreter reads.
+    layers = ("blocks.3", "blocks.4", "blocks.5")
+    #: Fewest frames of input that reach the 2x2 convolution.
+    min_frames = 128
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) of log-mel spectrograms `x` (B, 1, T, n_mels) in dB, T at least `min_frames`."""
+        x = self._front(x)
+        for block in self.blocks[3:]:
+            x = self.pool(block(x))
+        x = self.embed(self.top(x)).amax(dim=(2, 3))
+        logits: Tensor = self.out(self.dropout(x))
+        return logits
+
+    def _front(self, x: Tensor) -> Tensor:
+        """Normalisation and the first three blocks, whose maps are the largest: long inputs go through in pieces.
+
+        Each piece brings more frames on either side than the blocks reach over (14), so the result is the same.
+        """
+        n = x.shape[2]
+        if self.training or n <= 2 * _PIECE:
+            return self._front_piece(x)
+        pieces = []
+        for start in range(0, n, _PIECE):
+            left, right = max(0, start - _HALO), min(n, start + _PIECE + _HALO)
+            piece = self._front_piece(x[:, :, left:right])
+            pieces.append(piece[:, :, (start - left) // 8 : (min(start + _PIECE, n) - left) // 8])
+        return torch.cat(pieces, dim=2)
+
+    def _front_piece(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.std
+        for block in self.blocks[:3]:
+            x = self.pool(block(x))
+        return x

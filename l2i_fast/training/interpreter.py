@@ -1,0 +1,129 @@
+"""Train Psi and Theta on a frozen classifier and a frozen dictionary (Parekh et al., 2022, section 3.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.hidden import HiddenMaps
+from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.networks.log_mel import LogMel
+from l2i_fast.training.classifier import roll_each
+from l2i_fast.training.config import InterpreterConfig, TrainingConfig
+from l2i_fast.training.features import Features
+from l2i_fast.training.loop import Report, run_epochs
+
+
+def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Tensor:
+    """Cross-entropy between two softmax outputs, or binary cross-entropy between two sigmoid outputs (B, C)."""
+    if multilabel:
+        return F.binary_cross_entropy_with_logits(logits, target_logits.sigmoid())
+    return -(target_logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+
+
+def soft_masks(
+    interpreter: Interpreter, H: Tensor, z: Tensor, target: Tensor, tau: float, softness: float
+) -> Tensor:
+    """Masks m (B, T, F) of the classes `target`, components weighed smoothly by their relevance."""
+    weights = ((interpreter.relevance(z, target) - tau) / softness).sigmoid()
+    h, W = H.transpose(1, 2), interpreter.dictionary.T
+    mask: Tensor = ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
+    return mask
+
+
+def train_interpreter(
+    features: Features,
+    classifier: Classifier,
+    dictionary: Tensor,
+    config: TrainingConfig,
+    checkpoint: Path,
+    fingerprint: str,
+    report: Report,
+) -> Interpreter:
+    """Train on all clips of `features`; resumes from `checkpoint` if it is there."""
+    c = config.interpreter
+    classifier = classifier.eval().requires_grad_(False)
+    hidden = HiddenMaps(classifier, classifier.layers)
+    log_mel = LogMel(config.analysis)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = Interpreter(
+            dictionary,
+            features.labels.shape[1],
+            classifier.hidden_channels,
+            c.theta,
+            rows=config.analysis.n_mels // 8,
+            width=c.width,
+            dropout=c.dropout,
+        )
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=c.learning_rate)
+    W = net.dictionary.T
+
+    def epoch(i: int) -> str:
+        net.train()
+        beta = [weight for start, weight in c.beta if i >= start][-1]
+        sums = dict.fromkeys(("error", "fidelity", "agree", "clips"), 0.0)
+        for batch in torch.randperm(len(features)).split(c.batch_size):
+            A = perturb(features.magnitude(batch), c)
+            V = A.log1p()
+            with torch.no_grad():
+                target_logits, maps = hidden(log_mel(A))
+            H, z, logits = net(maps, A.shape[1])
+            error = F.mse_loss(H.transpose(1, 2) @ W, V)
+            fidelity = fidelity_loss(logits, target_logits, features.multilabel)
+            loss = c.alpha * error + beta * fidelity + c.delta * H.mean()
+            if c.masked_in or c.masked_out or c.mask_mean:
+                loss = loss + mask_loss(net, classifier, log_mel, V, H, z, target_logits, config)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            sums["error"] += float(error.detach()) * len(batch)
+            sums["fidelity"] += float(fidelity.detach()) * len(batch)
+            sums["agree"] += float((logits.argmax(1) == target_logits.argmax(1)).sum())
+            sums["clips"] += len(batch)
+        n = sums["clips"]
+        return (
+            f"MSE {sums['error'] / n:.4f}, fidelity {sums['fidelity'] / n:.3f}, top-1 {sums['agree'] / n:.3f}"
+        )
+
+    states = {"net": net, "optimizer": optimizer}
+    run_epochs("interpreter", c.epochs, epoch, states, checkpoint, fingerprint, config.seed, report)
+    return net.eval()
+
+
+def perturb(A: Tensor, c: InterpreterConfig) -> Tensor:
+    """Rotated and mixed magnitudes, as the configuration asks."""
+    if c.shift:
+        A = roll_each(A)
+    if c.mixing:
+        level = 10 ** (-torch.rand(len(A), 1, 1)) * (torch.rand(len(A), 1, 1) < c.mixing)
+        A = A + level * A[torch.randperm(len(A))]
+    return A
+
+
+def mask_loss(
+    net: Interpreter,
+    classifier: Classifier,
+    log_mel: LogMel,
+    V: Tensor,
+    H: Tensor,
+    z: Tensor,
+    target_logits: Tensor,
+    config: TrainingConfig,
+) -> Tensor:
+    """The classifier's answers to what the mask keeps and to what it removes, and the size of the mask."""
+    c = config.interpreter
+    target = target_logits.argmax(1)
+    m = soft_masks(net, H, z, target, config.selection.threshold, c.softness)
+    loss = c.mask_mean * m.mean()
+    if c.masked_in:
+        loss = loss + c.masked_in * F.cross_entropy(classifier(log_mel((m * V).expm1())), target)
+    if c.masked_out:
+        removed = F.cross_entropy(classifier(log_mel(((1 - m) * V).expm1())), target, reduction="none")
+        loss = loss - c.masked_out * removed.clamp(max=c.masked_out_limit).mean()
+    return loss

@@ -1,0 +1,238 @@
+"""Training from recordings to a model folder: dictionary, classifier, interpreter."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from l2i_fast.data import Dataset
+from l2i_fast.evaluation import Record, evaluate, summarize
+from l2i_fast.files import write_whole
+from l2i_fast.model import L2I
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.nmf import learn_dictionary
+from l2i_fast.training.classifier import train_classifier
+from l2i_fast.training.config import TrainingConfig
+from l2i_fast.training.features import Features, compute_features
+from l2i_fast.training.interpreter import train_interpreter
+from l2i_fast.training.loop import Report, seed_of
+
+STAGES = ("dictionary", "classifier", "interpreter")
+
+
+def train(
+    dataset: Dataset,
+    output: Path,
+    config: TrainingConfig,
+    report: Report,
+    stages: Sequence[str] = STAGES,
+    features: Features | None = None,
+) -> L2I | None:
+    """Train on all clips of `dataset`; a stage that is done is not done again, one that was cut off goes on.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    output : Path
+        Becomes the model folder; ``output/training`` keeps features, finished stages and checkpoints.
+    config : TrainingConfig
+    report : callable
+        Told how far each stage is.
+    stages : sequence of str
+        Some of "dictionary", "classifier" and "interpreter"; the last needs the other two.
+    features : Features, optional
+        Those of `dataset`, if they are at hand.
+
+    Returns
+    -------
+    The model, or None if the interpreter was not among the stages.
+
+    Raises
+    ------
+    ValueError
+        An unknown stage, a stage that is missing, or an output folder made with other settings or clips.
+    """
+    for stage in stages:
+        if stage not in STAGES:
+            raise ValueError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
+    if not dataset.clips:
+        raise ValueError("dataset holds no clips to train on")
+    work = output / "training"
+    if features is None:
+        features = compute_features(dataset, config.analysis, work, report)
+    clips = [clip.name for clip in dataset.clips]
+    common = (config.seed, config.analysis, clips, dataset.classes)
+    prints = {
+        "dictionary": _fingerprint(common, config.dictionary),
+        "classifier": _fingerprint(common, config.classifier),
+        "interpreter": _fingerprint(common, config),
+    }
+
+    def make_dictionary() -> dict[str, Tensor]:
+        return {"W": train_dictionary(features, config, report)}
+
+    def make_classifier() -> dict[str, Tensor]:
+        checkpoint = work / "classifier.checkpoint"
+        return train_classifier(features, config, checkpoint, prints["classifier"], report).state_dict()
+
+    made: dict[str, Mapping[str, Tensor]] = {}
+    for stage, make in (("dictionary", make_dictionary), ("classifier", make_classifier)):
+        if stage in stages or "interpreter" in stages:
+            made[stage] = _stage(work, stage, prints[stage], make if stage in stages else None)
+    if "interpreter" not in stages:
+        return None
+    c = config.classifier
+    classifier = Classifier(len(dataset.classes), config.analysis.n_mels, c.embedding, c.width, c.dropout)
+    classifier.load_state_dict(made["classifier"])
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint = work / "interpreter.checkpoint"
+    interpreter = train_interpreter(
+        features, classifier, made["dictionary"]["W"], config, checkpoint, prints["interpreter"], report
+    )
+    model = L2I(
+        classifier,
+        interpreter,
+        dataset.classes,
+        analysis=config.analysis,
+        selection=config.selection,
+        multilabel=dataset.multilabel,
+        name=output.name,
+        training={"dataset": dataset.name, "clips": len(clips), "config": config.to_dict()},
+    )
+    model.save(output)
+    return model
+
+
+def train_dictionary(features: Features, config: TrainingConfig, report: Report) -> Tensor:
+    """Learn W (F, K) from the frames of `features`, a random part of them if there are very many."""
+    d = config.dictionary
+    V = torch.from_numpy(np.array(features.V)).flatten(0, 1)
+    V = V[V.amax(dim=1) > 0]
+    if len(V) > d.max_frames:
+        generator = torch.Generator().manual_seed(seed_of(config.seed, "frames"))
+        V = V[torch.randperm(len(V), generator=generator)[: d.max_frames].sort().values]
+    W: Tensor = learn_dictionary(
+        V.float().T,
+        d.n_components,
+        d.beta_loss,
+        d.sparsity,
+        d.max_iter,
+        random_state=config.seed,
+        max_cosine=d.max_cosine,
+        callback=lambda i, n: report("dictionary", i, n, ""),
+    )
+    return W
+
+
+def cross_validate(
+    dataset: Dataset,
+    output: Path,
+    config: TrainingConfig,
+    report: Report,
+    thetas: Sequence[str] = ("attention", "max"),
+    folds: Sequence[int] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Train on all folds but one and score on that one, for each fold and each kind of Theta.
+
+    Finished folds are not done again. Writes ``evaluation.json`` into `output` once every fold of the dataset is done.
+
+    Parameters
+    ----------
+    folds : sequence of int, optional
+        Hold out only these now; the others are left to another call.
+
+    Returns
+    -------
+    dict
+        For each Theta the figures of `l2i_fast.evaluation.summarize` over the clips of all folds done so far.
+    """
+    known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
+    if len(known) < 2:
+        raise ValueError(
+            f"cross-validation needs a dataset of at least two folds, {dataset.name} has {len(known)}"
+        )
+    features = compute_features(dataset, config.analysis, output / "training", report)
+    records: dict[str, list[Record]] = {theta: [] for theta in thetas}
+    per_fold: dict[str, dict[str, dict[str, float]]] = {theta: {} for theta in thetas}
+    for fold in known:
+        for theta in thetas:
+            folder = output / f"fold{fold}-{theta}"
+            file = folder / "evaluation.json"
+            if not file.exists():
+                if folds is not None and fold not in folds:
+                    continue
+                _cross_validate_fold(dataset, features, fold, theta, thetas[0], output, config, report)
+            found = json.loads(file.read_text())
+            records[theta] += found["clips"]
+            per_fold[theta][str(fold)] = found["summary"]
+    summaries = {theta: summarize(r) for theta, r in records.items() if r}
+    if all(len(done) == len(known) for done in per_fold.values()):
+        text = json.dumps({"config": config.to_dict(), "all": summaries, "folds": per_fold}, indent=2)
+        write_whole(output / "evaluation.json", lambda p: p.write_text(text + "\n"))
+    return summaries
+
+
+def _cross_validate_fold(
+    dataset: Dataset,
+    features: Features,
+    fold: int,
+    theta: str,
+    first: str,
+    output: Path,
+    config: TrainingConfig,
+    report: Report,
+) -> None:
+    """Train one fold's model, reusing dictionary and classifier of the `first` Theta's, and write its figures."""
+    folder = output / f"fold{fold}-{theta}"
+    told: Report = lambda stage, done, total, text: report(f"fold {fold} {theta}: {stage}", done, total, text)  # noqa: E731
+    inside = [i for i, clip in enumerate(dataset.clips) if clip.fold != fold]
+    for stage in STAGES[:2]:
+        source = output / f"fold{fold}-{first}" / "training" / f"{stage}.safetensors"
+        if theta != first and source.exists():
+            write_whole(folder / "training" / source.name, lambda p, s=source: p.write_bytes(s.read_bytes()))  # type: ignore[misc]
+    fold_config = dataclasses.replace(
+        config, interpreter=dataclasses.replace(config.interpreter, theta=theta)
+    )
+    clips = tuple(dataset.clips[i] for i in inside)
+    model = train(
+        dataclasses.replace(dataset, clips=clips), folder, fold_config, told, features=features.subset(inside)
+    )
+    assert model is not None
+    records = evaluate(model, dataset.select(folds=[fold]), told)
+    text = json.dumps({"summary": summarize(records), "clips": records}, indent=2)
+    write_whole(folder / "evaluation.json", lambda p: p.write_text(text + "\n"))
+
+
+def _fingerprint(*parts: Any) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _stage(
+    work: Path, stage: str, fingerprint: str, make: Callable[[], Mapping[str, Tensor]] | None
+) -> Mapping[str, Tensor]:
+    """Weights of a finished stage, from its file or, where `make` is given, made now."""
+    file = work / f"{stage}.safetensors"
+    if file.exists():
+        with safe_open(file, "pt") as saved:
+            if (saved.metadata() or {}).get("fingerprint") != fingerprint:
+                raise ValueError(
+                    f"{file} was made with other settings or clips; choose another output folder or remove the file"
+                )
+            return {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 - not a mapping
+    if make is None:
+        raise ValueError(
+            f"the interpreter needs the {stage}: run the stage {stage!r} first, or all stages in a row"
+        )
+    weights = {name: value.contiguous() for name, value in make().items()}
+    write_whole(file, lambda p: save_file(weights, p, metadata={"fingerprint": fingerprint}))
+    return weights
