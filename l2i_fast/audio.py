@@ -103,7 +103,7 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
         x = (x.astype(np.float32) - 128) / 128
     elif np.issubdtype(x.dtype, np.signedinteger):
         exact = np.float32 if x.dtype.itemsize <= 2 else np.float64
-        x = x.astype(exact) / exact(2.0 ** (8 * x.dtype.itemsize - 1))
+        x = np.ldexp(x.astype(exact), 1 - 8 * x.dtype.itemsize)
     elif not np.issubdtype(x.dtype, np.floating):
         raise TypeError(f"{name} must be floating, signed integers or uint8, got {x.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below

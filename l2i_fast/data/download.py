@@ -55,8 +55,8 @@ def fetch_esc50(
 
     The archive grows in OUTPUT.zip.part beside the folder; a broken download is continued there, also by a
     later call. GitHub packs the archive anew from time to time, so its own bytes have no lasting checksum.
-    What is checked instead is the contents: the CRC of every file, 2,000 rows in meta/esc50.csv and a recording
-    for each.
+    What is checked instead is the contents: the CRC of every file, 2,000 rows in meta/esc50.csv and a
+    recording for each.
 
     Parameters
     ----------
