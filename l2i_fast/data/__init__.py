@@ -38,6 +38,4 @@ def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
         return load_esc50(root)
     if (root / sonyc.TABLE).is_file():
         return load_sonyc(root)
-    raise ValueError(
-        f"{root} holds no data set: there is neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)"
-    )
+    raise ValueError(f"{root} holds no data set: there is neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)")

@@ -117,9 +117,7 @@ def fetch_esc50(
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OSError(
-            errno.ENOSPC, f"the disk is full; {part} is kept and continued next time", str(folder)
-        ) from error
+        raise OSError(errno.ENOSPC, f"the disk is full; {part} is kept and continued next time", str(folder)) from error
     return folder
 
 
@@ -203,9 +201,7 @@ def _check_sha256(part: Path, sha256: str | None) -> None:
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.lower():
-        raise ValueError(
-            f"the archive has the SHA-256 {found}, expected {sha256.lower()}; it has been removed"
-        )
+        raise ValueError(f"the archive has the SHA-256 {found}, expected {sha256.lower()}; it has been removed")
 
 
 def _unpack(archive: Path, folder: Path, advance: Advance) -> None:
@@ -228,9 +224,7 @@ def _unpack(archive: Path, folder: Path, advance: Advance) -> None:
 def _extract(file: zipfile.ZipFile, target: Path, advance: Advance) -> None:
     """Extract the folder that holds meta/, without its own name; reading to the end checks every CRC."""
     table = TABLE.as_posix()
-    roots = sorted(
-        (n.removesuffix(table) for n in file.namelist() if n == table or n.endswith("/" + table)), key=len
-    )
+    roots = sorted((n.removesuffix(table) for n in file.namelist() if n == table or n.endswith("/" + table)), key=len)
     if not roots:
         raise ValueError(f"there is no {table} in it")
     members = [m for m in file.infolist() if m.filename.startswith(roots[0]) and not m.is_dir()]

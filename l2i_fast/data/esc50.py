@@ -11,9 +11,7 @@ from l2i_fast.data.dataset import AUDIO_ENDINGS, Clip, Dataset, as_integer, read
 TABLE = Path("meta", "esc50.csv")
 
 
-def load_esc50(
-    root: str | os.PathLike[str], classes: Iterable[str] | None = None, esc10_only: bool = False
-) -> Dataset:
+def load_esc50(root: str | os.PathLike[str], classes: Iterable[str] | None = None, esc10_only: bool = False) -> Dataset:
     """Read ESC-50's layout: meta/esc50.csv and the recordings in audio/, 5 s each.
 
     Parameters
