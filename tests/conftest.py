@@ -1,0 +1,61 @@
+"""What many tests need: the real recordings, and a small model with random weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from l2i_fast.data import Dataset, load_dataset
+from l2i_fast.model import L2I
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.interpreter import Interpreter
+
+#: Recordings lie where L2I_DATA says, or in shared/data beside the checkout.
+ESC10 = Path(os.environ.get("L2I_DATA") or Path(__file__).parents[2] / "shared" / "data" / "esc10")
+
+
+@pytest.fixture(scope="session")
+def esc10() -> Dataset:
+    """The real recordings; without them the test is skipped, in CI it fails."""
+    if not ESC10.is_dir():
+        reason = "no recordings: set L2I_DATA to a folder in ESC-50's layout"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return load_dataset(ESC10)
+
+
+def make_model(
+    theta: str = "attention", multilabel: bool = False, n_components: int = 12, n_classes: int = 4, seed: int = 0
+) -> L2I:
+    """A model of random weights whose answers differ from clip to clip."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = Classifier(n_classes, width=0.0625, embedding=32)
+        classifier.mean.fill_(-30.0)
+        classifier.std.fill_(10.0)
+        dictionary = torch.rand(513, n_components) ** 4
+        dictionary /= dictionary.norm(dim=0)
+        interpreter = Interpreter(dictionary, n_classes, classifier.hidden_channels, theta, width=0.0625)
+        # Alive everywhere, so that nothing is compared with silence by accident.
+        torch.nn.init.constant_(interpreter.psi.second.bias, 0.1)
+    classes = ("dog", "rain", "clock tick", "helicopter", "rooster", "saw")[:n_classes]
+    return L2I(classifier, interpreter, classes, multilabel=multilabel, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> L2I:
+    """`make_model` with one label."""
+    return make_model()
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Fresh random numbers; a failing test's seed stands in its captured output."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"rng seed: {seed}")
+    return np.random.default_rng(seed)
