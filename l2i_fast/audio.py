@@ -237,8 +237,7 @@ def mix_at_level(y: Any, other: Any, level_db: float) -> Audio:
         y + added. Where y or the N samples of other are silent no such level exists: y comes back unchanged.
     """
     signal, added = as_mono_float32(y, "y"), as_mono_float32(other, "other")
-    if not math.isfinite(level_db):
-        raise ValueError(f"level_db must be finite, got {level_db}")
+    _check_decibel("level_db", level_db)
     added = np.resize(added, signal.shape)
     level = _rms(added)
     if level == 0:
@@ -265,6 +264,7 @@ def add_noise(y: Any, snr_db: float, rng: np.random.Generator | int | None = Non
         Silence comes back as silence.
     """
     signal = as_mono_float32(y, "y")
+    _check_decibel("snr_db", snr_db)
     return mix_at_level(signal, np.random.default_rng(rng).standard_normal(len(signal)), -snr_db)
 
 
@@ -275,6 +275,11 @@ def check_rate(name: str, value: Any) -> int:
     if not math.isfinite(value) or value != int(value) or value < 1:
         raise ValueError(f"{name} must be a whole, positive number of Hz, got {value}")
     return int(value)
+
+
+def _check_decibel(name: str, value: float) -> None:
+    if not abs(value) <= 200:
+        raise ValueError(f"{name} must lie within +-200 dB, got {value}")
 
 
 def _to_numpy(samples: Any) -> npt.NDArray[Any]:

@@ -1,0 +1,373 @@
+"""Reading, writing and changing audio, against slow or analytic answers."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from l2i_fast import audio
+
+QUICK = settings(max_examples=40, deadline=None)
+RATES = st.sampled_from([1, 997, 8000, 11025, 16000, 22050, 44100, 48000, 96000])
+SIGNALS = hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-4, 4, width=32, allow_subnormal=False))
+
+
+def rms(x):
+    return math.sqrt(math.fsum(float(v) ** 2 for v in x) / len(x))
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-0.9, 0.9, shape).astype(np.float32)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("ending", "subtype", "tolerance"),
+    [
+        (".wav", "FLOAT", 1e-7),
+        (".wav", "DOUBLE", 1e-7),
+        (".wav", "PCM_U8", 2**-7),
+        (".wav", "PCM_16", 2**-15),
+        (".wav", "PCM_24", 2**-23),
+        (".wav", "PCM_32", 1e-7),
+        (".wav", "ULAW", 0.04),
+        (".flac", "PCM_S8", 2**-7),
+        (".flac", "PCM_16", 2**-15),
+        (".flac", "PCM_24", 2**-23),
+        (".aiff", "PCM_16", 2**-15),
+        (".aiff", "FLOAT", 1e-7),
+        (".caf", "PCM_24", 2**-23),
+        (".au", "PCM_16", 2**-15),
+    ],
+)
+def test_reads_what_libsndfile_wrote(tmp_path, ending, subtype, tolerance, channels):
+    x = noise(1001, channels)
+    path = tmp_path / f"x{ending}"
+    soundfile.write(path, x, 22050, subtype=subtype)
+    y, sr = audio.read_audio(path)
+    assert (y.dtype, y.shape, sr) == (np.float32, (1001,), 22050)
+    np.testing.assert_allclose(y, x.astype(np.float64).mean(axis=1), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("ending", [".ogg", ".mp3"])
+def test_reads_lossy_files(tmp_path, ending):
+    t = np.arange(44100) / 44100
+    x = (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+    soundfile.write(tmp_path / f"x{ending}", x, 44100)
+    y, sr = audio.read_audio(str(tmp_path / f"x{ending}"))
+    assert sr == 44100
+    assert abs(len(y) - len(x)) <= 2304  # MP3 pads to whole frames
+    assert np.abs(y[5000:40000]).max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_reads_in_blocks_what_is_longer_than_one(tmp_path, monkeypatch):
+    x = noise(1000, 2)
+    audio.write_audio(tmp_path / "x.wav", x, 8000)
+    whole, _ = audio.read_audio(tmp_path / "x.wav")
+    monkeypatch.setattr(audio, "_BLOCK", 77)
+    np.testing.assert_array_equal(audio.read_audio(tmp_path / "x.wav")[0], whole)
+
+
+def test_reads_one_sample_and_resamples_on_request(tmp_path):
+    audio.write_audio(tmp_path / "one.wav", np.float32([0.25]), 44100)
+    y, sr = audio.read_audio(tmp_path / "one.wav")
+    assert (y.tolist(), sr) == ([0.25], 44100)
+    y, sr = audio.read_audio(tmp_path / "one.wav", sr=96000)
+    assert (len(y), sr) == (3, 96000)
+
+
+def test_reads_real_recordings(esc10):
+    path = esc10.clips[0].path
+    y, sr = audio.read_audio(path)
+    expected, rate = soundfile.read(path, dtype="float32")
+    assert sr == rate
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        (np.zeros(5), TypeError, "source must be a path or"),
+        (None, TypeError, "NoneType"),
+        ((np.zeros(5), 44100, 1), TypeError, "tuple"),
+        ((np.zeros(5), 0), ValueError, "positive number of Hz, got 0"),
+        ((np.zeros(5), 44100.5), ValueError, r"44100\.5"),
+        ((np.zeros(5), math.nan), ValueError, "nan"),
+        ((np.zeros(5), "44100"), TypeError, "str"),
+        ((np.zeros(5), True), TypeError, "bool"),
+        ((np.zeros(0), 44100), ValueError, "empty"),
+        ((np.zeros((5, 0)), 44100), ValueError, "empty"),
+        ((np.zeros((2, 44100)), 44100), ValueError, r"\(N, channels\), got \(2, 44100\)"),
+        ((np.zeros((2, 2, 2)), 44100), ValueError, r"\(2, 2, 2\)"),
+        ((0.5, 44100), ValueError, r"got \(\)"),
+        ((np.float32([0, np.nan]), 44100), ValueError, "NaN or infinity.*sample 1"),
+        ((np.float64([1e300]), 44100), ValueError, "NaN or infinity"),
+        ((np.zeros(5, complex), 44100), TypeError, "complex128"),
+        ((np.zeros(5, bool), 44100), TypeError, "bool"),
+        ((np.zeros(5, np.uint16), 44100), TypeError, "uint16"),
+        ((["a"], 44100), TypeError, "U1"),
+    ],
+)
+def test_refuses_what_is_not_audio(source, error, words):
+    with pytest.raises(error, match=words):
+        audio.read_audio(source)
+
+
+def test_refuses_files_that_are_not_audio(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.wav"):
+        audio.read_audio(tmp_path / "none.wav")
+    with pytest.raises(ValueError, match="is a folder"):
+        audio.read_audio(tmp_path)
+    for name, content in [("text.wav", b"hello, this is not audio"), ("empty.wav", b""), ("a.raw", b"1234")]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read as audio"):
+            audio.read_audio(tmp_path / name)
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
+    with pytest.raises(ValueError, match=r"none\.wav is empty"):
+        audio.read_audio(tmp_path / "none.wav")
+    soundfile.write(tmp_path / "nan.wav", np.float32([0, np.nan]), 8000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"nan\.wav holds NaN"):
+        audio.read_audio(tmp_path / "nan.wav")
+
+
+def test_says_which_package_is_missing(tmp_path, monkeypatch):
+    audio.write_audio(tmp_path / "x.wav", noise(10), 8000)
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    with pytest.raises(ImportError, match=r"soundfile is needed to read x\.wav"):
+        audio.read_audio(tmp_path / "x.wav")
+    with pytest.raises(ImportError, match=r"soundfile is needed to write x\.flac"):
+        audio.write_audio(tmp_path / "x.flac", noise(10), 8000)
+    with pytest.raises(ImportError, match="soxr is needed to resample from 8000 to 16000 Hz"):
+        audio.resample(noise(10), 8000, 16000)
+    audio.write_audio(tmp_path / "x.wav", noise(10), 8000)  # float WAV needs neither
+
+
+# Conversion
+
+
+@QUICK
+@given(
+    st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.uint8]).flatmap(
+        lambda t: hnp.arrays(t, hnp.array_shapes(min_dims=1, max_dims=2, max_side=8))
+    )
+)
+def test_integer_pcm(x):
+    bits = 8 * x.dtype.itemsize
+    frames = x.reshape(len(x), -1).tolist()
+    offset = 128 if x.dtype == np.uint8 else 0
+    expected = [math.fsum((v - offset) / 2 ** (bits - 1) for v in frame) / len(frame) for frame in frames]
+    y = audio.as_mono_float32(x)
+    assert y.dtype == np.float32
+    assert np.abs(y).max() <= 1
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", np.longdouble])
+def test_floating_dtypes_and_strides(dtype):
+    x = noise(40, 3).astype(dtype)
+    for view in (x, x[::-1], x[::3], x[:, ::-1], np.asfortranarray(x), x[:, 1], x[::-2, 0]):
+        expected = view.astype(np.float64) if view.ndim == 1 else view.astype(np.float64).mean(axis=1)
+        y = audio.as_mono_float32(view)
+        assert y.dtype == np.dtype(np.float32)
+        assert y.flags.c_contiguous
+        np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int16, torch.uint8])
+def test_torch(dtype):
+    x = (torch.arange(60).reshape(30, 2) * 0.01).to(dtype)
+    expected = audio.as_mono_float32(x.float().numpy() if x.is_floating_point() else x.numpy())
+    np.testing.assert_array_equal(audio.as_mono_float32(x), expected)
+    assert audio.as_mono_float32(torch.ones(3, requires_grad=True)).tolist() == [1, 1, 1]
+
+
+def test_float32_is_not_copied():
+    x = noise(10)
+    assert np.shares_memory(audio.as_mono_float32(x), x)
+
+
+# Writing
+
+
+@QUICK
+@given(
+    x=hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=1, max_dims=2, max_side=6),
+        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+    )
+)
+def test_float_wav_keeps_every_bit(tmp_path_factory, x):
+    path = audio.write_audio(tmp_path_factory.mktemp("w") / "x.wav", x, 44100)
+    back, sr = soundfile.read(path, dtype="float32", always_2d=True)
+    assert sr == 44100
+    np.testing.assert_array_equal(back, x.reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("ending", "subtype", "stored"),
+    [(".wav", None, "FLOAT"), (".wav", "PCM_16", "PCM_16"), (".flac", None, "PCM_24"), (".FLAC", "PCM_16", "PCM_16")],
+)
+def test_writes_the_same_bytes_each_time(tmp_path, ending, subtype, stored):
+    x = noise(5000, 2)
+    paths = [audio.write_audio(tmp_path / "new" / f"{i}{ending}", x, 16000, subtype) for i in range(2)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert b"PEAK" not in paths[0].read_bytes()[:200]  # libsndfile's chunk with the time of day
+    assert soundfile.info(paths[0]).subtype == stored
+    back, _ = soundfile.read(paths[0], dtype="float32")
+    np.testing.assert_allclose(back, x, rtol=0, atol=2**-15 if "16" in stored else 2**-23)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [f"0{ending}", f"1{ending}"]
+
+
+def test_integer_files_clip(tmp_path):
+    path = audio.write_audio(tmp_path / "x.flac", np.float64([2, -2, 0.5]), 8000)
+    np.testing.assert_allclose(soundfile.read(path)[0], [1, -1, 0.5], atol=2**-22)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "rate", "subtype", "error", "words"),
+    [
+        ("x.mp3", noise(5), 8000, None, ValueError, r"\.wav or \.flac, got 'x\.mp3'"),
+        ("x", noise(5), 8000, None, ValueError, "got 'x'"),
+        ("x.wav", noise(0), 8000, None, ValueError, "not be empty"),
+        ("x.wav", noise(2, 2, 2), 8000, None, ValueError, r"\(2, 2, 2\)"),
+        ("x.wav", np.zeros(5, int), 8000, None, TypeError, "int64"),
+        ("x.wav", np.float32([np.inf]), 8000, None, ValueError, "NaN or infinity"),
+        ("x.wav", noise(5), -1, None, ValueError, "sr must be"),
+        ("x.wav", noise(5), 8000, "PCM_99", ValueError, "PCM_99"),
+        ("x.flac", noise(5), 8000, "FLOAT", ValueError, r"x\.flac cannot be written as FLOAT"),
+        ("x.flac", noise(5, 9), 8000, None, ValueError, r"shape \(5, 9\)"),
+    ],
+)
+def test_a_refused_write_leaves_what_was_there(tmp_path, name, samples, rate, subtype, error, words):
+    (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(error, match=words):
+        audio.write_audio(tmp_path / name, samples, rate, subtype)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {name: b"old"}
+
+
+# Resampling
+
+
+@QUICK
+@given(y=SIGNALS, orig=RATES, target=RATES)
+def test_resampled_length(y, orig, target):
+    z = audio.resample(y, orig, target)
+    assert z.dtype == np.float32
+    assert len(z) == math.ceil(len(y) * target / orig)
+    np.testing.assert_array_equal(z, audio.resample(y, orig, target))
+    if orig == target:
+        np.testing.assert_array_equal(z, y)
+
+
+@QUICK
+@given(y=SIGNALS, gain=st.sampled_from([-1.0, 0.0, 0.25, 2.0]))
+def test_resampling_is_linear(y, gain):
+    z = audio.resample(y, 44100, 16000)
+    np.testing.assert_allclose(audio.resample(np.float32(gain) * y, 44100, 16000), gain * z, atol=1e-6)
+
+
+@pytest.mark.parametrize(("orig", "target"), [(44100, 16000), (16000, 44100), (48000, 44100), (22050, 44100)])
+def test_resampling_keeps_a_sine_and_its_time(orig, target):
+    def sine(rate):
+        return np.sin(2 * np.pi * 1234.5 * np.arange(rate) / rate).astype(np.float32)
+
+    z = audio.resample(sine(orig), orig, target)
+    inside = slice(target // 10, -target // 10)
+    np.testing.assert_allclose(z[inside], sine(target)[inside], rtol=0, atol=2e-5)
+
+
+def test_resampling_removes_what_would_alias():
+    y = np.sin(2 * np.pi * 12000 * np.arange(44100) / 44100)
+    assert rms(audio.resample(y, 44100, 16000)[1000:-1000]) < 1e-5
+
+
+@pytest.mark.parametrize("rates", [(0, 8000), (8000, -1), (8000, 1.5)])
+def test_resampling_refuses_rates(rates):
+    with pytest.raises(ValueError, match="_sr must be a whole, positive number of Hz"):
+        audio.resample(noise(5), *rates)
+
+
+# Levels
+
+
+@QUICK
+@given(y=SIGNALS, mode=st.sampled_from(["absolute", "signed"]))
+def test_peak_scaling(y, mode):
+    scaled, scale = audio.scale_to_peak(y, mode)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled.astype(np.float64) * scale, y, rtol=1e-6, atol=0)
+    if not y.any():
+        assert scale == 1
+    elif mode == "absolute":
+        assert np.abs(scaled).max() == 1
+    elif y.max() > 1e-3:
+        assert scaled.max() == 1
+        assert scale == y.max()
+
+
+def test_peak_scaling_at_its_edges():
+    assert audio.scale_to_peak([-0.5, -0.25], "signed")[0].tolist() == [-1, -0.5]
+    assert audio.scale_to_peak([-0.5, 0.0], "signed")[1] == 0.5
+    assert audio.scale_to_peak([-1.0, 1e-30], "signed")[1] == 1
+    tiny = np.float32([1e-45, -1e-45])
+    assert audio.scale_to_peak(tiny)[0].tolist() == [1, -1]
+    assert audio.scale_to_peak([3e38, -1.0])[0][0] == 1
+    with pytest.raises(ValueError, match="'absolute' or 'signed', got 'max'"):
+        audio.scale_to_peak([1.0], "max")
+
+
+@QUICK
+@given(n=st.integers(1, 400), m=st.integers(1, 400), level=st.floats(-40, 40), seed=st.integers(0, 99))
+def test_mixing_meets_its_level(n, m, level, seed):
+    y, other = noise(n, seed=seed), noise(m, seed=seed + 1)
+    mixed = audio.mix_at_level(y, other, level)
+    assert (mixed.dtype, mixed.shape) == (np.float32, (n,))
+    looped = np.array([other[i % m] for i in range(n)], np.float64)
+    expected = y + looped * (rms(y) / rms(looped) * 10 ** (level / 20))
+    np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_mixing_with_silence_changes_nothing():
+    y = noise(50)
+    np.testing.assert_array_equal(audio.mix_at_level(y, np.zeros(7), 0), y)
+    np.testing.assert_array_equal(audio.mix_at_level(y, np.r_[np.zeros(50), 1], 0), y)
+    assert not audio.mix_at_level(np.zeros(5), noise(9), 10).any()
+    assert not np.shares_memory(audio.mix_at_level(y, np.zeros(7), 0), y)
+
+
+@QUICK
+@given(n=st.integers(1, 2000), snr=st.floats(-20, 60), seed=st.integers(0, 99))
+def test_noise_meets_its_ratio(n, snr, seed):
+    y = noise(n, seed=seed) + np.float32(1)
+    noisy = audio.add_noise(y, snr, seed)
+    assert (noisy.dtype, noisy.shape) == (np.float32, (n,))
+    measured = 20 * math.log10(rms(y) / rms(noisy.astype(np.float64) - y))
+    assert measured == pytest.approx(snr, abs=0.05)
+    np.testing.assert_array_equal(noisy, audio.add_noise(y, snr, np.random.default_rng(seed)))
+
+
+def test_noise_is_white_and_gaussian():
+    y = np.ones(100_000, np.float32)
+    added = audio.add_noise(y, 0, 3).astype(np.float64) - y
+    assert np.mean(added**4) == pytest.approx(3, rel=0.05)
+    assert abs(np.mean(added[1:] * added[:-1])) < 0.02
+    assert not audio.add_noise(np.zeros(10), 0, 3).any()
+
+
+@pytest.mark.parametrize("level", [math.nan, math.inf, -math.inf, 201])
+def test_levels_are_bounded(level):
+    with pytest.raises(ValueError, match="level_db must lie within"):
+        audio.mix_at_level(noise(5), noise(5), level)
+    with pytest.raises(ValueError, match="snr_db must lie within"):
+        audio.add_noise(noise(5), level)
