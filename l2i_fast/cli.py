@@ -214,7 +214,7 @@ def interpret(
             failed = True
             continue
         if as_json:
-            print(json.dumps(result.to_dict() | {"files": [str(path) for path in written]}), flush=True)
+            print(json.dumps({"folder": str(folder)} | json.loads(written[-1].read_text())), flush=True)
         else:
             _report(result, written, f"{file.name} ({position} of {len(files)})" if len(files) > 1 else file.name)
     if failed:
@@ -229,14 +229,17 @@ def demo(
 ) -> None:
     """Synthesise a scene, interpret it with the shipped model and say what is heard; nothing is downloaded."""
     from l2i_fast.audio import write_audio
-    from l2i_fast.data.scene import demo_scene
+    from l2i_fast.data.scene import SCENES, demo_scene
     from l2i_fast.model import load
 
     engine = load("esc10")
     output.mkdir(parents=True, exist_ok=True)
-    scene = write_audio(output / "scene.wav", demo_scene(sr=engine.sample_rate), engine.sample_rate)
+    front, (behind, _) = next(iter(SCENES.items()))
+    y = demo_scene(front, sr=engine.sample_rate)
+    scene = write_audio(output / "scene.wav", y, engine.sample_rate)
     result = engine.interpret(scene)
-    _report(result, [scene, *result.save(output)], "a synthetic scene")
+    title = f"synthesised: {front} with {behind} behind it".replace("_", " ")
+    _report(result, [scene, *result.save(output)], title)
 
 
 @app.command()
@@ -369,7 +372,7 @@ def _folders(files: list[Path], output: Path) -> list[Path]:
     taken: set[str] = set()
     folders = []
     for file in files:
-        stem = file.stem or "recording"
+        stem = file.stem.strip(".") or "recording"
         name, number = stem, 1
         while name.casefold() in taken:
             number += 1
@@ -405,6 +408,10 @@ def _report(result: Result, written: list[Path], title: str) -> None:
     console.print(Text(f"  in {written[-1].parent}: {names}"), soft_wrap=True)
 
 
+def _hertz(value: float) -> str:
+    return f"{value / 1000:.1f} kHz" if value >= 1000 else f"{value:.0f} Hz"
+
+
 def _why(result: Result, explanation: Explanation) -> Any:
     """Tell the selected components of one class: how relevant, at which frequency, when loudest."""
     from rich.console import Group
@@ -422,7 +429,7 @@ def _why(result: Result, explanation: Explanation) -> Any:
         rows.add_row(
             Text(f"component {component}"),
             Text(f"{'━' * max(1, round(12 * relevance)):12} {relevance:.2f}", "cyan"),
-            Text(f"mostly at {hertz:.0f} Hz, loudest at {second:.1f} s"),
+            Text(f"mostly at {_hertz(hertz)}, loudest at {second:.1f} s"),
         )
     return Group(head, rows)
 

@@ -35,7 +35,12 @@ FONT = "DejaVu Sans"  # comes with matplotlib, so that the picture is the same e
 
 
 def save_picture(path: str | os.PathLike[str], result: Result, explanation: Explanation) -> None:
-    """Draw `explanation`, one of `result`'s, and write it to `path` as PNG (1690 x 1105 pixels).
+    """Write the picture of `explanation`, one of `result`'s, to `path` as PNG (1690 x 1105 pixels): see `draw`."""
+    draw(result, explanation).savefig(path, format="png", metadata={"Software": None})
+
+
+def draw(result: Result, explanation: Explanation) -> Figure:
+    """Draw `explanation`, one of `result`'s.
 
     From the top left: spectrograms of the recording and of its interpretation in dB below the recording's
     peak, on one colour scale; the spectra of the selected components on the same frequency axis (mel scale,
@@ -59,7 +64,7 @@ def save_picture(path: str | os.PathLike[str], result: Result, explanation: Expl
     _relevance(panel(0.06, 0.085, 0.31, 0.255), result, explanation, coloured)
     _activations(panel(0.405, 0.085, 0.31, 0.255), result, coloured)
     _key(panel(0.82, 0.085, 0.16, 0.255), explanation, coloured)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    return figure
 
 
 def _title(figure: Figure, result: Result, explanation: Explanation) -> None:
@@ -220,7 +225,7 @@ def _time_axis(axes: Axes, result: Result) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{1000 * s:.3g}"))
         unit = "ms"
     elif duration < 120:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         unit = "s"
     else:
         step = next((step for step in (30, 60, 120, 300, 600, 900, 1800) if duration <= 6 * step), 3600)

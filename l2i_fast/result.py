@@ -219,7 +219,8 @@ def _plain(value: Any) -> Any:
         case np.ndarray() | list() | tuple():
             return [_plain(item) for item in value]
         case np.floating():
-            return _plain(float(str(value)))  # str() of a float32 is the shortest decimal that gives it back
+            # str() of a float32 is the shortest decimal that gives it back; adding 0 turns -0.0 into 0.0.
+            return _plain(float(str(value)) + 0.0)
         case np.bool_() | np.integer():
             return value.item()
         case float():
