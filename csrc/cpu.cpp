@@ -67,7 +67,8 @@ CpuFeatures detect_cpu() {
   const bool tiles = (saved & 0x60000) == 0x60000;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return cpu;
   cpu.avx2 = ymm && fma && (b & bit_AVX2);
-  cpu.avx512 = cpu.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512DQ) && (b & bit_AVX512BW) && (b & bit_AVX512VL);
+  cpu.avx512 =
+      cpu.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512DQ) && (b & bit_AVX512BW) && (b & bit_AVX512VL);
   cpu.amx = tiles && (d & (1u << 24)) && (d & (1u << 22));
 #endif
   return cpu;
@@ -99,6 +100,8 @@ const Kernels& current_kernels() {
 
 std::string current_path() { return current_kernels().name; }
 
-void use_path(const std::string& name) { chosen.store(find_path(name, "the CPU path"), std::memory_order_release); }
+void use_path(const std::string& name) {
+  chosen.store(find_path(name, "the CPU path"), std::memory_order_release);
+}
 
 }  // namespace l2i

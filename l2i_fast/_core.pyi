@@ -1,4 +1,42 @@
-from typing import Any
+from typing import TypedDict
 
-def cpu_features() -> dict[str, Any]: ...
+import numpy as np
+from numpy.typing import NDArray
+
+class CpuFeatures(TypedDict):
+    avx2: bool
+    avx512: bool
+    amx: bool
+    compiled: list[str]
+    supported: list[str]
+    path: str
+
+FFT_SIZES: tuple[int, int]
+
+def cpu_features() -> CpuFeatures: ...
 def use_cpu_path(name: str) -> None: ...
+def in_range(x: NDArray[np.float32], low: float, high: float) -> bool: ...
+def stft(y: NDArray[np.float32], window: NDArray[np.float32], hop: int, pad: int) -> NDArray[np.complex64]: ...
+def istft(
+    X: NDArray[np.complex64], window: NDArray[np.float32], hop: int, start: int, length: int
+) -> NDArray[np.float32]: ...
+def soft_mask(
+    X: NDArray[np.complex64],
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    log: bool,
+    eps: float,
+) -> NDArray[np.complex64]: ...
+def decode(
+    X: NDArray[np.complex64],
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    log: bool,
+    eps: float,
+    window: NDArray[np.float32],
+    hop: int,
+    start: int,
+    length: int,
+) -> NDArray[np.float32]: ...

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast import _core
+
 if TYPE_CHECKING:
     import torch
 
+Array: TypeAlias = "NDArray[Any] | torch.Tensor"
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
@@ -42,7 +45,7 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     if x.device.type != "cpu":
         raise ValueError(f"{name} is on {x.device}, but this build runs on the CPU: pass {name}.cpu()")
     if x.requires_grad:
-        raise ValueError(f"{name} requires grad, but this function is not differentiable: pass {name}.detach()")
+        raise ValueError(f"{name} requires grad, which is not supported here: pass {name}.detach()")
     x = x.resolve_conj().resolve_neg()
     if str(x.dtype) in ("torch.bfloat16", "torch.complex32"):
         x = x.cfloat() if x.is_complex() else x.float()
@@ -50,9 +53,9 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def like(array: NDArray[Any], x: Any) -> Any:
+def like(array: NDArray[Any], x: ArrayT) -> ArrayT:
     """Return `array` as the kind of array that `x` is."""
-    return sys.modules["torch"].from_numpy(array) if is_tensor(x) else array
+    return cast("ArrayT", sys.modules["torch"].from_numpy(array) if is_tensor(x) else array)
 
 
 def to_float32(x: Any, name: str) -> Float32:
@@ -61,7 +64,7 @@ def to_float32(x: Any, name: str) -> Float32:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are needed")
     with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which the callers refuse
-        return array.astype(np.float32, copy=False)
+        return np.require(array, np.float32, "A")
 
 
 def to_complex64(x: Any, name: str) -> Complex64:
@@ -70,7 +73,7 @@ def to_complex64(x: Any, name: str) -> Complex64:
     if array.dtype.kind != "c":
         raise TypeError(f"{name} has dtype {array.dtype}, but a complex spectrum is needed")
     with np.errstate(over="ignore"):
-        return array.astype(np.complex64, copy=False)
+        return np.require(array, np.complex64, "A")
 
 
 def to_audio(y: Any, name: str = "y") -> Float32:
@@ -87,17 +90,23 @@ def to_audio(y: Any, name: str = "y") -> Float32:
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"{name} has shape {array.shape}, but at least one sample is needed")
     if array.dtype == np.uint8:
-        return (array.astype(np.float32) - 128) / 128
+        return (array.astype(np.float32) - np.float32(128)) / np.float32(128)
     if (bits := _PCM.get(array.dtype.name)) is not None:
         return array.astype(np.float32) * np.float32(2.0 ** (1 - bits))
     if array.dtype.kind != "f":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, but floating samples or int8, int16, int32, uint8 PCM are needed"
-        )
+        raise TypeError(f"{name} has dtype {array.dtype}, but floating or int8, int16, int32, uint8 samples are needed")
     audio = to_float32(array, name)
-    if not np.isfinite(audio).all():
-        raise ValueError(f"{name} holds NaN or infinity (or is too large for float32), but finite samples are needed")
+    if not in_range(audio):
+        raise ValueError(f"{name} holds NaN or infinity, but finite samples are needed")
     return audio
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def in_range(x: Float32, low: float = -_LARGEST, high: float = _LARGEST) -> bool:
+    """Whether all values are finite and between `low` and `high`."""
+    return _core.in_range(x.ravel(order="K"), low, high)
 
 
 def positive_int(value: Any, name: str) -> int:

@@ -6,26 +6,28 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from l2i_fast.arrays import ArrayT, Complex64, Float32, like, to_float32
-from l2i_fast.stft import Synthesis, Window, _public, frame_major
+from l2i_fast import _core
+from l2i_fast.arrays import Array, ArrayT, Complex64, Float32, in_range, like, to_float32
+from l2i_fast.stft import Synthesis, Window, frame_major, is_native, public
 
 Domain = Literal["log", "magnitude"]
 
 
 def soft_mask(
     X: ArrayT,
-    W: ArrayT,
-    H: ArrayT,
-    weights: ArrayT,
+    W: Array,
+    H: Array,
+    weights: Array,
     domain: Domain = "log",
     eps: float = 1e-6,
 ) -> ArrayT:
     """Keep the part of a spectrum that the weighted components explain.
 
-    The mask is ``m = W (weights * H) / (eps + W H)``. In the domain "log" it acts on the logarithmic magnitude,
-    ``|Y| = expm1(m log1p(|X|))`` (Parekh et al., arXiv 2202.11479, section 3.3), in the domain "magnitude" on the
-    magnitude itself, ``|Y| = m |X|``. Y keeps the phase of X.
+    The mask is ``m = W (weights * H) / (eps + W H)``. In the domain "log" it acts on the logarithmic
+    magnitude, ``|Y| = expm1(m log1p(|X|))`` (Parekh et al., arXiv 2202.11479), in the domain "magnitude" on
+    the magnitude itself, ``|Y| = m |X|``. Y keeps the phase of X.
 
     Parameters
     ----------
@@ -45,23 +47,23 @@ def soft_mask(
     Returns
     -------
     Y : same kind as X, complex64, shape (..., F, T)
-        The leading dimensions of X, H and weights are broadcast: several rows of weights for one X give several
-        spectra. Frames are contiguous in memory.
+        The leading dimensions of X, H and weights are broadcast: several rows of weights for one X give
+        several spectra. Frames are contiguous in memory.
 
     Raises
     ------
     ValueError
         For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1].
     """
-    job = _Job(X, W, H, weights, domain, eps)
-    return like(_public(job.masked(), job.lead), X)
+    job = _operands(X, W, H, weights, domain, eps)
+    return like(public(_core.soft_mask(*job.native), job.lead), X)
 
 
 def decode(
     X: ArrayT,
-    W: ArrayT,
-    H: ArrayT,
-    weights: ArrayT,
+    W: Array,
+    H: Array,
+    weights: Array,
     hop_length: int = 512,
     domain: Domain = "log",
     length: int | None = None,
@@ -85,79 +87,75 @@ def decode(
     y : same kind as X, float32, shape (..., length)
         Samples.
     """
-    job = _Job(X, W, H, weights, domain, eps)
-    shape = (job.size, *job.X.shape[1:])
-    synthesis = Synthesis(shape, hop_length, win_length, n_fft, window, center, length)
-    return like(synthesis(job.masked()).reshape(*job.lead, synthesis.length), X)
+    job = _operands(X, W, H, weights, domain, eps)
+    synthesis = Synthesis(job.X.shape, hop_length, win_length, n_fft, window, center, length)
+    if is_native(synthesis.window.size):
+        y = _core.decode(*job.native, synthesis.window, synthesis.hop, synthesis.start, synthesis.length)
+    else:
+        y = synthesis(_core.soft_mask(*job.native))
+    return like(y.reshape(*job.lead, synthesis.length), X)
 
 
-@dataclass
-class _Job:
-    """Checked operands, with one leading dimension."""
+@dataclass(frozen=True)
+class _Operands:
+    """Checked operands with one leading dimension; its stride is 0 where all clips share an operand."""
 
-    X: Complex64
-    W: Float32
-    H: Float32
-    weights: Float32
-    lead: tuple[int, ...]
+    X: Complex64  # B, T, F
+    W: Float32  # F, K
+    H: Float32  # B, T, K
+    weights: Float32  # B, K
     log: bool
     eps: float
+    lead: tuple[int, ...]
 
-    def __init__(self, X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> None:
-        if domain not in ("log", "magnitude"):
-            raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
-        self.log = domain == "log"
-        self.eps = float(eps)
-        if not np.finfo(np.float32).tiny <= self.eps < np.inf:
-            raise ValueError(f"eps is {eps}, but must be positive, finite and normal in float32")
-        X_rows, X_lead = frame_major(X)
-        _, n_frames, n_bins = X_rows.shape
-        self.W = to_float32(W, "W")
-        if self.W.ndim != 2 or self.W.shape[0] != n_bins or self.W.shape[1] == 0:
-            raise ValueError(f"W has shape {self.W.shape}, but (F={n_bins}, K>=1) is needed to fit X")
-        K = self.W.shape[1]
-        H_array = to_float32(H, "H")
-        if H_array.ndim < 2 or H_array.shape[-2:] != (K, n_frames):
-            raise ValueError(f"H has shape {H_array.shape}, but (..., K={K}, T={n_frames}) is needed")
-        weights_array = to_float32(weights, "weights")
-        if weights_array.ndim < 1 or weights_array.shape[-1] != K:
-            raise ValueError(f"weights has shape {weights_array.shape}, but (..., K={K}) is needed")
-        for name, values, top in (
-            ("W", self.W, np.inf),
-            ("H", H_array, np.inf),
-            ("weights", weights_array, 1.0),
-        ):
-            if not ((values >= 0) & (values <= top) & (values < np.inf)).all():
-                allowed = "lie in [0, 1]" if name == "weights" else "be finite and not negative"
-                raise ValueError(f"{name} must {allowed} everywhere")
-        try:
-            self.lead = np.broadcast_shapes(X_lead, H_array.shape[:-2], weights_array.shape[:-1])
-        except ValueError:
-            raise ValueError(
-                f"the leading dimensions of X {X_lead}, H {H_array.shape[:-2]} and weights "
-                f"{weights_array.shape[:-1]} do not fit each other"
-            ) from None
-        self.size = int(np.prod(self.lead))
-        self.X = self._spread(X_rows.reshape(*X_lead, n_frames, n_bins), 2)
-        self.H = self._spread(H_array.swapaxes(-1, -2), 2)
-        self.weights = self._spread(weights_array, 1)
+    @property
+    def native(self) -> tuple[Complex64, Float32, Float32, Float32, bool, float]:
+        return self.X, self.W, self.H, self.weights, self.log, self.eps
 
-    def _spread(self, array: Any, keep: int) -> Any:
-        # One leading dimension, of stride 0 where the operand is shared.
-        tail = array.shape[array.ndim - keep :]
-        if array.size == int(np.prod(tail)) and self.size:
-            return np.broadcast_to(array.reshape(1, *tail), (self.size, *tail))
-        return np.broadcast_to(array, (*self.lead, *tail)).reshape(self.size, *tail)
 
-    def masked(self) -> Complex64:
-        out = np.empty((self.size, *self.X.shape[1:]), np.complex64)
-        for b in range(self.size):
-            X, H = self.X[b], self.H[b]
-            mask = (H * self.weights[b]) @ self.W.T / (np.float32(self.eps) + H @ self.W.T)
-            magnitude = np.abs(X)
-            gain = mask
-            if self.log:
-                with np.errstate(invalid="ignore"):
-                    gain = np.where(magnitude > 0, np.expm1(mask * np.log1p(magnitude)) / magnitude, mask)
-            out[b] = X * gain
-        return out
+def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> _Operands:
+    if domain not in ("log", "magnitude"):
+        raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
+    if not np.finfo(np.float32).tiny <= eps <= np.finfo(np.float32).max:
+        raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
+    rows, lead = frame_major(X)
+    n_frames, n_bins = rows.shape[1:]
+    W = to_float32(W, "W")
+    if W.ndim != 2 or W.shape[0] != n_bins or W.shape[1] == 0:
+        raise ValueError(f"W has shape {W.shape}, but (F, K) with F={n_bins} as in X is needed")
+    K = W.shape[1]
+    H = to_float32(H, "H")
+    if H.ndim < 2 or H.shape[-2:] != (K, n_frames):
+        raise ValueError(f"H has shape {H.shape}, but (..., K, T) with K={K} as in W, T={n_frames} as in X is needed")
+    weights = to_float32(weights, "weights")
+    if weights.ndim < 1 or weights.shape[-1] != K:
+        raise ValueError(f"weights has shape {weights.shape}, but (K,) or (..., K) with K={K} as in W is needed")
+    for name, values in (("W", W), ("H", H)):
+        if not in_range(values, low=0):
+            raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
+    if not in_range(weights, low=0, high=1):
+        raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
+    try:
+        shared = np.broadcast_shapes(lead, H.shape[:-2], weights.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"X, H and weights have leading dimensions {lead}, {H.shape[:-2]} and {weights.shape[:-1]}, "
+            "which cannot be broadcast"
+        ) from None
+    return _Operands(
+        X=_spread(rows.reshape(*lead, n_frames, n_bins), 2, shared),
+        W=W,
+        H=_spread(H.swapaxes(-1, -2), 2, shared),
+        weights=_spread(weights, 1, shared),
+        log=domain == "log",
+        eps=float(eps),
+        lead=shared,
+    )
+
+
+def _spread(array: NDArray[Any], n_inner: int, lead: tuple[int, ...]) -> NDArray[Any]:
+    """Broadcast the outer dimensions to `lead` and make them one; an operand that all clips share is not copied."""
+    outer, inner = array.shape[: array.ndim - n_inner], array.shape[array.ndim - n_inner :]
+    if np.prod(outer) == 1:
+        return np.broadcast_to(array.reshape(inner), (int(np.prod(lead)), *inner))
+    return np.broadcast_to(array, (*lead, *inner)).reshape(-1, *inner)

@@ -1,4 +1,4 @@
-"""Short-time Fourier transform, its inverse, and the mel spectrogram in decibels, with librosa's conventions."""
+"""Short-time Fourier transform, its inverse and the mel spectrogram in decibels, as librosa defines them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from l2i_fast import _core
 from l2i_fast.arrays import (
     ArrayT,
     Complex64,
@@ -73,12 +74,10 @@ def stft(
         audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(pad, pad)], mode=pad_mode)  # type: ignore[call-overload]
         pad = 0
     if audio.shape[-1] + 2 * pad < frame.n_fft:
-        raise ValueError(
-            f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} of them are needed where center is False"
-        )
+        raise ValueError(f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} are needed where center is False")
     clips = audio.reshape(-1, audio.shape[-1])
     rows = _forward(clips, frame.window, frame.hop, pad)
-    return like(_public(rows, audio.shape[:-1]), y)
+    return like(public(rows, audio.shape[:-1]), y)
 
 
 def istft(
@@ -90,7 +89,7 @@ def istft(
     center: bool = True,
     length: int | None = None,
 ) -> ArrayT:
-    """Inverse of `stft`: windowed overlap-add, divided by the sum of the squared windows where that is not zero.
+    """Inverse of `stft`: windowed overlap-add over the sum of the squared windows, where that is not zero.
 
     Parameters
     ----------
@@ -106,8 +105,8 @@ def istft(
     Returns
     -------
     y : same kind as X, float32, shape (..., length)
-        By default ``n_fft + hop_length (T - 1)`` samples, less the padding of ``n_fft // 2`` at both ends where
-        `center` is set.
+        By default ``n_fft + hop_length (T - 1)`` samples, less the padding of ``n_fft // 2`` at both ends
+        where `center` is set.
     """
     rows, lead = frame_major(X)
     synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length)
@@ -158,14 +157,15 @@ def log_mel(
         raise ValueError(f"amin is {amin}, but must be positive")
     if top_db is not None and not top_db >= 0:
         raise ValueError(f"top_db is {top_db}, but must not be negative")
-    kind = X_or_y
-    if to_numpy(X_or_y, "X_or_y").dtype.kind != "c":
-        X_or_y = stft(X_or_y, n_fft, hop_length, win_length, window, center, pad_mode)
-    rows, lead = frame_major(X_or_y)
+    given = to_numpy(X_or_y, "X_or_y")
+    X = given
+    if given.dtype.kind != "c":
+        X = stft(given, n_fft, hop_length, win_length, window, center, pad_mode)
+    rows, lead = frame_major(X)
     n_fft = positive_int(n_fft, "n_fft")
     if rows.shape[2] != n_fft // 2 + 1:
         raise ValueError(f"X has {rows.shape[2]} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
-    bands = _mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
+    bands = mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
     mel = np.empty((*rows.shape[:2], n_mels), np.float32)
     for clip, out in zip(rows, mel, strict=True):
         np.matmul(_magnitude(clip), bands, out=out)
@@ -174,7 +174,7 @@ def log_mel(
     mel *= np.float32(10)
     if top_db is not None and mel.size:
         np.maximum(mel, mel.max((1, 2), keepdims=True) - np.float32(top_db), out=mel)
-    return like(_public(mel, lead), kind)
+    return like(public(mel, lead), X_or_y)
 
 
 def frame_major(X: Any, name: str = "X") -> tuple[Complex64, tuple[int, ...]]:
@@ -202,7 +202,7 @@ class Synthesis:
     ) -> None:
         _, n_frames, n_bins = shape
         if n_frames == 0 or n_bins < 2:
-            raise ValueError(f"X has {n_bins} bins and {n_frames} frames, but needs at least 2 bins and 1 frame")
+            raise ValueError(f"X has {n_bins} bins and {n_frames} frames, but at least 2 and 1 are needed")
         frame = _Frame(2 * (n_bins - 1) if n_fft is None else n_fft, hop_length, win_length, window)
         if frame.n_fft // 2 + 1 != n_bins:
             raise ValueError(f"X has {n_bins} bins, but n_fft={frame.n_fft} has {frame.n_fft // 2 + 1}")
@@ -260,7 +260,8 @@ def _padded_window(window: ArrayLike, width: int, n_fft: int) -> Float32:
 
 
 @lru_cache(maxsize=8)
-def _mel_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> Float32:
+def mel_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> Float32:
+    """Return librosa's mel filters as (n_fft // 2 + 1, n_mels)."""
     from librosa.filters import mel
 
     bands: Float32 = np.ascontiguousarray(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax).T)
@@ -275,11 +276,21 @@ def _magnitude(rows: Complex64) -> Float32:
     return np.sqrt(power, out=power)
 
 
-def _public(rows: NDArray[Any], lead: tuple[int, ...]) -> NDArray[Any]:
+def public(rows: NDArray[Any], lead: tuple[int, ...]) -> NDArray[Any]:
+    """Return frame-major rows (B, T, F) as the public view (..., F, T)."""
     return rows.reshape(*lead, *rows.shape[1:]).swapaxes(-1, -2)
 
 
+def is_native(n_fft: int) -> bool:
+    """Whether frames of this length have a native transform; others go through scipy.fft."""
+    smallest, largest = _core.FFT_SIZES
+    return smallest <= n_fft <= largest and n_fft & (n_fft - 1) == 0
+
+
 def _forward(clips: Float32, window: Float32, hop: int, pad: int) -> Complex64:
+    if is_native(window.size):
+        return _core.stft(clips, window, hop, pad)
+
     import scipy.fft
 
     padded = np.pad(clips, ((0, 0), (pad, pad)))
@@ -291,22 +302,27 @@ def _forward(clips: Float32, window: Float32, hop: int, pad: int) -> Complex64:
 
 
 def _inverse(rows: Complex64, window: Float32, hop: int, start: int, length: int) -> Float32:
+    if is_native(window.size):
+        return _core.istft(rows, window, hop, start, length)
+
     import scipy.fft
 
     n_clips, n_frames, _ = rows.shape
+    n_frames = min(n_frames, -(-(start + length) // hop))
     size = max(window.size + hop * (n_frames - 1), start + length)
     sums = np.zeros((n_clips, size), np.float32)
+    for b, frames in _slices((n_clips, n_frames)):
+        block = scipy.fft.irfft(rows[b, frames], n=window.size) * window
+        for t, values in enumerate(block, frames.start):
+            sums[b, t * hop : t * hop + window.size] += values
     squares = np.zeros(size)
     for t in range(n_frames):
         squares[t * hop : t * hop + window.size] += window.astype(np.float64) ** 2
-    for b, frames in _slices(rows.shape):
-        block = scipy.fft.irfft(rows[b, frames], n=window.size) * window
-        for t, values in zip(range(n_frames)[frames], block, strict=True):
-            sums[b, t * hop : t * hop + window.size] += values
-    scale = np.where(squares > np.finfo(np.float32).tiny, squares, 1.0).astype(np.float32)
-    return np.ascontiguousarray((sums / scale)[:, start : start + length])
+    squares[squares <= np.finfo(np.float32).tiny] = 1
+    wanted = slice(start, start + length)
+    return (sums[:, wanted] / squares[wanted]).astype(np.float32)
 
 
 def _slices(shape: tuple[int, ...]) -> list[tuple[int, slice]]:
-    """Pairs (clip, some frames) that cover shape (B, T, ...) in pieces that fit the cache."""
+    # Pairs (clip, some frames) that cover the shape (B, T, ...) in pieces that fit the cache.
     return [(b, slice(t, min(t + 64, shape[1]))) for b in range(shape[0]) for t in range(0, shape[1], 64)]

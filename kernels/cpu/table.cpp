@@ -1,15 +1,39 @@
-// One instruction set's table; compiled once for each, with L2I_ISA naming its namespace.
+// One instruction set's table of kernels.
 #include "table.h"
+
+#include "simd.h"
+#include "soft_mask.h"
+#include "stft.h"
 
 #define L2I_TEXT_(x) #x
 #define L2I_TEXT(x) L2I_TEXT_(x)
 
 namespace l2i::kernels::L2I_ISA {
+namespace {
+
+bool in_range(const float* x, std::ptrdiff_t size, float low, float high) {
+  constexpr int kStep = 4;
+  IntVec bad[kStep] = {};
+  std::ptrdiff_t i = 0;
+  for (; i + kStep * kLanes <= size; i += kStep * kLanes) {
+    for (int j = 0; j < kStep; ++j) {
+      const Vec v = load(x + i + j * kLanes);
+      bad[j] |= ~((v >= low) & (v <= high));
+    }
+  }
+  int outside = 0;
+  for (int j = 0; j < kStep; ++j) {
+    for (int lane = 0; lane < kLanes; ++lane) outside |= bad[j][lane];
+  }
+  for (; i < size; ++i) outside |= !(x[i] >= low && x[i] <= high);
+  return outside == 0;
+}
+
+}  // namespace
 
 extern const Kernels table;
-constexpr Kernels table = {
-    L2I_TEXT(L2I_ISA),
-    L2I_LANES,
+constinit const Kernels table = {
+    L2I_TEXT(L2I_ISA), kLanes, &in_range, &stft_tile, &istft_tile, &packed_size, &pack_dictionary, &mask_tile,
 };
 
 }  // namespace l2i::kernels::L2I_ISA

@@ -1,0 +1,63 @@
+#include "stft.h"
+
+#include "arrays.h"
+#include "bindings.h"
+
+namespace py = pybind11;
+
+namespace l2i::bindings {
+namespace {
+
+std::shared_ptr<const FftPlan> plan_of(std::ptrdiff_t n_fft) {
+  require(FftPlan::supports(n_fft), "the window's length must be a power of two from 32 to 65536");
+  return FftPlan::of(n_fft);
+}
+
+py::array_t<Complex64> stft_array(const py::array& y, const py::array& window, std::ptrdiff_t hop,
+                                  std::ptrdiff_t pad) {
+  const auto samples = view<float>(y, "y", 2, 1);
+  const auto w = view<float>(window, "window", 1, 1);
+  const auto plan = plan_of(w.size[0]);
+  require(hop >= 1 && pad >= 0, "hop must be at least 1 and pad at least 0");
+  require(samples.size[1] + 2 * pad >= w.size[0], "y is shorter than the window");
+  const StftShape shape{samples.size[0], 1 + (samples.size[1] + 2 * pad - w.size[0]) / hop, hop, pad};
+  py::array_t<Complex64> X({shape.n_clips, shape.n_frames, w.size[0] / 2 + 1});
+  float* const out = reinterpret_cast<float*>(X.mutable_data());
+  const py::gil_scoped_release release;
+  stft(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, out);
+  return X;
+}
+
+py::array_t<float> istft_array(const py::array& X, const py::array& window, std::ptrdiff_t hop,
+                               std::ptrdiff_t start, std::ptrdiff_t length) {
+  const auto rows = view<Complex64>(X, "X", 3, 2);
+  const auto w = view<float>(window, "window", 1, 1);
+  const auto plan = plan_of(w.size[0]);
+  require(rows.size[2] == w.size[0] / 2 + 1, "X must have one bin more than half the window's length");
+  require(hop >= 1 && start >= 0 && length >= 0, "hop must be at least 1, start and length at least 0");
+  py::array_t<float> y({rows.size[0], length});
+  float* const out = y.mutable_data();
+  const py::gil_scoped_release release;
+  istft(*plan, rows.data, rows.stride[0], w.data, {rows.size[0], rows.size[1], hop, start}, out, length);
+  return y;
+}
+
+bool in_range(const py::array& x, float low, float high) {
+  const auto values = view<float>(x, "x", 1, 1);
+  const py::gil_scoped_release release;
+  return current_kernels().in_range(values.data, values.size[0], low, high);
+}
+
+}  // namespace
+
+void register_stft(py::module_& m) {
+  m.attr("FFT_SIZES") = py::make_tuple(FftPlan::kSmallest, FftPlan::kLargest);
+  m.def("stft", &stft_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
+        "Rows (B, T, F) of the windowed frames of y (B, N), zeros padded on both sides.");
+  m.def("istft", &istft_array, py::arg("X"), py::arg("window"), py::arg("hop"), py::arg("start"),
+        py::arg("length"), "Samples (B, length) from padded position start on of the rows X (B, T, F).");
+  m.def("in_range", &in_range, py::arg("x"), py::arg("low"), py::arg("high"),
+        "Whether low <= x <= high everywhere; never so for NaN.");
+}
+
+}  // namespace l2i::bindings

@@ -1,0 +1,53 @@
+// log(1 + x) and exp(x) - 1 of a vector, for x >= 0.
+//
+// Both are within 2 ulp of the exact value over their range; denormal arguments may come out as zero where
+// the processor flushes them. The polynomials are minimax (Chebyshev) fits of
+//   (log1p(f) - f + f^2 / 2) / f^3  for  sqrt(1/2) - 1 <= f <= sqrt(2) - 1,  relative error 3e-8,
+//   (expm1(r) - r) / r^2            for  |r| <= log(2) / 2,                 relative error 3e-9.
+#pragma once
+
+#include "simd.h"
+
+namespace l2i::kernels::L2I_ISA {
+
+// 0 <= x, finite.
+static inline Vec log1p_positive(Vec x) {
+  // 1 + x = u exactly up to c, the rounding error of u; u = 2^e m with m in [sqrt(1/2), sqrt(2)).
+  const Vec u = x + 1.0f;
+  const Vec c = x < 1.0f ? x - (u - 1.0f) : 1.0f - (u - x);
+  const IntVec shifted = reinterpret_cast<IntVec>(u) - 0x3f3504f3;
+  const IntVec e = shifted >> 23;
+  const Vec m = reinterpret_cast<Vec>((shifted & 0x007fffff) + 0x3f3504f3);
+  const Vec down = reinterpret_cast<Vec>((127 - e) << 23);  // 2^-e; zero from e = 127 on, where c is none
+  const Vec f = (m - 1.0f) + c * down;
+  Vec p = f * 0x1.1dedf8p-4f - 0x1.d6d10ep-4f;
+  p = p * f + 0x1.dec8ccp-4f;
+  p = p * f - 0x1.fce37ap-4f;
+  p = p * f + 0x1.23cf72p-3f;
+  p = p * f - 0x1.555b8ap-3f;
+  p = p * f + 0x1.999d6ep-3f;
+  p = p * f - 0x1.fffffcp-3f;
+  p = p * f + 0x1.555554p-2f;
+  const Vec n = __builtin_convertvector(e, Vec);
+  const Vec square = f * f;
+  Vec tail = square * f * p + n * -2.12194440e-4f;  // log(2) in two parts, the first exact times any e
+  tail = tail - 0.5f * square;
+  return (f + tail) + n * 0.693359375f;
+}
+
+// 0 <= x <= 88.
+static inline Vec expm1_positive(Vec x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec n = (x * 1.44269504f + kRound) - kRound;
+  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
+  q = q * r + 0x1.1110ep-7f;
+  q = q * r + 0x1.5554e4p-5f;
+  q = q * r + 0x1.555556p-3f;
+  q = q * r + 0.5f;
+  const Vec p = r * r * q + r;
+  const Vec scale = reinterpret_cast<Vec>((__builtin_convertvector(n, IntVec) + 127) << 23);
+  return p * scale + (scale - 1.0f);
+}
+
+}  // namespace l2i::kernels::L2I_ISA
