@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
 from l2i_fast.data.esc50 import TABLE, load_esc50
 
 ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
@@ -97,39 +100,28 @@ def fetch_esc50(
         raise FileExistsError(f"{folder} exists and is not a complete ESC-50; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f"{folder.name}.zip.part")
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     try:
-        if progress:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+            tasks = {name: bar.add_task(name, total=None) for name in ("Fetching", "Unpacking")}
 
-            columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-            with Progress(*columns, console=Console(stderr=True)) as bar:
-                tasks = {name: bar.add_task(name, total=None) for name in ("Fetching", "Unpacking")}
-                _fetch_and_unpack(
-                    url,
-                    part,
-                    folder,
-                    sha256,
-                    lambda name, done, total: bar.update(tasks[name], completed=done, total=total),
-                )
-        else:
-            _fetch_and_unpack(url, part, folder, sha256, lambda name, done, total: None)
+            def advance(name: str, done: int, total: int | None) -> None:
+                bar.update(tasks[name], completed=done, total=total)
+
+            _download(url, part, advance)
+            try:
+                _check_sha256(part, sha256)
+                _unpack(part, folder, advance)
+            except ValueError:
+                part.unlink()  # wrong bytes: nothing to continue from
+                raise
+            part.unlink()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise OSError(errno.ENOSPC, f"the disk is full; {part} is kept and continued next time", str(folder)) from error
+        reason = f"the disk is full ({error.strerror}): free some space and run the same again to continue"
+        raise OSError(errno.ENOSPC, reason, str(folder)) from error
     return folder
-
-
-def _fetch_and_unpack(url: str, part: Path, folder: Path, sha256: str | None, advance: Advance) -> None:
-    _download(url, part, advance)
-    try:
-        _check_sha256(part, sha256)
-        _unpack(part, folder, advance)
-    except ValueError:
-        part.unlink()  # wrong bytes: nothing to continue from
-        raise
-    part.unlink()
 
 
 def _is_complete(folder: Path) -> bool:
