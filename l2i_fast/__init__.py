@@ -1,7 +1,51 @@
 """Hear why an audio network decided what it decided."""
 
-from l2i_fast.soft_mask import decode, soft_mask
-from l2i_fast.stft import istft, log_mel, stft
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l2i_fast.model import L2I, load
+    from l2i_fast.nmf import activations, learn_dictionary
+    from l2i_fast.result import Explanation, Result
+
+# Two names are those of their modules, too: imported here, so that the functions win. Where the native module
+# does not load, the package still does, and `l2i doctor` can say why.
+_failure: ImportError | None = None
+try:
+    from l2i_fast.soft_mask import decode, soft_mask
+    from l2i_fast.stft import istft, log_mel, stft
+except ImportError as error:
+    _failure = error
 
 __version__ = "0.1.0"
-__all__ = ["decode", "istft", "log_mel", "soft_mask", "stft"]
+__all__ = [
+    "L2I",
+    "Explanation",
+    "Result",
+    "activations",
+    "decode",
+    "istft",
+    "learn_dictionary",
+    "load",
+    "log_mel",
+    "soft_mask",
+    "stft",
+]
+
+# What needs torch is imported when it is asked for: `import l2i_fast` alone is quick.
+_MODULES = {
+    "L2I": "model",
+    "load": "model",
+    "Explanation": "result",
+    "Result": "result",
+    "activations": "nmf",
+    "learn_dictionary": "nmf",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"l2i_fast.{_MODULES[name]}"), name)
+    if _failure and name in __all__:
+        raise _failure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
