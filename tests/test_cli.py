@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -426,3 +427,11 @@ def test_ctrl_c_is_one_line_and_status_130(place):
 def test_a_name_that_the_terminal_cannot_show(place, tiny_folder):
     done = run_process("interpret", b"cl\xffp.wav".decode(errors="surrogateescape"), "-m", tiny_folder)
     assert (done.returncode, done.stderr) == (1, "l2i: error: there is no file cl\\udcffp.wav\n")
+
+
+def test_the_example_program(place, tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr(model, "load", lambda name: {"esc10": tiny_model}[name])
+    monkeypatch.setattr(sys, "argv", ["interpret_clip.py", "clip.wav", "there"])
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "interpret_clip.py"))
+    assert "heard: " in capsys.readouterr().out
+    assert "result.json" in files_in("there")
