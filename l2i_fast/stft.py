@@ -75,6 +75,8 @@ def stft(
         pad = 0
     if audio.shape[-1] + 2 * pad < frame.n_fft:
         raise ValueError(f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} are needed where center is False")
+    if audio.strides[-1] != audio.itemsize:
+        audio = np.ascontiguousarray(audio)
     clips = audio.reshape(-1, audio.shape[-1])
     rows = _forward(clips, frame.window, frame.hop, pad)
     return like(public(rows, audio.shape[:-1]), y)
@@ -157,16 +159,16 @@ def log_mel(
         raise ValueError(f"amin is {amin}, but must be positive")
     if top_db is not None and not top_db >= 0:
         raise ValueError(f"top_db is {top_db}, but must not be negative")
-    given = to_numpy(X_or_y, "X_or_y")
-    X = given
-    if given.dtype.kind != "c":
-        X = stft(given, n_fft, hop_length, win_length, window, center, pad_mode)
+    X: NDArray[Any] = to_numpy(X_or_y, "X_or_y")
+    if X.dtype.kind != "c":
+        X = stft(X, n_fft, hop_length, win_length, window, center, pad_mode)
     rows, lead = frame_major(X)
     n_fft = positive_int(n_fft, "n_fft")
-    if rows.shape[2] != n_fft // 2 + 1:
-        raise ValueError(f"X has {rows.shape[2]} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
+    n_clips, n_frames, n_bins = rows.shape
+    if n_bins != n_fft // 2 + 1:
+        raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
     bands = mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
-    mel = np.empty((*rows.shape[:2], n_mels), np.float32)
+    mel = np.empty((n_clips, n_frames, n_mels), np.float32)
     for clip, out in zip(rows, mel, strict=True):
         np.matmul(_magnitude(clip), bands, out=out)
     np.maximum(mel, np.float32(amin), out=mel)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from l2i_fast import _core
 from l2i_fast.data import Dataset, load_dataset
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
@@ -59,3 +61,12 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"rng seed: {seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(params=_core.cpu_features()["supported"])
+def cpu_path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that was compiled in and runs here, in use for one test."""
+    before = _core.cpu_features()["path"]
+    _core.use_cpu_path(request.param)
+    yield request.param
+    _core.use_cpu_path(before)

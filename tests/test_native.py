@@ -1,0 +1,155 @@
+"""The native module itself: choice of the CPU path, threads, the floating-point mode, checks of its arguments."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import l2i_fast as l2i
+from l2i_fast import _core
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_features() -> None:
+    features = _core.cpu_features()
+    assert features["compiled"][0] == "scalar"
+    assert set(features["supported"]) <= set(features["compiled"])
+    assert features["path"] in features["supported"]
+    assert ("avx512" in features["supported"]) == (features["avx512"] and "avx512" in features["compiled"])
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo") as cpuinfo:
+            flags = cpuinfo.read().split()
+        assert features["avx2"] == ("avx2" in flags and "fma" in flags)
+        assert features["avx512"] == ("avx512vl" in flags)
+        assert features["amx"] == ("amx_bf16" in flags)
+
+
+@pytest.mark.parametrize("name", _core.cpu_features()["supported"])
+def test_environment_chooses_the_path(name: str) -> None:
+    done = run("from l2i_fast import _core; print(_core.cpu_features()['path'])", L2I_CPU=name)
+    assert done.stdout.strip() == name
+
+
+def test_widest_path_is_the_default() -> None:
+    done = run("from l2i_fast import _core; print(_core.cpu_features()['path'])", L2I_CPU="")
+    assert done.stdout.strip() == _core.cpu_features()["supported"][-1]
+
+
+def test_unknown_path_is_refused() -> None:
+    done = run("import l2i_fast, numpy; l2i_fast.stft(numpy.ones(9))", L2I_CPU="mmx")
+    assert done.returncode == 1
+    assert "ValueError: L2I_CPU is 'mmx', which is not one of scalar" in done.stderr
+    with pytest.raises(ValueError, match="'mmx', which is not one of scalar"):
+        _core.use_cpu_path("mmx")
+
+
+def test_denormal_mode_is_restored() -> None:
+    def denormals_live() -> bool:
+        return bool((np.full(8, 1e-40, np.float32) * np.float32(0.5)).all())
+
+    assert denormals_live()
+    X = l2i.stft(np.ones(3000, np.float32), hop_length=512)
+    l2i.decode(X, np.ones((513, 2)), np.ones((2, X.shape[1])), np.ones(2))
+    assert denormals_live()
+    with pytest.raises(ValueError, match="hop_length"):
+        l2i.istft(X, 0)
+    assert denormals_live()
+
+
+def long_work(seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal(100_000 + 1000 * seed).astype(np.float32)
+    X = l2i.stft(y, 1024, 512)
+    W, H = rng.random((513, 30)), rng.random((30, X.shape[1]))
+    return [X, l2i.soft_mask(X, W, H, np.ones(30)), l2i.decode(X, W, H, np.ones(30)), l2i.istft(X, 512)]
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    expected = [long_work(seed) for seed in range(2)]
+    answers: dict[int, list[list[Any]]] = {0: [], 1: []}
+
+    def repeat(seed: int) -> None:
+        answers[seed] = [long_work(seed) for _ in range(10)]
+
+    threads = [threading.Thread(target=repeat, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(2):
+        assert len(answers[seed]) == 10
+        for answer in answers[seed]:
+            for one, other in zip(answer, expected[seed], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_other_threads_run_meanwhile() -> None:
+    samples = np.ones((1, 10_000_000), np.float32)
+    window = np.ones(1024, np.float32)
+    ticks = 0
+    seen: list[int] = []
+
+    def work() -> None:
+        before = ticks
+        _core.stft(samples, window, 256, 0)
+        seen.append(ticks - before)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # nobody gives the lock up unasked
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            ticks += 1
+            time.sleep(0)
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen[0] > 0
+
+
+def test_bindings_refuse_what_they_cannot_read() -> None:
+    y, window = np.ones((1, 100), np.float32), np.ones(64, np.float32)
+    with pytest.raises(TypeError, match="y must be an aligned array of 2 dimensions and dtype float32"):
+        _core.stft(y.astype(np.float64), window, 16, 0)
+    with pytest.raises(TypeError, match="y must be"):
+        _core.stft(y[0], window, 16, 0)
+    with pytest.raises(ValueError, match="y must be contiguous"):
+        _core.stft(y[:, ::-1], window, 16, 0)
+    with pytest.raises(ValueError, match="power of two"):
+        _core.stft(y, window[:60], 16, 0)
+    with pytest.raises(ValueError, match="shorter than the window"):
+        _core.stft(y[:, :63], window, 16, 0)
+    with pytest.raises(ValueError, match="hop"):
+        _core.stft(y, window, 0, 0)
+    X = np.ones((1, 4, 33), np.complex64)
+    with pytest.raises(ValueError, match="one bin more than half"):
+        _core.istft(X[:, :, :32].copy(), window, 16, 0, 10)
+    W, H, weights = np.ones((33, 2), np.float32), np.ones((1, 4, 2), np.float32), np.ones((1, 2), np.float32)
+    for bad in ((X, W[:32], H, weights), (X, W, H[:, :3], weights), (X, W, H, weights[:, :1]), (X, W, H, weights[:0])):
+        with pytest.raises(ValueError, match="must have"):
+            _core.soft_mask(*bad, True, 1e-6)
+        with pytest.raises(ValueError, match="must have"):
+            _core.decode(*bad, True, 1e-6, window, 16, 0, 10)
+
+
+def test_in_range(cpu_path: str) -> None:
+    for size in (0, 1, 15, 16, 17, 63, 64, 65, 300):
+        x = np.linspace(0, 1, size, dtype=np.float32)
+        assert _core.in_range(x, 0, 1)
+        for i in range(size):
+            for bad in (np.nan, np.inf, -np.inf, -1e-3, 1.1):
+                y = x.copy()
+                y[i] = bad
+                assert not _core.in_range(y, 0, 1)
