@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from l2i_fast.data import Dataset
 from l2i_fast.model import L2I, Analyzed
 from l2i_fast.soft_mask import decode
+
 from .training.loop import Report
 
 Record = dict[str, Any]
 
 
 @torch.inference_mode()
-def evaluate(
-    model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_size: int = 16
-) -> list[Record]:
+def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_size: int = 16) -> list[Record]:
     """Score `model` on every clip of `dataset`.
 
     Returns
@@ -50,9 +49,7 @@ def evaluate(
             rows.append(row)
             sounds.append(parts)
         for part, name in enumerate(("kept_p", "drop", "drop_random", "drop_energy")):
-            p = model.probabilities(
-                model.analyze([s[part] for s in sounds], scales=analyzed.scales).logits
-            ).numpy()
+            p = model.probabilities(model.analyze([s[part] for s in sounds], scales=analyzed.scales).logits).numpy()
             for b, row in enumerate(rows):
                 c = row["target"]
                 if name == "kept_p":
@@ -81,10 +78,8 @@ def _explain(
 
     def sound(weights: NDArray[np.float32]) -> NDArray[np.float32]:
         hop = model.analysis.hop_length
-        y: NDArray[np.float32] = decode(
-            X, W, H, weights, hop_length=hop, domain=model.selection.domain, length=n_samples
-        )
-        return y * analyzed.scales[b]
+        y = decode(X, W, H, weights, hop_length=hop, domain=model.selection.domain, length=n_samples)
+        return np.asarray(y * analyzed.scales[b], np.float32)
 
     keep = np.zeros(len(relevance), np.float32)
     keep[selected] = 1

@@ -84,7 +84,7 @@ class L2I:
         self.training = dict(training or {})
         if len(self.decision) != len(self.classes):
             raise ValueError(
-                f"decision must hold one probability for each of the {len(self.classes)} classes, got {len(self.decision)}"
+                f"decision must hold a probability for each of the {len(self.classes)} classes, got {len(self.decision)}"
             )
         self._dictionary: NDArray[np.float32] = interpreter.dictionary.detach().numpy()
 
@@ -166,7 +166,7 @@ class L2I:
             raise ValueError(f"{weights_file} cannot be read as safetensors: {error}") from error
         try:
             classifier = Classifier(**config["classifier"])
-            interpreter = Interpreter(weights["interpreter.dictionary"], **config["interpreter"])
+            interpreter = Interpreter(weights["interpreter.dictionary"].clone(), **config["interpreter"])
             for part, module in (("classifier.", classifier), ("interpreter.", interpreter)):
                 state = {k.removeprefix(part): v for k, v in weights.items() if k.startswith(part)}
                 counters = {k for k in module.state_dict() if k.endswith("num_batches_tracked")}
@@ -255,9 +255,7 @@ class L2I:
         return [results[i] for i in range(len(sources))]
 
     @torch.inference_mode()
-    def analyze(
-        self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | None = None
-    ) -> Analyzed:
+    def analyze(self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | NDArray[np.float32] | None = None) -> Analyzed:
         """Run analysis and networks on mono signals of one length, at the model's rate.
 
         Parameters
@@ -314,9 +312,7 @@ class L2I:
             H = analyzed.H[b].numpy()
             explanations = []
             for target in prediction if wanted is None else wanted:
-                relevance = self.interpreter.relevance(analyzed.z[b : b + 1], torch.tensor([target]))[
-                    0
-                ].numpy()
+                relevance = self.interpreter.relevance(analyzed.z[b : b + 1], torch.tensor([target]))[0].numpy()
                 components = self.select(relevance, selection)
                 weights = np.zeros(len(relevance), np.float32)
                 weights[list(components)] = 1
@@ -357,19 +353,11 @@ class L2I:
         return results
 
     def _selection(self, threshold: float | None, top_k: int | None, domain: str | None) -> Selection:
-        own = self.selection
-        selection = Selection(
-            own.threshold if threshold is None else threshold,
-            own.top_k if top_k == -1 else top_k,
-            own.domain if domain is None else domain,
-        )
-        if not 0 <= selection.threshold < 1:
-            raise ValueError(f"threshold must lie in [0, 1), got {selection.threshold}")
-        if selection.top_k is not None and selection.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, or None for no limit, got {selection.top_k}")
-        if selection.domain not in ("log", "magnitude"):
-            raise ValueError(f"domain must be 'log' or 'magnitude', got {selection.domain!r}")
-        return selection
+        chosen: dict[str, Any] = {"threshold": threshold, "domain": domain}
+        changes = {name: value for name, value in chosen.items() if value is not None}
+        if top_k != -1:
+            changes["top_k"] = top_k
+        return dataclasses.replace(self.selection, **changes)
 
     def _targets(self, targets: int | str | Iterable[int | str]) -> list[int]:
         if isinstance(targets, (int, str, np.integer)):
@@ -441,7 +429,8 @@ def find_model(name_or_folder: str | os.PathLike[str]) -> Path:
     if not (folder / "config.json").is_file():
         known = ", ".join(shipped) or "none"
         raise ValueError(
-            f"model must be the name of a shipped model ({known}) or a folder with a config.json, got {str(name_or_folder)!r}"
+            f"model must be the name of a shipped model ({known}) or a folder with a config.json, "
+            f"got {str(name_or_folder)!r}"
         )
     return folder
 

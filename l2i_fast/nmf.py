@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 _BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 _BLOCK = 8192
 #: Added to denominators, and the least value of W H where it is raised to a negative power.
@@ -44,8 +43,6 @@ def _blocks(n: int) -> Iterator[slice]:
 
 def _ratio_parts(V: Tensor, WH: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """``V * WH^(beta-2)`` and ``WH^(beta-1)``, the two matrices that every update multiplies by W' or H'."""
-    if beta == 2:
-        return V, WH
     WH = WH.clamp(min=_EPS)
     if beta == 1:
         return V / WH, torch.ones_like(WH)
@@ -55,9 +52,20 @@ def _ratio_parts(V: Tensor, WH: Tensor, beta: float) -> tuple[Tensor, Tensor]:
 
 def _update_H(V: Tensor, W: Tensor, H: Tensor, beta: float, sparsity: float) -> None:
     """One multiplicative update of H (K, T) in place; V is (F, T)."""
-    numerator, denominator = _ratio_parts(V, W @ H, beta)
-    step = (W.T @ numerator) / (W.T @ denominator + sparsity + _EPS)
+    if beta == 2:  # products of small matrices take the place of W H
+        step = (W.T @ V) / ((W.T @ W) @ H + sparsity + _EPS)
+    else:
+        numerator, denominator = _ratio_parts(V, W @ H, beta)
+        step = (W.T @ numerator) / (W.T @ denominator + sparsity + _EPS)
     H *= step if _gamma(beta) == 1 else step ** _gamma(beta)
+
+
+def _products_for_W(V: Tensor, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator (F, K) of the update of W, from some frames."""
+    if beta == 2:
+        return V @ H.T, W @ (H @ H.T)
+    up, down = _ratio_parts(V, W @ H, beta)
+    return up @ H.T, down @ H.T
 
 
 def objective(V: Tensor, W: Tensor, H: Tensor, beta: float, sparsity: float = 0.0) -> float:
@@ -175,22 +183,19 @@ def learn_dictionary(
         for iteration in range(max_iter):
             numerator = torch.zeros(n_bins, n_components)
             denominator = torch.zeros(n_bins, n_components)
-            error = torch.zeros(n_frames)
             for cols in _blocks(n_frames):
                 v, h = V[:, cols], H[:, cols].contiguous()
                 _update_H(v, W, h, beta, sparsity)
                 H[:, cols] = h
-                wh = W @ h
-                error[cols] = (v - wh).square().sum(0)
-                up, down = _ratio_parts(v, wh, beta)
-                numerator += up @ h.T
-                denominator += down @ h.T
+                up, down = _products_for_W(v, W, h, beta)
+                numerator += up
+                denominator += down
             grow = numerator + W * (W * denominator).sum(0)
             shrink = denominator + W * (W * numerator).sum(0)
             W *= grow / (shrink + _EPS)
             W /= W.norm(dim=0).clamp(min=_EPS)
             if iteration % 10 == 9 and iteration < 0.75 * max_iter:
-                _replace_useless(V, W, H, error, max_cosine)
+                _replace_useless(V, W, H, max_cosine)
             if callback is not None:
                 callback(iteration + 1, max_iter)
     finally:
@@ -201,7 +206,7 @@ def learn_dictionary(
     return W if is_torch else W.numpy()
 
 
-def _replace_useless(V: Tensor, W: Tensor, H: Tensor, error: Tensor, max_cosine: float) -> None:
+def _replace_useless(V: Tensor, W: Tensor, H: Tensor, max_cosine: float) -> None:
     """Point dead and duplicate components, in place, at the frames with the largest error."""
     energy = H.sum(dim=1)
     useless = set(torch.nonzero(energy < 1e-3 * energy.mean()).flatten().tolist())
@@ -213,6 +218,7 @@ def _replace_useless(V: Tensor, W: Tensor, H: Tensor, error: Tensor, max_cosine:
             useless.add(gone)
     if not useless:
         return
+    error = torch.cat([(V[:, cols] - W @ H[:, cols]).square().sum(0) for cols in _blocks(V.shape[1])])
     # Worst frames far apart from one another, so that the new components differ.
     order = error.argsort(descending=True)[:: max(1, len(error) // (50 * len(useless)))]
     for k, frame in zip(sorted(useless), order.tolist(), strict=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -34,7 +34,18 @@ class Analysis:
     hop_length: int = 512
     n_mels: int = 128
     amin: float = 1e-6
-    peak: str = "absolute"
+    peak: Literal["absolute", "signed"] = "absolute"
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_fft", "hop_length", "n_mels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length must not exceed n_fft = {self.n_fft}, got {self.hop_length}")
+        if not self.amin > 0:
+            raise ValueError(f"amin must be positive, got {self.amin}")
+        if self.peak not in ("absolute", "signed"):
+            raise ValueError(f"peak must be 'absolute' or 'signed', got {self.peak!r}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,15 @@ class Selection:
 
     threshold: float = 0.2
     top_k: int | None = 5
-    domain: str = "log"
+    domain: Literal["log", "magnitude"] = "log"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise ValueError(f"threshold must lie in [0, 1), got {self.threshold}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, or None for no limit, got {self.top_k}")
+        if self.domain not in ("log", "magnitude"):
+            raise ValueError(f"domain must be 'log' or 'magnitude', got {self.domain!r}")
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -72,9 +91,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         raise ValueError(f"{where} has no setting {unknown[0]!r}; it has {', '.join(sorted(fields))}")
     made: dict[str, Any] = {}
     for name, value in values.items():
-        default = fields[name].default
-        if default is dataclasses.MISSING and fields[name].default_factory is not dataclasses.MISSING:
-            default = fields[name].default_factory()
+        factory = fields[name].default_factory
+        default = fields[name].default if factory is dataclasses.MISSING else factory()
         if dataclasses.is_dataclass(default):
             value = from_dict(type(default), value, f"{where}.{name}")
         elif isinstance(default, tuple):

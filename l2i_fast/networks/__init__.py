@@ -1,0 +1,1 @@
+"""The networks: the paper's classifier, and the interpreter that reads it."""

@@ -77,9 +77,7 @@ class Classifier(nn.Module):
             self.blocks.append(nn.Sequential(*modules))
         self.pool = nn.MaxPool2d(2)
         top = max(8, round(width * 1024))
-        self.top = nn.Sequential(
-            nn.Conv2d(previous, top, 2, bias=False), nn.BatchNorm2d(top), nn.ReLU(inplace=True)
-        )
+        self.top = nn.Sequential(nn.Conv2d(previous, top, 2, bias=False), nn.BatchNorm2d(top), nn.ReLU(inplace=True))
         self.embed = nn.Sequential(nn.Conv2d(top, embedding, 1), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(embedding, n_classes)

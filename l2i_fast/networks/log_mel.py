@@ -22,4 +22,12 @@ class LogMel(nn.Module):
 
     def forward(self, A: Tensor) -> Tensor:
         """Features (B, 1, T, n_mels) in dB of magnitudes `A` (B, T, F)."""
-        return (10 * torch.log10((A @ self.filters).clamp(min=self.amin))).unsqueeze(1)
+        return self.decibels(self.mel(A))
+
+    def mel(self, A: Tensor) -> Tensor:
+        """Mel magnitudes (B, T, n_mels), linear in `A` (B, T, F)."""
+        return A @ self.filters
+
+    def decibels(self, mel: Tensor) -> Tensor:
+        """Features (B, 1, T, n_mels) in dB of mel magnitudes (B, T, n_mels)."""
+        return (10 * torch.log10(mel.clamp(min=self.amin))).unsqueeze(1)

@@ -18,8 +18,8 @@ class Psi(nn.Module):
     """The interpreter network of Parekh et al. (NeurIPS 2022).
 
     Reads three maps of the classifier, the later ones coarser by 2 in time and frequency each, and answers with
-    non-negative activations of K components. Works for any number of frames; at 431 and 862 frames it is the fixed-length
-    network of the paper.
+    non-negative activations of K components. Works for any number of frames; at 431 and 862 frames it is the
+    fixed-length network of the paper.
 
     Parameters
     ----------
@@ -33,9 +33,7 @@ class Psi(nn.Module):
         Factor on the channels inside; 1 is the paper's network.
     """
 
-    def __init__(
-        self, hidden_channels: Sequence[int], n_components: int, rows: int = 16, width: float = 1.0
-    ) -> None:
+    def __init__(self, hidden_channels: Sequence[int], n_components: int, rows: int = 16, width: float = 1.0) -> None:
         super().__init__()
         c4, c5, c6 = hidden_channels
         narrow, wide = max(8, round(128 * width)), max(8, round(256 * width))

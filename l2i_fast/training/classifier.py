@@ -14,33 +14,49 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.log_mel import LogMel
 from l2i_fast.training.config import ClassifierConfig, TrainingConfig
 from l2i_fast.training.features import Features
-from l2i_fast.training.loop import Report, run_epochs
+from l2i_fast.training.loop import Report, Stateful, run_epochs
 
 
 def roll_each(A: Tensor) -> Tensor:
-    """Rotate every clip of `A` (B, T, F) by a random time of its own."""
+    """Rotate every clip of `A` (B, T, ...) by a random time of its own."""
     n = A.shape[1]
     return torch.stack([a.roll(int(torch.randint(n, ())), 0) for a in A])
 
 
+def warp_each(mel: Tensor, amount: float) -> Tensor:
+    """Stretch every clip of `mel` (B, T, n_mels) in time and in pitch by random factors of up to exp(+-amount).
+
+    A shortened clip begins again where it ends; bands above a lowered clip's highest are silent.
+    """
+    n_frames, n_mels = mel.shape[1:]
+    warped = torch.zeros_like(mel)
+    for clip, out in zip(mel, warped, strict=True):
+        factors = torch.exp(amount * (2 * torch.rand(2) - 1))
+        size = (max(1, round(n_frames * float(factors[0]))), max(1, round(n_mels * float(factors[1]))))
+        x = F.interpolate(clip[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+        x = x.repeat(-(-n_frames // size[0]), 1)
+        out[:, : size[1]] = x[:n_frames, :n_mels]
+    return warped
+
+
 def augment(
-    A: Tensor, labels: Tensor, multilabel: bool, log_mel: LogMel, fill: Tensor, c: ClassifierConfig
+    mel: Tensor, labels: Tensor, multilabel: bool, log_mel: LogMel, fill: Tensor, c: ClassifierConfig
 ) -> tuple[Tensor, Tensor]:
-    """Augmented features (B, 1, T, n_mels) and soft labels (B, C) of magnitudes `A` (B, T, F); `fill` masks bands."""
-    n = len(A)
-    A = roll_each(A)
+    """Augmented features (B, 1, T, n_mels) and labels (B, C) of mel magnitudes (B, T, n_mels); `fill` masks bands."""
+    n, n_frames, n_mels = mel.shape
+    if c.warping:
+        mel = warp_each(mel, c.warping)
+    mel = roll_each(mel)
     if c.mixing:
         share = torch.distributions.Beta(c.mixing, c.mixing).sample((n,))
         share = torch.maximum(share, 1 - share)
         other = torch.randperm(n)
-        A = share[:, None, None] * A + (1 - share[:, None, None]) * A[other]
+        mel = share[:, None, None] * mel + (1 - share[:, None, None]) * mel[other]
         mixed = share[:, None] * labels + (1 - share[:, None]) * labels[other]
         labels = torch.maximum(labels, labels[other]) if multilabel else mixed
-    x = log_mel(A)
-    n_frames, n_mels = x.shape[2:]
-    curve = F.interpolate(
-        torch.randn(n, 1, 5) * c.equaliser_db, n_mels, mode="linear", align_corners=True
-    ) - c.gain_db * torch.rand(n, 1, 1)
+    x = log_mel.decibels(mel)
+    curve = torch.randn(n, 1, 5) * c.equaliser_db
+    curve = F.interpolate(curve, n_mels, mode="linear", align_corners=True) - c.gain_db * torch.rand(n, 1, 1)
     x = (x + curve[:, :, None]).clamp(min=10 * math.log10(log_mel.amin))
     for clip in x[:, 0]:
         for _ in range(c.masks):
@@ -56,7 +72,7 @@ def augment(
 def classification_loss(
     logits: Tensor, labels: Tensor, multilabel: bool, smoothing: float, positive_weight: Tensor | None
 ) -> Tensor:
-    """Cross-entropy with smoothed labels (B, C), or binary cross-entropy with weights of the positives (several labels)."""
+    """Cross-entropy with smoothed labels (B, C), or weighted binary cross-entropy (several labels)."""
     if multilabel:
         return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=positive_weight)
     labels = (1 - smoothing) * labels + smoothing / labels.shape[1]
@@ -73,7 +89,9 @@ def train_classifier(
         net = Classifier(features.labels.shape[1], config.analysis.n_mels, c.embedding, c.width, c.dropout)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log_mel = LogMel(config.analysis)
-    net.mean, net.std = band_statistics(features, log_mel, c.batch_size)
+    # Mixing is linear, so mel magnitudes are all that is needed: a quarter of the data.
+    mel = torch.cat([log_mel.mel(features.magnitude(batch)) for batch in torch.arange(len(features)).split(64)])
+    net.mean, net.std = band_statistics(mel, log_mel)
     optimizer = torch.optim.AdamW(net.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(c.averaging), use_buffers=True)
     positives = features.labels.mean(0).clamp(min=1 / len(features))
@@ -88,25 +106,21 @@ def train_classifier(
                 continue  # batch normalisation learns nothing from one clip
             for group in optimizer.param_groups:
                 group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, c.warmup)
-            x, labels = augment(
-                features.magnitude(batch), features.labels[batch], features.multilabel, log_mel, net.mean, c
-            )
+            x, labels = augment(mel[batch], features.labels[batch], features.multilabel, log_mel, net.mean, c)
             with torch.autocast("cpu", torch.bfloat16, enabled=c.precision == "bfloat16"):
                 logits = net(x.to(memory_format=torch.channels_last))
-            loss = classification_loss(
-                logits.float(), labels, features.multilabel, c.label_smoothing, positive_weight
-            )
+            loss = classification_loss(logits.float(), labels, features.multilabel, c.label_smoothing, positive_weight)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             averaged.update_parameters(net)
             total += float(loss.detach()) * len(batch)
         return f"loss {total / len(features):.3f}"
 
-    states = {"net": net, "averaged": averaged, "optimizer": optimizer}
+    states: dict[str, Stateful] = {"net": net, "averaged": averaged, "optimizer": optimizer}
     run_epochs("classifier", c.epochs, epoch, states, checkpoint, fingerprint, config.seed, report)
-    trained: Classifier = averaged.module
-    return trained.eval()
+    net.load_state_dict(averaged.module.state_dict())
+    return net.eval()
 
 
 def one_cycle(progress: float, warmup: float) -> float:
@@ -116,12 +130,15 @@ def one_cycle(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def band_statistics(features: Features, log_mel: LogMel, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Mean of every band, and one standard deviation for all bands, over the clips of `features`."""
-    total, squares, count = torch.zeros(()), torch.zeros(()), 0
-    for batch in torch.arange(len(features)).split(batch_size):
-        x = log_mel(features.magnitude(batch)).double().flatten(0, 2)
-        total, squares, count = total + x.sum(0), squares + (x * x).sum(0), count + len(x)
+def band_statistics(mel: Tensor, log_mel: LogMel) -> tuple[Tensor, Tensor]:
+    """Mean of every band in dB, and one standard deviation for all bands, over clips (B, T, n_mels)."""
+    n_mels = mel.shape[2]
+    total, squares = torch.zeros(n_mels, dtype=torch.float64), torch.zeros(n_mels, dtype=torch.float64)
+    for clip in mel:
+        x = log_mel.decibels(clip[None])[0, 0].double()
+        total += x.sum(0)
+        squares += (x * x).sum(0)
+    count = mel.shape[0] * mel.shape[1]
     mean = total / count
     std = (squares / count - mean**2).mean().clamp(min=1e-6).sqrt()
-    return mean.float(), std.expand_as(mean).float().clone()
+    return mean.float(), std.float().expand(n_mels).clone()

@@ -45,6 +45,8 @@ class ClassifierConfig:
         Share of the target that is spread over all classes (one label only).
     mixing : float
         Parameter of the Beta distribution from which the share of the louder of two mixed clips is drawn; 0: no mixing.
+    warping : float
+        Clips are stretched in time and in pitch by random factors of up to exp(+-warping).
     gain_db, equaliser_db : float
         Random attenuation of up to `gain_db`, random smooth gain over frequency of this standard deviation, in dB of
         the classifier's input.
@@ -65,6 +67,7 @@ class ClassifierConfig:
     averaging: float = 0.99
     label_smoothing: float = 0.05
     mixing: float = 1.0
+    warping: float = 0.0
     gain_db: float = 6.0
     equaliser_db: float = 2.0
     masks: int = 2
@@ -150,9 +153,7 @@ def load_config(path: str | Path | None) -> TrainingConfig:
     try:
         values = json.loads(file.read_text())
     except OSError as error:
-        raise ValueError(
-            f"config must be a JSON file or one of {sorted(recipes)}, got {str(path)!r}"
-        ) from error
+        raise ValueError(f"config must be a JSON file or one of {sorted(recipes)}, got {str(path)!r}") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not valid JSON: {error}") from error
     return from_dict(TrainingConfig, values, str(path))

@@ -15,7 +15,7 @@ from l2i_fast.networks.log_mel import LogMel
 from l2i_fast.training.classifier import roll_each
 from l2i_fast.training.config import InterpreterConfig, TrainingConfig
 from l2i_fast.training.features import Features
-from l2i_fast.training.loop import Report, run_epochs
+from l2i_fast.training.loop import Report, Stateful, run_epochs
 
 
 def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Tensor:
@@ -25,9 +25,7 @@ def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Te
     return -(target_logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
 
 
-def soft_masks(
-    interpreter: Interpreter, H: Tensor, z: Tensor, target: Tensor, tau: float, softness: float
-) -> Tensor:
+def soft_masks(interpreter: Interpreter, H: Tensor, z: Tensor, target: Tensor, tau: float, softness: float) -> Tensor:
     """Masks m (B, T, F) of the classes `target`, components weighed smoothly by their relevance."""
     weights = ((interpreter.relevance(z, target) - tau) / softness).sigmoid()
     h, W = H.transpose(1, 2), interpreter.dictionary.T
@@ -79,7 +77,7 @@ def train_interpreter(
             if c.masked_in or c.masked_out or c.mask_mean:
                 loss = loss + mask_loss(net, classifier, log_mel, V, H, z, target_logits, config)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
             sums["error"] += float(error.detach()) * len(batch)
@@ -87,11 +85,9 @@ def train_interpreter(
             sums["agree"] += float((logits.argmax(1) == target_logits.argmax(1)).sum())
             sums["clips"] += len(batch)
         n = sums["clips"]
-        return (
-            f"MSE {sums['error'] / n:.4f}, fidelity {sums['fidelity'] / n:.3f}, top-1 {sums['agree'] / n:.3f}"
-        )
+        return f"MSE {sums['error'] / n:.4f}, fidelity {sums['fidelity'] / n:.3f}, top-1 {sums['agree'] / n:.3f}"
 
-    states = {"net": net, "optimizer": optimizer}
+    states: dict[str, Stateful] = {"net": net, "optimizer": optimizer}
     run_epochs("interpreter", c.epochs, epoch, states, checkpoint, fingerprint, config.seed, report)
     return net.eval()
 

@@ -18,9 +18,11 @@ Report = Callable[[str, int, int, str], None]
 class Stateful(Protocol):
     """What modules and optimisers have in common."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs."""
 
-    def load_state_dict(self, state_dict: Any) -> Any: ...
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take over a state."""
 
 
 def seed_of(*parts: Any) -> int:

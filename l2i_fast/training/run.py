@@ -158,9 +158,7 @@ def cross_validate(
     """
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:
-        raise ValueError(
-            f"cross-validation needs a dataset of at least two folds, {dataset.name} has {len(known)}"
-        )
+        raise ValueError(f"cross-validation needs a dataset of at least two folds, {dataset.name} has {len(known)}")
     features = compute_features(dataset, config.analysis, output / "training", report)
     records: dict[str, list[Record]] = {theta: [] for theta in thetas}
     per_fold: dict[str, dict[str, dict[str, float]]] = {theta: {} for theta in thetas}
@@ -200,9 +198,7 @@ def _cross_validate_fold(
         source = output / f"fold{fold}-{first}" / "training" / f"{stage}.safetensors"
         if theta != first and source.exists():
             write_whole(folder / "training" / source.name, lambda p, s=source: p.write_bytes(s.read_bytes()))  # type: ignore[misc]
-    fold_config = dataclasses.replace(
-        config, interpreter=dataclasses.replace(config.interpreter, theta=theta)
-    )
+    fold_config = dataclasses.replace(config, interpreter=dataclasses.replace(config.interpreter, theta=theta))
     clips = tuple(dataset.clips[i] for i in inside)
     model = train(
         dataclasses.replace(dataset, clips=clips), folder, fold_config, told, features=features.subset(inside)
@@ -230,9 +226,7 @@ def _stage(
                 )
             return {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 - not a mapping
     if make is None:
-        raise ValueError(
-            f"the interpreter needs the {stage}: run the stage {stage!r} first, or all stages in a row"
-        )
+        raise ValueError(f"the interpreter needs the {stage}: run the stage {stage!r} first, or all stages in a row")
     weights = {name: value.contiguous() for name, value in make().items()}
     write_whole(file, lambda p: save_file(weights, p, metadata={"fingerprint": fingerprint}))
     return weights

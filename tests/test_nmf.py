@@ -1,0 +1,172 @@
+"""Dictionary learning and activations against float64 updates written out, and their promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from l2i_fast import reference
+from l2i_fast.nmf import activations, beta_of, learn_dictionary, objective
+
+BETAS = [2.0, 1.0, 0.0, 0.5, 1.5, 3.0]
+
+
+def problem(rng: np.random.Generator, F: int = 23, K: int = 4, T: int = 37) -> tuple[np.ndarray, np.ndarray]:
+    """V that a sparse factorisation explains, and a unit-norm dictionary."""
+    W = rng.random((F, K)) ** 3 + 1e-3
+    H = rng.random((K, T)) * (rng.random((K, T)) < 0.4)
+    V = W @ H + 0.01 * rng.random((F, T))
+    return V.astype(np.float32), (W / np.linalg.norm(W, axis=0)).astype(np.float32)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize(("F", "K", "T"), [(23, 4, 37), (1, 1, 1), (513, 7, 3)])
+def test_activations_equal_the_reference(beta: float, F: int, K: int, T: int, rng: np.random.Generator) -> None:
+    V, W = problem(rng, F, K, T)
+    for n_iter in (1, 5):
+        got = activations(V, W, beta, n_iter, sparsity=0.3)
+        wanted = reference.activations(V, W, beta, n_iter, sparsity=0.3)
+        assert got.dtype == np.float32
+        assert np.linalg.norm(got - wanted) <= 1e-4 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_updates_never_raise_the_objective(beta: float, rng: np.random.Generator) -> None:
+    V, W = problem(rng)
+    v, w = torch.from_numpy(V), torch.from_numpy(W)
+    H = activations(v, w, beta, 0)
+    before = objective(v, w, H, beta)
+    for _ in range(15):
+        H = activations(v, w, beta, 1, H0=H)
+        after = objective(v, w, H, beta)
+        assert after <= before * (1 + 1e-5)
+        before = after
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_objective_equals_the_reference(beta: float, rng: np.random.Generator) -> None:
+    V, W = problem(rng)
+    H = rng.random((W.shape[1], V.shape[1])).astype(np.float32)
+    got = objective(torch.from_numpy(V), torch.from_numpy(W), torch.from_numpy(H), beta, 0.7)
+    wanted = reference.beta_divergence(V, W @ H, beta) + 0.7 * H.sum(dtype=np.float64)
+    assert got == pytest.approx(wanted, rel=1e-5)
+
+
+def test_batches_and_warm_starts(rng: np.random.Generator) -> None:
+    V, W = problem(rng, T=10)
+    batch = np.stack([V, 2 * V, V[::-1]])
+    H = activations(batch, W, n_iter=7)
+    for v, h in zip(batch, H, strict=True):
+        np.testing.assert_allclose(h, activations(np.ascontiguousarray(v), W, n_iter=7), rtol=1e-4, atol=1e-7)
+    warm = activations(batch, W, n_iter=4, H0=activations(batch, W, n_iter=3))
+    np.testing.assert_allclose(warm, H, rtol=1e-4, atol=1e-7)
+
+
+def test_dictionary_has_unit_columns_and_explains(rng: np.random.Generator) -> None:
+    V, _ = problem(rng, F=60, K=6, T=400)
+    seen: list[tuple[int, int]] = []
+    W = learn_dictionary(V, 6, sparsity=0.01, max_iter=150, callback=lambda i, n: seen.append((i, n)))
+    assert W.shape == (60, 6)
+    assert W.dtype == np.float32
+    assert (W >= 0).all()
+    np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-5)
+    H = activations(V, W, n_iter=200)
+    assert np.linalg.norm(V - W @ H) < 0.1 * np.linalg.norm(V)
+    assert seen == [(i + 1, 150) for i in range(150)]
+
+
+@pytest.mark.parametrize("beta", ["kullback-leibler", "itakura-saito", 0.5])
+def test_other_divergences_learn_too(beta: float | str, rng: np.random.Generator) -> None:
+    V, _ = problem(rng, F=40, K=5, T=200)
+    v = torch.from_numpy(V)
+    start, end = (learn_dictionary(v, 5, beta, sparsity=0.01, max_iter=n) for n in (1, 80))
+    fits = [objective(v, W, activations(v, W, beta, 100), beta_of(beta)) for W in (start, end)]
+    assert fits[1] < 0.5 * fits[0]
+
+
+def test_more_sparsity_gives_fewer_active_entries(rng: np.random.Generator) -> None:
+    V, _ = problem(rng, F=60, K=6, T=300)
+    used = []
+    for sparsity in (0.0, 2.0):
+        W = learn_dictionary(V, 8, sparsity=sparsity, max_iter=80)
+        H = activations(V, W, n_iter=200, sparsity=sparsity)
+        used.append((H > 1e-3 * H.max()).mean())
+    assert used[1] < used[0]
+
+
+def test_components_go_to_rare_sounds_rather_than_to_copies(rng: np.random.Generator) -> None:
+    # Two kinds of frame are common and four rare: the first components are all drawn from the common ones.
+    base = rng.random((40, 6)) ** 6
+    kind = np.r_[rng.integers(2, size=960), np.repeat([2, 3, 4, 5], 10)]
+    V = (base[:, kind] * (0.5 + rng.random(1000)) + 1e-3 * rng.random((40, 1000))).astype(np.float32)
+
+    def missed(max_cosine: float) -> float:
+        """Relative error on the rare frames."""
+        W = learn_dictionary(V, 6, sparsity=0.01, max_iter=100, max_cosine=max_cosine)
+        rare = V[:, 960:]
+        return float(np.linalg.norm(rare - W @ activations(rare, W, n_iter=300)) / np.linalg.norm(rare))
+
+    assert missed(0.95) < 0.6 * missed(1.0)
+
+
+def test_same_seed_same_dictionary(rng: np.random.Generator) -> None:
+    V, _ = problem(rng)
+    a, b, c = (learn_dictionary(V, 4, max_iter=20, random_state=s) for s in (3, 3, 4))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+@given(scale=st.floats(1e-20, 1e20), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_no_nan_on_zeros_tiny_and_huge_values(scale: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    V, W = problem(rng)
+    V = (V * np.float32(scale)).astype(np.float32)
+    V[:, ::5] = 0
+    V[2] = 0
+    for beta in (2.0, 1.0):
+        assert np.isfinite(activations(V, W, beta, 20)).all()
+    assert np.isfinite(learn_dictionary(V, 3, max_iter=12)).all()
+
+
+def test_kind_in_kind_out_and_silence_left_out(rng: np.random.Generator) -> None:
+    V, _ = problem(rng)
+    silent = np.zeros((V.shape[0], 9), np.float32)
+    W = learn_dictionary([V, silent, V], 3, max_iter=5)
+    assert isinstance(W, np.ndarray)
+    assert np.array_equal(W, learn_dictionary(np.hstack([V, V]), 3, max_iter=5))
+    tensor = learn_dictionary(torch.from_numpy(V), 3, max_iter=5)
+    assert isinstance(tensor, torch.Tensor)
+    assert isinstance(activations(torch.from_numpy(V), tensor), torch.Tensor)
+
+
+def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
+    V, _ = problem(rng)
+    tiny = torch.tensor([1e-40])
+    learn_dictionary(V, 2, max_iter=2)
+    assert float(tiny * 1.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda V: learn_dictionary(-V), "non-negative"),
+        (lambda V: learn_dictionary(V * np.nan), "finite"),
+        (lambda V: learn_dictionary(0 * V), "not silent"),
+        (lambda V: learn_dictionary([]), "at least one spectrogram"),
+        (lambda V: learn_dictionary([V, V[1:]]), "agree in F"),
+        (lambda V: learn_dictionary(V, 0), "n_components"),
+        (lambda V: learn_dictionary(V, sparsity=-1), "sparsity"),
+        (lambda V: learn_dictionary(V, beta_loss="cosine"), "beta_loss"),
+        (lambda V: activations(V, V[1:]), r"V must be \(\.\.\., F, T\) with F = 22"),
+        (lambda V: activations(V, V, n_iter=-1), "n_iter"),
+        (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), r"H0 must have shape \(2, 37\)"),
+    ],
+)
+def test_bad_input_is_named(call: object, message: str, rng: np.random.Generator) -> None:
+    V, _ = problem(rng)
+    with pytest.raises(ValueError, match=message):
+        call(V)  # type: ignore[operator]
