@@ -22,8 +22,8 @@ ROOT = "ESC-50-master/"
 
 def wav(i):
     file = io.BytesIO()
-    y = np.random.default_rng(i).uniform(-1, 1, 4000)
-    soundfile.write(file, y, 44100, format="WAV", subtype="FLOAT")
+    y = np.random.default_rng(i).uniform(-1, 1, 8000)
+    soundfile.write(file, y, 44100, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 
