@@ -313,6 +313,4 @@ def _needed(module: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"{module} is needed to {purpose}; install it with: pip install {module}"
-        ) from error
+        raise ImportError(f"{module} is needed to {purpose}; install it with: pip install {module}") from error
