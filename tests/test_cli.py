@@ -46,7 +46,7 @@ def run(*arguments):
 
 
 def run_process(*arguments, code="from l2i_fast.cli import main; main()", **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -391,10 +391,11 @@ def test_a_native_module_that_does_not_load_is_one_line(place):
     assert run_process("doctor", code=code).returncode == 0
 
 
-def test_a_closed_pipe_is_quiet(place, tiny_folder):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize("arguments", [["--version"], ["doctor"], ["interpret", "clip.wav", "--json", "-m"]])
+def test_a_closed_pipe_is_quiet(place, tiny_folder, arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
     process = subprocess.Popen(
-        [sys.executable, "-m", "l2i_fast.cli", "interpret", "clip.wav", "-m", tiny_folder, "--json"],
+        [sys.executable, "-m", "l2i_fast.cli", *arguments, *([tiny_folder] if arguments[-1] == "-m" else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,

@@ -52,7 +52,7 @@ class Recorder(RendererAgg):
         self.texts = []
 
     def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None):
-        self.texts.append((mtext.get_text(), mtext.get_window_extent(self)))
+        self.texts.append((f"formula {s}" if ismath else s, mtext.get_window_extent(self)))
         super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
 
 
@@ -131,6 +131,7 @@ def test_nothing_decided_on_is_said_to_be_so():
 
 def test_labels_are_not_read_as_formulas():
     assert "$label$" in words(CASES["long names"])
+    assert "formula" not in words(CASES["long names"])
 
 
 @pytest.mark.parametrize(
