@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.log_mel import LogMel
@@ -93,7 +94,7 @@ def train_classifier(
     mel = torch.cat([log_mel.mel(features.magnitude(batch)) for batch in torch.arange(len(features)).split(64)])
     net.mean, net.std = band_statistics(mel, log_mel)
     optimizer = torch.optim.AdamW(net.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
-    averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(c.averaging), use_buffers=True)
+    averaged = AveragedModel(net, avg_fn=moving_average(c.averaging), use_buffers=True)
     positives = features.labels.mean(0).clamp(min=1 / len(features))
     positive_weight = ((1 - positives) / positives).clamp(1, 10) if features.multilabel else None
     n_batches = math.ceil(len(features) / c.batch_size)
@@ -121,6 +122,16 @@ def train_classifier(
     run_epochs("classifier", c.epochs, epoch, states, checkpoint, fingerprint, config.seed, report)
     net.load_state_dict(averaged.module.state_dict())
     return net.eval()
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential average of weights that forgets faster at the start, so that few steps count too."""
+
+    def update(average: Tensor, current: Tensor, n: Tensor | int) -> Tensor:
+        d = min(decay, (1 + int(n)) / (10 + int(n)))
+        return average * d + current * (1 - d)
+
+    return update
 
 
 def one_cycle(progress: float, warmup: float) -> float:
