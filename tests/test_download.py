@@ -145,7 +145,8 @@ def test_resumes_in_a_later_call(server, tmp_path):
 
 def test_starts_again_where_ranges_are_not_served(server, tmp_path):
     server.drops, server.ranges = 1, False
-    fetch_esc50(tmp_path / "esc", server.url)
+    # The checksum sees what a zip reader forgives: leftovers before the archive's beginning.
+    fetch_esc50(tmp_path / "esc", server.url, hashlib.sha256(server.content).hexdigest())
     check_complete(tmp_path / "esc")
     assert server.requests == [None, "bytes=3000-"]
 
