@@ -84,7 +84,7 @@ class L2I:
         self.training = dict(training or {})
         if len(self.decision) != len(self.classes):
             raise ValueError(
-                f"decision must hold a probability for each of the {len(self.classes)} classes, got {len(self.decision)}"
+                f"decision must hold a probability for each of {len(self.classes)} classes, got {len(self.decision)}"
             )
         self._dictionary: NDArray[np.float32] = interpreter.dictionary.detach().numpy()
 
@@ -255,7 +255,9 @@ class L2I:
         return [results[i] for i in range(len(sources))]
 
     @torch.inference_mode()
-    def analyze(self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | NDArray[np.float32] | None = None) -> Analyzed:
+    def analyze(
+        self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | NDArray[np.float32] | None = None
+    ) -> Analyzed:
         """Run analysis and networks on mono signals of one length, at the model's rate.
 
         Parameters

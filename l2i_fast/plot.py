@@ -124,16 +124,16 @@ def _spectrograms(heard: Axes, kept: Axes, result: Result, explanation: Explanat
 def _spectra(axes: Axes, result: Result, coloured: dict[int, str]) -> None:
     n_bins = len(result.dictionary)
     mel = _mel(np.arange(n_bins) * result.sample_rate / result.settings["n_fft"])
-    for component, colour in reversed(coloured.items()):  # the most relevant on top
+    for lane, (component, colour) in enumerate(coloured.items()):
         spectrum = result.dictionary[:, component]
         peak = float(spectrum.max()) or 1.0
-        axes.fill_betweenx(mel, spectrum / peak, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(spectrum / peak, mel, color=colour, linewidth=1.3)
-    axes.set_xlim(0, 1.08)
-    axes.set_xticks([])
+        axes.fill_betweenx(mel, lane, lane + 0.92 * spectrum / peak, color=colour, linewidth=0)
+    axes.set_xlim(-0.04, max(1, len(coloured)))
+    axes.set_xticks([lane + 0.46 for lane in range(len(coloured))], [str(component) for component in coloured])
+    axes.tick_params(axis="x", length=0)
     _dress(axes, "Component spectra")
     _frequency_axis(axes, result.sample_rate)
-    axes.set_xlabel("Relative to the peak", color=INK, family=FONT)
+    axes.set_xlabel("Component", color=INK, family=FONT)
     if not coloured:
         _say(axes, "none selected", GREY)
 

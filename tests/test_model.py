@@ -20,7 +20,6 @@ from l2i_fast.model import L2I
 
 from .conftest import make_model
 
-
 HANN = get_window("hann", 1024)
 
 
@@ -239,7 +238,7 @@ def test_bad_options_are_named(options: dict[str, Any], message: str, tiny_model
 
 @pytest.mark.parametrize("bad", [np.array([0.0, np.nan]), np.array([np.inf]), np.zeros(0)])
 def test_bad_audio_is_named(bad: np.ndarray, tiny_model: L2I) -> None:
-    with pytest.raises(ValueError, match="NaN|infinity|sample"):
+    with pytest.raises(ValueError, match=r"NaN|infinity|sample"):
         tiny_model.interpret((bad.astype(np.float32), 44100))
 
 

@@ -170,5 +170,5 @@ def test_bad_settings_are_named() -> None:
         Classifier(3, width=0)
     with pytest.raises(ValueError, match=r"theta must be one of .*'mean'"):
         Interpreter(torch.rand(5, 2), 3, (8, 8, 8), "mean")
-    with pytest.raises(ValueError, match="layers names 'blocks.9'"):
+    with pytest.raises(ValueError, match=r"layers names 'blocks\.9'"):
         HiddenMaps(Classifier(3, width=0.0625), ["blocks.9"])

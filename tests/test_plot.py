@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from l2i_fast import plot
@@ -146,13 +147,14 @@ def test_a_component_has_one_colour_in_every_panel():
     _, _, _, spectra, relevance, activations, key = drawn(result).axes
     components = result.components
     expected = dict(zip(components, plot.COLOURS, strict=False))
-    assert [line.get_color() for line in spectra.lines] == [expected[k] for k in reversed(components)]
+    assert [to_hex(lane.get_facecolor()) for lane in spectra.collections] == [expected[k] for k in components]
+    assert [label.get_text() for label in spectra.get_xticklabels()] == [str(k) for k in components]
     assert [line.get_color() for line in activations.lines] == [expected[k] for k in reversed(components)]
     assert [line.get_color() for line in key.lines] == [expected[k] for k in components]
     bars = relevance.patches
     assert len(bars) == 100
     for k in components:
-        assert bars[k].get_facecolor()[:3] == pytest.approx([int(expected[k][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        assert to_hex(bars[k].get_facecolor()) == expected[k]
     assert [bar.get_height() for bar in bars] == pytest.approx(result.relevance.tolist())
     assert len({bar.get_facecolor() for bar in bars}) == 4
 

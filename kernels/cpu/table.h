@@ -37,6 +37,21 @@ struct MaskTile {
   bool log;  // the mask acts on log(1 + |X|), not on |X|
 };
 
+// A tile of at most `lanes` frames for log_mel. Band m sums counts[m] bins from starts[m] on, with its own
+// run of `factors`. work: n_bins x lanes floats.
+struct MelTile {
+  const float* X;
+  std::ptrdiff_t X_stride;
+  float* out;  // n_frames rows of n_bands floats
+  std::ptrdiff_t n_bins, n_bands;
+  const std::int32_t* starts;
+  const std::int32_t* counts;
+  const float* factors;
+  float* work;
+  int n_frames;
+  float amin;
+};
+
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512"
   int lanes;         // frames in a tile: floats in a vector register
@@ -55,6 +70,9 @@ struct Kernels {
   void (*pack_dictionary)(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride,
                           std::ptrdiff_t n_bins, std::ptrdiff_t n_components, float* packed);
   void (*mask_tile)(const MaskTile& tile);
+
+  // log_mel.cpp
+  void (*mel_tile)(const MelTile& tile);
 };
 
 namespace scalar {

@@ -1,6 +1,6 @@
-// log(1 + x) and exp(x) - 1 of a vector, for x >= 0.
+// log(x), log(1 + x) and exp(x) - 1 of a vector, for x >= 0.
 //
-// Both are within 2 ulp of the exact value over their range; denormal arguments may come out as zero where
+// All are within 2 ulp of the exact value over their range; denormal arguments may come out as zero where
 // the processor flushes them. The polynomials are minimax (Chebyshev) fits of
 //   (log1p(f) - f + f^2 / 2) / f^3  for  sqrt(1/2) - 1 <= f <= sqrt(2) - 1,  relative error 3e-8,
 //   (expm1(r) - r) / r^2            for  |r| <= log(2) / 2,                 relative error 3e-9.
@@ -10,16 +10,8 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-// 0 <= x, finite.
-static inline Vec log1p_positive(Vec x) {
-  // 1 + x = u exactly up to c, the rounding error of u; u = 2^e m with m in [sqrt(1/2), sqrt(2)).
-  const Vec u = x + 1.0f;
-  const Vec c = x < 1.0f ? x - (u - 1.0f) : 1.0f - (u - x);
-  const IntVec shifted = reinterpret_cast<IntVec>(u) - 0x3f3504f3;
-  const IntVec e = shifted >> 23;
-  const Vec m = reinterpret_cast<Vec>((shifted & 0x007fffff) + 0x3f3504f3);
-  const Vec down = reinterpret_cast<Vec>((127 - e) << 23);  // 2^-e; zero from e = 127 on, where c is none
-  const Vec f = (m - 1.0f) + c * down;
+// log((1 + f) 2^n) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1.
+static inline Vec log_of_parts(Vec f, IntVec exponent) {
   Vec p = f * 0x1.1dedf8p-4f - 0x1.d6d10ep-4f;
   p = p * f + 0x1.dec8ccp-4f;
   p = p * f - 0x1.fce37ap-4f;
@@ -28,11 +20,31 @@ static inline Vec log1p_positive(Vec x) {
   p = p * f + 0x1.999d6ep-3f;
   p = p * f - 0x1.fffffcp-3f;
   p = p * f + 0x1.555554p-2f;
-  const Vec n = __builtin_convertvector(e, Vec);
+  const Vec n = __builtin_convertvector(exponent, Vec);
   const Vec square = f * f;
-  Vec tail = square * f * p + n * -2.12194440e-4f;  // log(2) in two parts, the first exact times any e
+  Vec tail = square * f * p + n * -2.12194440e-4f;  // log(2) in two parts, the first exact times any n
   tail = tail - 0.5f * square;
   return (f + tail) + n * 0.693359375f;
+}
+
+constexpr std::int32_t kHalfRootBits = 0x3f3504f3;  // sqrt(1/2)
+
+// x normal and positive.
+static inline Vec log_positive(Vec x) {
+  const IntVec shifted = reinterpret_cast<IntVec>(x) - kHalfRootBits;
+  return log_of_parts(reinterpret_cast<Vec>((shifted & 0x007fffff) + kHalfRootBits) - 1.0f, shifted >> 23);
+}
+
+// 0 <= x <= 1.8e19.
+static inline Vec log1p_positive(Vec x) {
+  // 1 + x = u + c, c the rounding error of u; u = 2^e m with m in [sqrt(1/2), sqrt(2)).
+  const Vec u = x + 1.0f;
+  const Vec c = x < 1.0f ? x - (u - 1.0f) : 1.0f - (u - x);
+  const IntVec shifted = reinterpret_cast<IntVec>(u) - kHalfRootBits;
+  const IntVec e = shifted >> 23;
+  const Vec m = reinterpret_cast<Vec>((shifted & 0x007fffff) + kHalfRootBits);
+  const Vec down = reinterpret_cast<Vec>((127 - e) << 23);  // 2^-e
+  return log_of_parts((m - 1.0f) + c * down, e);
 }
 
 // 0 <= x <= 88.

@@ -88,7 +88,7 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = Classifier(features.labels.shape[1], config.analysis.n_mels, c.embedding, c.width, c.dropout)
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log_mel = LogMel(config.analysis)
     # Mixing is linear, so mel magnitudes are all that is needed: a quarter of the data.
     mel = torch.cat([log_mel.mel(features.magnitude(batch)) for batch in torch.arange(len(features)).split(64)])
@@ -121,7 +121,8 @@ def train_classifier(
     states: dict[str, Stateful] = {"net": net, "averaged": averaged, "optimizer": optimizer}
     run_epochs("classifier", c.epochs, epoch, states, checkpoint, fingerprint, config.seed, report)
     net.load_state_dict(averaged.module.state_dict())
-    return net.eval()
+    net.eval()
+    return net
 
 
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

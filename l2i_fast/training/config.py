@@ -96,6 +96,8 @@ class InterpreterConfig:
         Weight of the fidelity from that epoch on.
     shift : bool
         Rotate clips by a random time.
+    crop : int
+        Train on pieces of so many frames, the first ones (of the rotated clip); 0 is whole clips.
     mixing : float
         Share of the clips that are mixed with another clip at a random level of -20 to 0 dB.
     softness : float
@@ -112,6 +114,7 @@ class InterpreterConfig:
     beta: tuple[tuple[int, float], ...] = ((0, 0.5), (20, 1.0))
     delta: float = 0.4
     shift: bool = False
+    crop: int = 0
     mixing: float = 0.0
     masked_in: float = 0.0
     masked_out: float = 0.0

@@ -93,9 +93,11 @@ def train_interpreter(
 
 
 def perturb(A: Tensor, c: InterpreterConfig) -> Tensor:
-    """Rotated and mixed magnitudes, as the configuration asks."""
+    """Rotated, cropped and mixed magnitudes, as the configuration asks."""
     if c.shift:
         A = roll_each(A)
+    if c.crop:
+        A = A[:, : c.crop]
     if c.mixing:
         level = 10 ** (-torch.rand(len(A), 1, 1)) * (torch.rand(len(A), 1, 1) < c.mixing)
         A = A + level * A[torch.randperm(len(A))]
