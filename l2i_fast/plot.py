@@ -150,7 +150,8 @@ def _relevance(axes: Axes, result: Result, explanation: Explanation, coloured: d
         axes.axhline(threshold, color=INK, linewidth=0.8, linestyle="--")
         below += f"   (dashed: threshold {threshold:g})"
     axes.set_xlim(-0.8, max(len(relevance) - 0.2, 4.2))
-    axes.set_ylim(min(-0.1, 1.1 * float(relevance.min())), 1.15)
+    # What speaks for the class stays readable, however much speaks against it.
+    axes.set_ylim(max(-2.0, min(-0.1, 1.1 * float(relevance.min()))), 1.15)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     _dress(axes, "Relevance: which components speak for it")
     axes.set_xlabel(below, color=INK, family=FONT)
@@ -178,6 +179,8 @@ def _activations(axes: Axes, result: Result, coloured: dict[int, str]) -> None:
 def _key(axes: Axes, explanation: Explanation, coloured: dict[int, str]) -> None:
     axes.set_axis_off()
     axes.set_title("Components", loc="left", fontsize=11, color=INK, family=FONT)
+    if coloured:
+        axes.set_title("relevance", loc="right", fontsize=9, color=INK, family=FONT)
     rows = [
         (colour, f"component {component}", f"{explanation.relevance[component]:.2f}")
         for component, colour in coloured.items()

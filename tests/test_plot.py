@@ -159,6 +159,13 @@ def test_a_component_has_one_colour_in_every_panel():
     assert len({bar.get_facecolor() for bar in bars}) == 4
 
 
+def test_what_speaks_against_a_class_does_not_hide_what_speaks_for_it():
+    result = make(selected=2)
+    result.relevance[result.relevance < 0] *= 1000
+    relevance = drawn(result).axes[4]
+    assert relevance.get_ylim() == (-2.0, 1.15)
+
+
 def test_more_components_than_colours_are_counted():
     assert "and 6 less relevant" in words(CASES["twelve"])
 
