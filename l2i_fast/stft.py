@@ -155,8 +155,8 @@ def log_mel(
     M : same kind, float32, shape (..., n_mels, T)
         Decibels; frames are contiguous in memory.
     """
-    if not amin > 0:
-        raise ValueError(f"amin is {amin}, but must be positive")
+    if not np.finfo(np.float32).tiny <= amin <= np.finfo(np.float32).max:
+        raise ValueError(f"amin is {amin}, but must be positive, and a normal number as float32")
     if top_db is not None and not top_db >= 0:
         raise ValueError(f"top_db is {top_db}, but must not be negative")
     X: NDArray[Any] = to_numpy(X_or_y, "X_or_y")
@@ -164,16 +164,11 @@ def log_mel(
         X = stft(X, n_fft, hop_length, win_length, window, center, pad_mode)
     rows, lead = frame_major(X)
     n_fft = positive_int(n_fft, "n_fft")
-    n_clips, n_frames, n_bins = rows.shape
+    n_bins = rows.shape[2]
     if n_bins != n_fft // 2 + 1:
         raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
     bands = mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
-    mel = np.empty((n_clips, n_frames, n_mels), np.float32)
-    for clip, out in zip(rows, mel, strict=True):
-        np.matmul(np.abs(clip), bands, out=out)
-    np.maximum(mel, np.float32(amin), out=mel)
-    np.log10(mel, out=mel)
-    mel *= np.float32(10)
+    mel = _core.log_mel(rows, bands.T, amin)
     if top_db is not None and mel.size:
         np.maximum(mel, mel.max((1, 2), keepdims=True) - np.float32(top_db), out=mel)
     return like(public(mel, lead), X_or_y)
