@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from l2i_fast.data import Dataset
 from l2i_fast.model import L2I, Analyzed
+from l2i_fast.nmf import activations
 from l2i_fast.soft_mask import decode
 
 from .training.loop import Report
@@ -31,9 +32,10 @@ def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_
     list of dict, one per clip
         clip, labels, predicted (class indices), correct, confidence (of the explained class: the most probable one),
         rank (of that class in the interpreter's logits, 0 is the first), n_components (selected), error (relative,
-        L2, of W H to V), kept (share of V that the mask keeps), and the drop of that class's probability when
-        the selected components are removed (drop), when as many random components are removed (drop_random) or random
-        ones of at least the same energy (drop_energy); inside: whether what is kept is classified the same.
+        L2, of W H to V), dictionary_error (the same for the H that NMF finds), energy (of each component), kept
+        (share of V that the mask keeps), and the drop of that class's probability when the selected components are
+        removed (drop), when as many random components are removed (drop_random) or random ones of at least the same
+        energy (drop_energy); inside: whether what is kept is classified the same.
     """
     records: list[Record] = []
     rng = np.random.default_rng(seed)
@@ -91,6 +93,7 @@ def _explain(
     WH = W @ H
     mask = (W[:, selected] @ H[selected]) / (1e-6 + WH)
     norm = float(np.linalg.norm(V))
+    best = W @ activations(V, W, n_iter=100)
     record: Record = {
         "target": target,
         "predicted": model.predict(probabilities),
@@ -98,9 +101,22 @@ def _explain(
         "rank": int((analyzed.own_logits[b] > analyzed.own_logits[b, target]).sum()),
         "n_components": len(selected),
         "error": float(np.linalg.norm(V - WH)) / norm if norm else 0.0,
+        "dictionary_error": float(np.linalg.norm(V - best)) / norm if norm else 0.0,
+        "energy": [float(f"{e:.3g}") for e in energy],
         "kept": float((mask * V).sum() / V.sum()) if norm else 0.0,
     }
     return record, parts
+
+
+def dead_components(records: Sequence[Record]) -> int:
+    """Components that, over all records of one model, hold less than a thousandth of the average energy."""
+    energy = np.sum([r["energy"] for r in records], axis=0)
+    return int((energy < 1e-3 * energy.mean()).sum())
+
+
+def duplicate_components(dictionary: NDArray[np.float32], cosine: float = 0.95) -> int:
+    """Pairs of columns of W (F, K), of unit norm, that are more alike than `cosine`."""
+    return int((np.triu(dictionary.T @ dictionary, 1) > cosine).sum())
 
 
 def summarize(records: Sequence[Record]) -> dict[str, float]:
@@ -110,7 +126,7 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
         return np.asarray([r[name] for r in records], dtype=np.float64)
 
     rank = column("rank")
-    return {
+    figures = {
         "clips": len(records),
         "accuracy": column("correct").mean(),
         "confidence": column("confidence").mean(),
@@ -121,4 +137,6 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
         "kept": column("kept").mean(),
         "n_components": column("n_components").mean(),
         "reconstruction_error": column("error").mean(),
+        "dictionary_error": column("dictionary_error").mean(),
     }
+    return {name: float(value) for name, value in figures.items()}

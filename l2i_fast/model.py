@@ -74,6 +74,8 @@ class L2I:
     ) -> None:
         self.classifier = classifier.eval()
         self.interpreter = interpreter.eval()
+        for network in (classifier, interpreter):  # two to three times faster convolutions on the CPU
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.hidden = HiddenMaps(classifier, layers)
         self.classes = tuple(classes)
         self.analysis = analysis

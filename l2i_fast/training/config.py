@@ -92,6 +92,8 @@ class InterpreterConfig:
         Factor on the channels inside Psi.
     dropout : float or None
         See `ThetaAttention` and `ThetaMax`; None is the paper's value.
+    anneal : bool
+        Let the learning rate fall as a half cosine; the paper keeps it.
     beta : pairs (epoch, weight)
         Weight of the fidelity from that epoch on.
     shift : bool
@@ -100,6 +102,8 @@ class InterpreterConfig:
         Train on pieces of so many frames, the first ones (of the rotated clip); 0 is whole clips.
     mixing : float
         Share of the clips that are mixed with another clip at a random level of -20 to 0 dB.
+    mask_start : int
+        Epoch from which on the three terms on the mask count.
     softness : float
         During training a component of relevance r weighs sigmoid((r - threshold) / softness) in the mask.
     """
@@ -110,6 +114,7 @@ class InterpreterConfig:
     epochs: int = 35
     batch_size: int = 32
     learning_rate: float = 2e-4
+    anneal: bool = False
     alpha: float = 5.0
     beta: tuple[tuple[int, float], ...] = ((0, 0.5), (20, 1.0))
     delta: float = 0.4
@@ -120,6 +125,7 @@ class InterpreterConfig:
     masked_out: float = 0.0
     masked_out_limit: float = 5.0
     mask_mean: float = 0.0
+    mask_start: int = 0
     softness: float = 0.05
 
 

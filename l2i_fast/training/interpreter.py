@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.networks.log_mel import LogMel
-from l2i_fast.training.classifier import roll_each
+from l2i_fast.training.classifier import one_cycle, roll_each
 from l2i_fast.training.config import InterpreterConfig, TrainingConfig
 from l2i_fast.training.features import Features
 from l2i_fast.training.loop import Report, Stateful, run_epochs
@@ -60,12 +61,16 @@ def train_interpreter(
         )
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=c.learning_rate)
     W = net.dictionary.T
+    n_batches = math.ceil(len(features) / c.batch_size)
 
     def epoch(i: int) -> str:
         net.train()
         beta = [weight for start, weight in c.beta if i >= start][-1]
         sums = dict.fromkeys(("error", "fidelity", "agree", "clips"), 0.0)
-        for batch in torch.randperm(len(features)).split(c.batch_size):
+        for b, batch in enumerate(torch.randperm(len(features)).split(c.batch_size)):
+            if c.anneal:
+                for group in optimizer.param_groups:
+                    group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, 0.0)
             A = perturb(features.magnitude(batch), c)
             V = A.log1p()
             with torch.no_grad():
@@ -74,7 +79,7 @@ def train_interpreter(
             error = F.mse_loss(H.transpose(1, 2) @ W, V)
             fidelity = fidelity_loss(logits, target_logits, features.multilabel)
             loss = c.alpha * error + beta * fidelity + c.delta * H.mean()
-            if c.masked_in or c.masked_out or c.mask_mean:
+            if i >= c.mask_start and (c.masked_in or c.masked_out or c.mask_mean):
                 loss = loss + mask_loss(net, classifier, log_mel, V, H, z, target_logits, config)
             optimizer.zero_grad()
             loss.backward()

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from l2i_fast.data import Dataset
-from l2i_fast.evaluation import Record, evaluate, summarize
+from l2i_fast.evaluation import Record, dead_components, duplicate_components, evaluate, summarize
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
@@ -205,7 +205,10 @@ def _cross_validate_fold(
     )
     assert model is not None
     records = evaluate(model, dataset.select(folds=[fold]), told)
-    text = json.dumps({"summary": summarize(records), "clips": records}, indent=2)
+    summary = summarize(records)
+    summary["dead_components"] = dead_components(records)
+    summary["duplicate_components"] = duplicate_components(model.interpreter.dictionary.detach().numpy())
+    text = json.dumps({"summary": summary, "clips": records})
     write_whole(folder / "evaluation.json", lambda p: p.write_text(text + "\n"))
 
 

@@ -1,0 +1,116 @@
+"""A whole interpretation of one 5 s clip, networks included, beside the same in torch and in the authors' manner."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import l2i_fast as l2i
+from benchmarks import peers
+from l2i_fast.model import L2I
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.hidden import HiddenMaps
+from l2i_fast.networks.log_mel import LogMel
+
+Samples = NDArray[Any]
+
+
+def folded(classifier: Classifier) -> Classifier:
+    """The classifier with its batch normalisations folded into the convolutions."""
+    net = copy.deepcopy(classifier)
+    for sequence in (*net.blocks, net.top):
+        for i in range(len(sequence) - 1):
+            if isinstance(sequence[i + 1], nn.BatchNorm2d):
+                sequence[i] = fuse_conv_bn_eval(sequence[i], sequence[i + 1])
+                sequence[i + 1] = nn.Identity()
+    return net.to(memory_format=torch.channels_last)
+
+
+def weights_for(model: L2I, logits: Tensor, z: Tensor) -> Tensor:
+    """1 for the components selected for the predicted class."""
+    relevance = model.interpreter.relevance(z, logits.argmax(1))[0]
+    weights = torch.zeros_like(relevance)
+    weights[list(model.select(relevance.numpy(), model.selection))] = 1
+    return weights
+
+
+def torch_interpretation(model: L2I, y: Samples, tuned: bool) -> Callable[[], Samples]:
+    """Plain torch, or tuned: batch normalisation folded, channels last, only the selected columns in the numerator."""
+    log_mel, window = LogMel(model.analysis), torch.hann_window(peers.N_FFT)
+    classifier = folded(model.classifier) if tuned else copy.deepcopy(model.classifier)
+    hidden = HiddenMaps(classifier, Classifier.layers)
+    interpreter = model.interpreter
+    W = interpreter.dictionary.detach().T.contiguous()
+
+    @torch.inference_mode()
+    def run() -> Samples:
+        samples = torch.from_numpy(y)
+        peak = samples.abs().amax()
+        X = torch.stft(samples / peak, peers.N_FFT, peers.HOP, window=window, pad_mode="constant", return_complex=True)
+        parts = torch.view_as_real(X.T)
+        A = (parts * parts).sum(-1).sqrt_()
+        logits, maps = hidden(log_mel(A[None]))
+        H, z, _ = interpreter(maps, len(A))
+        weights = weights_for(model, logits, z)
+        h = H[0].T
+        if tuned:
+            chosen = weights.nonzero()[:, 0]
+            mask = (h[:, chosen] @ W[chosen]).div_((h @ W).add_(1e-6))
+            gain = torch.expm1(mask.mul_(torch.log1p(A))).div_(A.clamp(min=1e-30))
+            Y = torch.view_as_complex(parts * gain[..., None]).T
+        else:
+            mask = ((h * weights) @ W) / (h @ W + 1e-6)
+            Y = torch.polar(torch.expm1(mask * torch.log1p(A)), torch.angle(X.T)).T
+        out = torch.istft(Y, peers.N_FFT, peers.HOP, window=window, length=len(samples))
+        return (out * peak).numpy()
+
+    return run
+
+
+def authors_interpretation(model: L2I, y: Samples, _tuned: bool = False) -> Callable[[], Samples]:
+    """librosa for the transforms, one spectrogram for each selected component, as in the authors' published code."""
+    log_mel = LogMel(model.analysis)
+    classifier = copy.deepcopy(model.classifier).to(memory_format=torch.contiguous_format)
+    interpreter = copy.deepcopy(model.interpreter).to(memory_format=torch.contiguous_format)
+    hidden = HiddenMaps(classifier, Classifier.layers)
+    W = interpreter.dictionary.detach().numpy()
+
+    @torch.inference_mode()
+    def run() -> Samples:
+        peak = np.abs(y).max()
+        X = librosa.stft(y / peak, n_fft=peers.N_FFT, hop_length=peers.HOP)
+        A, phase = np.abs(X), np.angle(X)
+        logits, maps = hidden(log_mel(torch.from_numpy(A.T.copy())[None]))
+        H, z, _ = interpreter(maps, A.shape[1])
+        h = H[0].numpy()
+        V, total = np.log1p(A), W @ h + 1e-6
+        kept = np.zeros_like(V)
+        for k in weights_for(model, logits, z).nonzero()[:, 0].tolist():
+            kept += np.outer(W[:, k], h[k]) / total * V
+        Y = np.expm1(kept) * np.exp(1j * phase)
+        return librosa.istft(Y, hop_length=peers.HOP, length=len(y)) * peak
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "tuned"),
+    [
+        ("torch, tuned", torch_interpretation, True),
+        ("torch", torch_interpretation, False),
+        ("authors' manner", authors_interpretation, False),
+    ],
+)
+def test_interpret(name: str, make: Any, tuned: bool, problem: peers.Problem, compare: Any) -> None:
+    model = l2i.load("esc10")
+    ours = lambda: model.interpret((problem.y, 44100)).audio  # noqa: E731
+    compare("interpret", ours, name, make(model, problem.y, tuned), authors_interpretation(model, problem.y)())
