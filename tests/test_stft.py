@@ -262,6 +262,26 @@ def test_log_mel_equals_reference_and_librosa(top_db: float | None, esc10: Datas
     np.testing.assert_array_equal(tensor.numpy(), M)
 
 
+@pytest.mark.parametrize(("n_fft", "n_mels", "n"), [(2048, 40, 9000), (512, 33, 1), (256, 5, 5000), (30, 1, 99)])
+def test_log_mel_at_odd_sizes(n_fft: int, n_mels: int, n: int, rng: np.random.Generator, cpu_path: str) -> None:
+    y = rng.standard_normal((2, n)).astype(np.float32)
+    M = l2i.log_mel(y, 16000, n_mels, n_fft, 100, fmin=50, fmax=7000, amin=1e-3)
+    bands = librosa.filters.mel(sr=16000, n_fft=n_fft, n_mels=n_mels, fmin=50, fmax=7000)
+    X = l2i.stft(y, n_fft, 100)
+    assert M.shape == (2, n_mels, X.shape[-1])
+    for clip, expected in zip(M, X, strict=True):
+        np.testing.assert_allclose(clip, reference.log_mel(expected, bands, 1e-3), rtol=0, atol=2e-5)
+
+
+def test_log_mel_does_not_hide_nan_and_infinity(cpu_path: str) -> None:
+    X = np.ones((513, 3), np.complex64)
+    X[20, 0], X[20, 1] = np.nan, np.inf
+    M = l2i.log_mel(X)
+    assert np.isnan(M[:, 0]).any()
+    assert np.isinf(M[:, 1]).any()
+    assert np.isfinite(M[:, 2]).all()
+
+
 def test_log_mel_of_silence_is_the_floor() -> None:
     silence = np.zeros((2, 3000), np.float32)
     np.testing.assert_allclose(l2i.log_mel(silence), np.full((2, 128, 6), -100), rtol=1e-6)
@@ -310,6 +330,7 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.istft(SPECTRUM, length=0), ValueError, "length is 0"),
         (lambda: l2i.log_mel(SPECTRUM, n_fft=512), ValueError, "X has 513 bins, but n_fft=512 has 257"),
         (lambda: l2i.log_mel(GOOD, amin=0), ValueError, "amin is 0"),
+        (lambda: l2i.log_mel(GOOD, amin=np.nan), ValueError, "amin is nan"),
         (lambda: l2i.log_mel(GOOD, top_db=-1), ValueError, "top_db is -1"),
         (lambda: l2i.log_mel(GOOD, n_mels=0), ValueError, "n_mels is 0"),
     ],
