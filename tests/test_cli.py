@@ -19,6 +19,7 @@ from l2i_fast.audio import write_audio
 from l2i_fast.result import Result
 
 RATE = 44100
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +47,12 @@ def run(*arguments):
 
 
 def run_process(*arguments, code="from l2i_fast.cli import main; main()", **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=ENVIRONMENT,
         **options,
     )
 
@@ -393,17 +393,12 @@ def test_a_native_module_that_does_not_load_is_one_line(place):
 
 @pytest.mark.parametrize("arguments", [["--version"], ["doctor"], ["interpret", "clip.wav", "--json", "-m"]])
 def test_a_closed_pipe_is_quiet(place, tiny_folder, arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "l2i_fast.cli", *arguments, *([tiny_folder] if arguments[-1] == "-m" else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait() == 1
+    command = [sys.executable, "-m", "l2i_fast.cli", *arguments, *([tiny_folder] if arguments[-1] == "-m" else [])]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, env=ENVIRONMENT) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (1, b"")
 
 
 def test_ctrl_c_is_one_line_and_status_130(place):
@@ -418,10 +413,11 @@ def test_ctrl_c_is_one_line_and_status_130(place):
         "from l2i_fast.cli import main\n"
         "main()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "waiting\n"
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
     assert (process.returncode, told) == (130, "l2i: interrupted\n")
 
 
