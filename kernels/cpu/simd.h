@@ -1,9 +1,7 @@
-// One vector of floats and what the kernels do with it, for the instruction set that this file is compiled
-// for.
+// One vector of floats and what the kernels do with it, for the instruction set this file is compiled for.
 //
 // GCC and Clang vector extensions carry the arithmetic; only the square root names an instruction. All
-// functions are static and in the namespace of the instruction set, so no copy of them can be linked
-// elsewhere.
+// functions are static and in the namespace of the instruction set: no copy can be linked elsewhere.
 #pragma once
 
 #include <cstddef>
