@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from l2i_fast.model import L2I
+    from l2i_fast.progress import Report
     from l2i_fast.result import Explanation, Result
-    from l2i_fast.training.loop import Report
 
 # Older releases of typer take this class from click, newer ones carry a copy: it is the right one in both.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -174,6 +174,11 @@ Folds = Annotated[
     list[int] | None, typer.Option("--fold", show_default="all", help="Only this fold; repeat it for several.")
 ]
 
+Split = Annotated[
+    list[str] | None,
+    typer.Option("--split", show_default="all", help="Only this split (SONYC-UST has train, validate and test)."),
+]
+
 
 @app.callback(invoke_without_command=True)
 def _common(context: typer.Context, version: Version = False) -> None:
@@ -280,6 +285,7 @@ def train(
         list[Stage] | None, typer.Option(show_default="all in a row", help="Train only this; repeat it for several.")
     ] = None,
     fold: Folds = None,
+    split: Split = None,
 ) -> None:
     """Train a model on recordings. After Ctrl-C the same command goes on from the last checkpoint."""
     from l2i_fast.data import load_dataset
@@ -287,7 +293,7 @@ def train(
     from l2i_fast.training.run import STAGES, train
 
     settings = load_config(config)
-    dataset = load_dataset(data).select(folds=fold or None)
+    dataset = load_dataset(data).select(folds=fold or None, split=split or None)
     stages = [one.value for one in stage] if stage else STAGES
     try:
         with _progress() as report:
@@ -300,14 +306,14 @@ def train(
 
 
 @app.command()
-def evaluate(model: Model = "esc10", data: Data = None, fold: Folds = None) -> None:
+def evaluate(model: Model = "esc10", data: Data = None, fold: Folds = None, split: Split = None) -> None:
     """Score a model on recordings that it was not trained on, and print the figures as JSON."""
     from l2i_fast.data import load_dataset
     from l2i_fast.evaluation import evaluate, summarize
     from l2i_fast.model import load
 
     engine = load(model)
-    dataset = load_dataset(data).select(folds=fold or None)
+    dataset = load_dataset(data).select(folds=fold or None, split=split or None)
     with _progress() as report:
         records = evaluate(engine, dataset, report)
     print(json.dumps(summarize(records), indent=2))

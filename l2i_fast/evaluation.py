@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from l2i_fast.data import Dataset
 from l2i_fast.model import L2I, Analyzed
 from l2i_fast.nmf import activations
+from l2i_fast.progress import Report
 from l2i_fast.soft_mask import decode
-
-from .training.loop import Report
 
 Record = dict[str, Any]
 

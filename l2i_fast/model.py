@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from l2i_fast.audio import read_audio, scale_to_peak
@@ -138,7 +138,7 @@ class L2I:
         weights = {f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}
         weights |= {f"interpreter.{k}": v for k, v in self.interpreter.state_dict().items()}
         weights = {k: v.contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
-        write_whole(folder / "model.safetensors", lambda p: save_file(weights, p))
+        write_whole(folder / "model.safetensors", lambda p: p.write_bytes(save(weights)))
         write_whole(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=2) + "\n"))
         return folder
 

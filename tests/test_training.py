@@ -226,6 +226,8 @@ def test_configuration_files(tmp_path: Path) -> None:
     full.write_text(json.dumps(CONFIG.to_dict()))
     assert load_config(full) == CONFIG
     assert load_config("esc10").classifier.width < 1
+    assert len(load_config("sonyc").decision) == 8
+    assert load_config("sonyc").selection.top_k is None
     part = tmp_path / "part.json"
     part.write_text('{"interpreter": {"theta": "max", "alpha": 4}}')
     assert load_config(part).interpreter == InterpreterConfig(theta="max", alpha=4.0)
@@ -239,5 +241,5 @@ def test_configuration_files(tmp_path: Path) -> None:
         part.write_text(text)
         with pytest.raises(ValueError, match=message):
             load_config(part)
-    with pytest.raises(ValueError, match=r"one of \['esc10'\], got 'nowhere'"):
+    with pytest.raises(ValueError, match=r"one of \['esc10', 'sonyc'\], got 'nowhere'"):
         load_config("nowhere")

@@ -13,9 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.log_mel import LogMel
+from l2i_fast.progress import Report
 from l2i_fast.training.config import ClassifierConfig, TrainingConfig
 from l2i_fast.training.features import Features
-from l2i_fast.training.loop import Report, Stateful, run_epochs
+from l2i_fast.training.loop import Stateful, run_epochs
 
 
 def roll_each(A: Tensor) -> Tensor:

@@ -131,9 +131,16 @@ class InterpreterConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run: what is saved with the model and makes it again."""
+    """One training run: what is saved with the model and makes it again.
+
+    Attributes
+    ----------
+    decision : tuple of float
+        With several labels, the probability of each class from which on it is predicted; empty is 0.5 for all.
+    """
 
     seed: int = 0
+    decision: tuple[float, ...] = ()
     analysis: Analysis = field(default_factory=Analysis)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)

@@ -13,10 +13,11 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.networks.log_mel import LogMel
+from l2i_fast.progress import Report
 from l2i_fast.training.classifier import one_cycle, roll_each
 from l2i_fast.training.config import InterpreterConfig, TrainingConfig
 from l2i_fast.training.features import Features
-from l2i_fast.training.loop import Report, Stateful, run_epochs
+from l2i_fast.training.loop import Stateful, run_epochs
 
 
 def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Tensor:

@@ -10,9 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from l2i_fast.files import write_whole
-
-#: Called with the stage's name, how far it is, of how much, and a few words.
-Report = Callable[[str, int, int, str], None]
+from l2i_fast.progress import Report
 
 
 class Stateful(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from l2i_fast.data import Dataset
@@ -21,11 +21,12 @@ from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.nmf import learn_dictionary
+from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
 from l2i_fast.training.config import TrainingConfig
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.interpreter import train_interpreter
-from l2i_fast.training.loop import Report, seed_of
+from l2i_fast.training.loop import seed_of
 
 STAGES = ("dictionary", "classifier", "interpreter")
 
@@ -106,6 +107,7 @@ def train(
         analysis=config.analysis,
         selection=config.selection,
         multilabel=dataset.multilabel,
+        decision=config.decision or None,
         name=output.name,
         training={"dataset": dataset.name, "clips": len(clips), "config": config.to_dict()},
     )
@@ -231,5 +233,5 @@ def _stage(
     if make is None:
         raise ValueError(f"the interpreter needs the {stage}: run the stage {stage!r} first, or all stages in a row")
     weights = {name: value.contiguous() for name, value in make().items()}
-    write_whole(file, lambda p: save_file(weights, p, metadata={"fingerprint": fingerprint}))
+    write_whole(file, lambda p: p.write_bytes(save(weights, metadata={"fingerprint": fingerprint})))
     return weights
