@@ -26,11 +26,12 @@ def problem(rng: np.random.Generator, F: int = 23, K: int = 4, T: int = 37) -> t
 @pytest.mark.parametrize(("F", "K", "T"), [(23, 4, 37), (1, 1, 1), (513, 7, 3)])
 def test_activations_equal_the_reference(beta: float, F: int, K: int, T: int, rng: np.random.Generator) -> None:
     V, W = problem(rng, F, K, T)
-    for n_iter in (1, 5):
+    for n_iter, tolerance in ((1, 1e-5), (5, 1e-4)):
         got = activations(V, W, beta, n_iter, sparsity=0.3)
         wanted = reference.activations(V, W, beta, n_iter, sparsity=0.3)
         assert got.dtype == np.float32
-        assert np.linalg.norm(got - wanted) <= 1e-4 * np.linalg.norm(wanted)
+        # The floor: W H is kept above 1e-9, which shows where sparsity has driven everything to nothing.
+        assert np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted) + 1e-7
 
 
 @pytest.mark.parametrize("beta", BETAS)
