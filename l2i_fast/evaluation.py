@@ -17,7 +17,6 @@ from l2i_fast.data import Dataset
 from l2i_fast.model import L2I, Analyzed
 from l2i_fast.nmf import activations
 from l2i_fast.progress import Report
-from l2i_fast.soft_mask import decode
 
 Record = dict[str, Any]
 
@@ -26,16 +25,26 @@ Record = dict[str, Any]
 def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_size: int = 16) -> list[Record]:
     """Score `model` on every clip of `dataset`.
 
+    Raises
+    ------
+    ValueError
+        The dataset's classes are not the model's.
+
     Returns
     -------
     list of dict, one per clip
-        clip, labels, predicted (class indices), correct, confidence (of the explained class: the most probable one),
-        rank (of that class in the interpreter's logits, 0 is the first), n_components (selected), error (relative,
-        L2, of W H to V), dictionary_error (the same for the H that NMF finds), energy (of each component), kept
-        (share of V that the mask keeps), and the drop of that class's probability when the selected components are
-        removed (drop), when as many random components are removed (drop_random) or random ones of at least the same
-        energy (drop_energy); inside: whether what is kept is classified the same.
+        clip, labels, predicted (class indices), correct, target (the explained class: the most probable one),
+        confidence (its probability), kept_p (its probability for what the mask keeps), inside (whether what is kept is
+        classified the same), rank (of that class in the interpreter's logits, 0 is the first), n_components (selected),
+        error (relative, L2, of W H to V), dictionary_error (the same for the H that NMF finds), energy (of each
+        component), kept (share of V that the mask keeps), and the drop of the class's probability when the selected
+        components are removed (drop), when as many random components are removed (drop_random) or random ones of at
+        least the same energy (drop_energy).
     """
+    if dataset.classes != model.classes:
+        raise ValueError(
+            f"dataset must have the model's classes ({', '.join(model.classes)}), got {', '.join(dataset.classes)}"
+        )
     records: list[Record] = []
     rng = np.random.default_rng(seed)
     for start in range(0, len(dataset.clips), batch_size):
@@ -77,18 +86,9 @@ def _explain(
     needed = 1 + int(np.searchsorted(np.cumsum(energy[order]), energy[selected].sum()))
     choices = [selected, order[: len(selected)].tolist(), order[: needed if selected else 0].tolist()]
 
-    def sound(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        hop = model.analysis.hop_length
-        y = decode(X, W, H, weights, hop_length=hop, domain=model.selection.domain, length=n_samples)
-        return np.asarray(y * analyzed.scales[b], np.float32)
-
-    keep = np.zeros(len(relevance), np.float32)
-    keep[selected] = 1
-    parts = [sound(keep)]
-    for chosen in choices:
-        leave = np.ones(len(relevance), np.float32)
-        leave[chosen] = 0
-        parts.append(sound(leave))
+    every = set(range(len(relevance)))
+    kept = [selected, *(sorted(every.difference(chosen)) for chosen in choices)]
+    parts = [model.audible(analyzed, b, components, n_samples) for components in kept]
     WH = W @ H
     mask = (W[:, selected] @ H[selected]) / (1e-6 + WH)
     norm = float(np.linalg.norm(V))

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.result import Explanation, Result
 from l2i_fast.settings import Analysis, Selection, from_dict
-from l2i_fast.soft_mask import decode
+from l2i_fast.soft_mask import Domain, decode
 from l2i_fast.stft import log_mel, stft
 
 #: Version of the layout of a model folder.
@@ -132,6 +133,7 @@ class L2I:
             "analysis": dataclasses.asdict(self.analysis),
             "selection": dataclasses.asdict(self.selection),
             "classifier": self.classifier.config,
+            "layers": list(self.hidden.layers),
             "interpreter": self.interpreter.config,
             "training": self.training,
         }
@@ -180,6 +182,7 @@ class L2I:
                 classifier,
                 interpreter,
                 config["classes"],
+                config["layers"],
                 analysis=from_dict(Analysis, config["analysis"], "analysis"),
                 selection=from_dict(Selection, config["selection"], "selection"),
                 multilabel=config["multilabel"],
@@ -197,7 +200,7 @@ class L2I:
         source: Any,
         targets: int | str | Iterable[int | str] | None = None,
         threshold: float | None = None,
-        top_k: int | None = -1,
+        top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
     ) -> Result:
         """Classify a recording and extract what made the classifier decide so.
@@ -212,7 +215,7 @@ class L2I:
         threshold : float, optional
             tau in [0, 1): components more relevant than this are selected. The model's own by default.
         top_k : int or None
-            At most so many components; None is no limit, -1 the model's own setting.
+            At most so many components; None is no limit; the model's own setting by default.
         domain : {"log", "magnitude"}, optional
             Where the mask acts; the model's own by default.
 
@@ -232,13 +235,15 @@ class L2I:
         sources: Iterable[Any],
         targets: int | str | Iterable[int | str] | None = None,
         threshold: float | None = None,
-        top_k: int | None = -1,
+        top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
     ) -> list[Result]:
         """Interpret several recordings of any lengths; the same as `interpret` of each, in the same order.
 
         Recordings of equal length go through the networks together; none is padded to the length of another.
         """
+        if isinstance(sources, (str, os.PathLike)):
+            raise TypeError(f"sources must be a list of recordings, got {str(sources)!r}; interpret takes a single one")
         selection = self._selection(threshold, top_k, domain)
         wanted = None if targets is None else self._targets(targets)
         sources = list(sources)
@@ -304,6 +309,23 @@ class L2I:
         order = np.argsort(-relevance, kind="stable")[: selection.top_k]
         return tuple(int(k) for k in order if relevance[k] > selection.threshold)
 
+    def audible(
+        self, analyzed: Analyzed, b: int, components: Iterable[int], length: int, domain: Domain | None = None
+    ) -> NDArray[np.float32]:
+        """What some components hold of signal b of `analyzed`, as `length` samples at the signal's own level."""
+        weights = np.zeros(self._dictionary.shape[1], np.float32)
+        weights[list(components)] = 1
+        y = decode(
+            analyzed.X[b],
+            self._dictionary,
+            analyzed.H[b].numpy(),
+            weights,
+            hop_length=self.analysis.hop_length,
+            domain=domain or self.selection.domain,
+            length=length,
+        )
+        return np.asarray(y * analyzed.scales[b], np.float32)
+
     @torch.inference_mode()
     def _interpret_equal(
         self, signals: list[NDArray[np.float32]], wanted: list[int] | None, selection: Selection
@@ -318,17 +340,7 @@ class L2I:
             for target in prediction if wanted is None else wanted:
                 relevance = self.interpreter.relevance(analyzed.z[b : b + 1], torch.tensor([target]))[0].numpy()
                 components = self.select(relevance, selection)
-                weights = np.zeros(len(relevance), np.float32)
-                weights[list(components)] = 1
-                audio = decode(
-                    analyzed.X[b],
-                    self._dictionary,
-                    H,
-                    weights,
-                    hop_length=self.analysis.hop_length,
-                    domain=selection.domain,
-                    length=len(y),
-                )
+                audio = self.audible(analyzed, b, components, len(y), selection.domain)
                 explanations.append(
                     Explanation(
                         target=target,
@@ -337,7 +349,7 @@ class L2I:
                         supported=bool(relevance.max() > 0),
                         relevance=relevance,
                         components=components,
-                        audio=audio * analyzed.scales[b],
+                        audio=audio,
                     )
                 )
             results.append(
@@ -356,10 +368,10 @@ class L2I:
             )
         return results
 
-    def _selection(self, threshold: float | None, top_k: int | None, domain: str | None) -> Selection:
+    def _selection(self, threshold: float | None, top_k: int | EllipsisType | None, domain: str | None) -> Selection:
         chosen: dict[str, Any] = {"threshold": threshold, "domain": domain}
         changes = {name: value for name, value in chosen.items() if value is not None}
-        if top_k != -1:
+        if top_k is not ...:
             changes["top_k"] = top_k
         return dataclasses.replace(self.selection, **changes)
 

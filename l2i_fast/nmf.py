@@ -8,6 +8,7 @@ TR2015-023, 2015), section 4. ``W H`` only ever exists for a block of frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ def _gamma(beta: float) -> float:
     if beta < 1:
         return 1 / (2 - beta)
     return 1.0 if beta <= 2 else 1 / (beta - 1)
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Denormal numbers slow every product down; the mode is restored afterwards."""
+    before = float(torch.tensor([1e-40]) * 1.0) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _blocks(n: int) -> Iterator[slice]:
@@ -125,7 +137,7 @@ def learn_dictionary(
     sparsity: float = 0.8,
     max_iter: int = 150,
     random_state: int = 0,
-    max_cosine: float = 0.98,
+    max_cosine: float = 0.95,
     callback: Callable[[int, int], None] | None = None,
 ) -> Any:
     """Learn a sparse dictionary of spectral components with unit-norm columns.
@@ -172,8 +184,7 @@ def learn_dictionary(
     V = _columns(clips_or_V)
     n_bins, n_frames = V.shape
     generator = torch.Generator().manual_seed(random_state)
-    denormal_mode = torch.set_flush_denormal(True)
-    try:
+    with _denormals_flushed():
         picks = torch.randint(n_frames, (n_components,), generator=generator)
         # Real frames, roughened so that equal frames do not stay equal.
         W = V[:, picks] * (0.5 + torch.rand(n_bins, n_components, generator=generator)) + 1e-4
@@ -198,9 +209,6 @@ def learn_dictionary(
                 _replace_useless(V, W, H, max_cosine)
             if callback is not None:
                 callback(iteration + 1, max_iter)
-    finally:
-        if denormal_mode:
-            torch.set_flush_denormal(False)
     W[W < 1e-7] = 0  # nothing audible, and denormals slow every later product
     W /= W.norm(dim=0).clamp(min=_EPS)
     return W if is_torch else W.numpy()
@@ -274,6 +282,7 @@ def activations(
         h = _as_tensor(H0, "H0").clone()
         if tuple(h.shape) != shape:
             raise ValueError(f"H0 must have shape {shape}, got {tuple(h.shape)}")
-    for _ in range(n_iter):
-        _update_H(v, w, h, beta, sparsity)
+    with _denormals_flushed():
+        for _ in range(n_iter):
+            _update_H(v, w, h, beta, sparsity)
     return h if isinstance(V, Tensor) else h.numpy()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -37,13 +39,8 @@ class Analysis:
     peak: Literal["absolute", "signed"] = "absolute"
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "n_fft", "hop_length", "n_mels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.hop_length > self.n_fft:
-            raise ValueError(f"hop_length must not exceed n_fft = {self.n_fft}, got {self.hop_length}")
-        if not self.amin > 0:
-            raise ValueError(f"amin must be positive, got {self.amin}")
+        within(self, sample_rate=(1, math.inf), n_fft=(2, math.inf), hop_length=(1, self.n_fft))
+        within(self, n_mels=(1, math.inf), amin=(1e-30, math.inf))
         if self.peak not in ("absolute", "signed"):
             raise ValueError(f"peak must be 'absolute' or 'signed', got {self.peak!r}")
 
@@ -69,39 +66,63 @@ class Selection:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:
             raise ValueError(f"threshold must lie in [0, 1), got {self.threshold}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, or None for no limit, got {self.top_k}")
+        within(self, top_k=(1, math.inf))
         if self.domain not in ("log", "magnitude"):
             raise ValueError(f"domain must be 'log' or 'magnitude', got {self.domain!r}")
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+def within(settings: Any, **ranges: tuple[float, float]) -> None:
+    """Check that numbers of a settings object, None aside, lie from the first to the second of two bounds.
+
+    Raises
+    ------
+    ValueError
+        Naming the setting, its value and the bounds.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+            raise ValueError(f"{name} must be {bounds}, got {value}")
+
+
+def from_dict(cls: type[T], values: Any, where: str) -> T:
     """Build the dataclass `cls`, nested ones too, from plain data; `where` names the source in errors.
 
     Raises
     ------
     ValueError
-        An unknown key, or a value that is not of the field's kind.
+        An unknown key, or a value that is not of the field's kind or out of its range.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be an object with named values, got {values!r}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ValueError(f"{where} has no setting {unknown[0]!r}; it has {', '.join(sorted(fields))}")
-    made: dict[str, Any] = {}
-    for name, value in values.items():
-        factory = fields[name].default_factory
-        default = fields[name].default if factory is dataclasses.MISSING else factory()
-        if dataclasses.is_dataclass(default):
-            value = from_dict(type(default), value, f"{where}.{name}")
-        elif isinstance(default, tuple):
-            value = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        elif isinstance(default, bool) != isinstance(value, bool) and default is not None:
-            raise ValueError(f"{where}.{name} must be a {type(default).__name__}, got {value!r}")
-        elif isinstance(default, float) and isinstance(value, int):
-            value = float(value)
-        elif default is not None and value is not None and not isinstance(value, type(default)):
-            raise ValueError(f"{where}.{name} must be a {type(default).__name__}, got {value!r}")
-        made[name] = value
-    return cls(**made)
+        raise ValueError(f"{where} has no setting {unknown[0]!r}; it has {', '.join(sorted(hints))}")
+    return cls(**{name: _converted(value, hints[name], f"{where}.{name}") for name, value in values.items()})
+
+
+def _converted(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` says, or an error that names `where`."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)  # type: ignore[arg-type]
+    args = get_args(hint)
+    if get_origin(hint) is Literal:
+        if value in args:
+            return value
+        raise ValueError(f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}")
+    if get_origin(hint) is UnionType:
+        if value is None:
+            return None
+        return _converted(value, next(arg for arg in args if arg is not NoneType), where)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)) or (args[-1] is not ... and len(value) != len(args)):
+            raise ValueError(f"{where} must be a list, got {value!r}")
+        kinds = args if args[-1] is not ... else (args[0],) * len(value)
+        return tuple(_converted(v, kind, where) for v, kind in zip(value, kinds, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{where} must be of type {hint.__name__}, got {value!r}")
+    return value

@@ -85,6 +85,11 @@ def test_drops_go_through_audio_and_back(noises: Dataset) -> None:
     assert silent["kept"] == silent["error"] == 0
 
 
+def test_other_classes_are_refused(noises: Dataset) -> None:
+    with pytest.raises(ValueError, match="dataset must have the model's classes"):
+        evaluate(make_model(n_classes=3), noises, quiet)
+
+
 def test_the_seed_fixes_the_random_controls(noises: Dataset) -> None:
     model = make_model()
     a, b = (evaluate(model, noises, quiet, seed=3) for _ in range(2))

@@ -91,6 +91,11 @@ def test_alone_equals_in_a_ragged_batch(tiny_model: L2I, rng: np.random.Generato
             np.testing.assert_allclose(other.audio, one.audio, atol=1e-5 * max(1e-3, np.abs(clip[0]).max()))
 
 
+def test_a_single_name_is_not_a_batch(tiny_model: L2I) -> None:
+    with pytest.raises(TypeError, match="sources must be a list"):
+        tiny_model.interpret_batch("clip.wav")
+
+
 def test_an_empty_batch_is_an_empty_list(tiny_model: L2I) -> None:
     assert tiny_model.interpret_batch([]) == []
 

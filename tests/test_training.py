@@ -103,6 +103,8 @@ def test_what_does_not_fit_is_refused(tones: Dataset, tmp_path: Path) -> None:
         train(tones, tmp_path, CONFIG, quiet, ["interpreter"])
     with pytest.raises(ValueError, match="stages must be among"):
         train(tones, tmp_path, CONFIG, quiet, ["psi"])
+    with pytest.raises(ValueError, match="decision must hold 2 probabilities"):
+        train(tones, tmp_path, dataclasses.replace(CONFIG, decision=(0.5,)), quiet)
     with pytest.raises(ValueError, match="no clips"):
         train(dataclasses.replace(tones, clips=()), tmp_path, CONFIG, quiet)
     train(tones, tmp_path, CONFIG, quiet, ["dictionary"])
@@ -148,6 +150,8 @@ def test_cross_validation_holds_out_each_fold(tones: Dataset, tmp_path: Path) ->
     held_out = {c.name for c in tones.clips if c.fold == 2}
     records = json.loads((tmp_path / "fold2-max" / "evaluation.json").read_text())["clips"]
     assert {r["clip"] for r in records} == held_out
+    with pytest.raises(ValueError, match="other settings or clips"):
+        cross_validate(tones, tmp_path, dataclasses.replace(CONFIG, seed=1), quiet)
     with pytest.raises(ValueError, match="at least two folds"):
         cross_validate(tones.select(folds=[1]), tmp_path, CONFIG, quiet)
 
@@ -234,9 +238,20 @@ def test_configuration_files(tmp_path: Path) -> None:
     for text, message in (
         ("{", "not valid JSON"),
         ('{"interpreter": {"gamma": 1}}', "no setting 'gamma'"),
-        ('{"interpreter": {"epochs": "many"}}', "epochs must be a int"),
-        ('{"seed": true}', "seed must be a int"),
+        ('{"interpreter": {"epochs": "many"}}', "epochs must be of type int"),
+        ('{"seed": true}', "seed must be of type int"),
         ("[1]", "must be an object"),
+        ('{"interpreter": {"epochs": null}}', "epochs must be of type int, got None"),
+        ('{"interpreter": {"epochs": 0}}', "epochs must be at least 1, got 0"),
+        ('{"interpreter": {"theta": "mean"}}', "theta must be one of 'attention', 'max', got 'mean'"),
+        ('{"interpreter": {"beta": 5}}', "beta must be a list, got 5"),
+        ('{"interpreter": {"beta": [[5, 1.0]]}}', "beta must begin with a pair for epoch 0"),
+        ('{"interpreter": {"beta": [[0, 1.0, 2]]}}', "beta must be a list"),
+        ('{"interpreter": {"crop": 3}}', "crop must be 0 or at least 128"),
+        ('{"classifier": {"precision": "float16"}}', "precision must be one of"),
+        ('{"classifier": {"mask_bands": 0}}', "mask_bands must be at least 1"),
+        ('{"analysis": {"n_mels": 100}}', "n_mels must be a multiple of 64"),
+        ('{"decision": [0.5, 7]}', "decision must hold probabilities"),
     ):
         part.write_text(text)
         with pytest.raises(ValueError, match=message):

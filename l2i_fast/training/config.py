@@ -1,14 +1,17 @@
-"""Everything that a training run can be told, with the paper's values as defaults."""
+"""Everything that a training run can be told; the interpreter's defaults are the paper's."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from l2i_fast.settings import Analysis, Selection, from_dict
+from l2i_fast.settings import Analysis, Selection, from_dict, within
+
+Theta = Literal["attention", "max"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class DictionaryConfig:
     max_iter: int = 150
     max_cosine: float = 0.95
     max_frames: int = 150_000
+
+    def __post_init__(self) -> None:
+        within(self, n_components=(1, math.inf), sparsity=(0, math.inf), max_iter=(1, math.inf))
+        within(self, max_cosine=(0, 1), max_frames=(1, math.inf))
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,13 @@ class ClassifierConfig:
     masks: int = 2
     mask_bands: int = 20
     mask_frames: int = 60
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        within(self, width=(0.01, 4), embedding=(1, math.inf), dropout=(0, 0.99), epochs=(1, math.inf))
+        within(self, batch_size=(2, math.inf), learning_rate=(0, math.inf), weight_decay=(0, math.inf))
+        within(self, warmup=(0, 0.99), averaging=(0, 1), label_smoothing=(0, 1), mixing=(0, math.inf), warping=(0, 1))
+        within(self, masks=(0, math.inf), mask_bands=(1, math.inf), mask_frames=(1, math.inf))
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ class InterpreterConfig:
         During training a component of relevance r weighs sigmoid((r - threshold) / softness) in the mask.
     """
 
-    theta: str = "attention"
+    theta: Theta = "attention"
     width: float = 1.0
     dropout: float | None = None
     epochs: int = 35
@@ -128,6 +141,14 @@ class InterpreterConfig:
     mask_start: int = 0
     softness: float = 0.05
 
+    def __post_init__(self) -> None:
+        within(self, width=(0.01, 4), dropout=(0, 0.99), epochs=(1, math.inf), batch_size=(1, math.inf))
+        within(self, learning_rate=(0, math.inf), mixing=(0, 1), softness=(1e-6, math.inf))
+        if not self.beta or self.beta[0][0] != 0:
+            raise ValueError(f"beta must begin with a pair for epoch 0, got {self.beta}")
+        if self.crop and self.crop < 128:
+            raise ValueError(f"crop must be 0 or at least 128 frames, which the classifier needs, got {self.crop}")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -135,17 +156,26 @@ class TrainingConfig:
 
     Attributes
     ----------
+    classes : tuple of str
+        Train on these classes of the dataset only; empty is all.
     decision : tuple of float
         With several labels, the probability of each class from which on it is predicted; empty is 0.5 for all.
     """
 
     seed: int = 0
+    classes: tuple[str, ...] = ()
     decision: tuple[float, ...] = ()
     analysis: Analysis = field(default_factory=Analysis)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     interpreter: InterpreterConfig = field(default_factory=InterpreterConfig)
     selection: Selection = field(default_factory=Selection)
+
+    def __post_init__(self) -> None:
+        if not all(0 <= p <= 1 for p in self.decision):
+            raise ValueError(f"decision must hold probabilities, got {self.decision}")
+        if self.analysis.n_mels < 128 or self.analysis.n_mels % 64:
+            raise ValueError(f"n_mels must be a multiple of 64 and at least 128, got {self.analysis.n_mels}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as it stands in a config file."""

@@ -51,7 +51,8 @@ class Features:
 
 def compute_features(dataset: Dataset, analysis: Analysis, folder: Path, report: Report) -> Features:
     """Analyse every clip of `dataset`, or map the file that an earlier run with the same clips and settings left."""
-    what = repr((asdict(analysis), dataset.duration, [str(clip.path) for clip in dataset.clips]))
+    stats = [(str(clip.path), clip.path.stat().st_size, clip.path.stat().st_mtime_ns) for clip in dataset.clips]
+    what = repr((asdict(analysis), dataset.duration, stats))
     file = folder / f"features-{hashlib.blake2b(what.encode(), digest_size=8).hexdigest()}.npy"
     if not file.exists():
         write_whole(file, lambda temporary: _analyse(dataset, analysis, temporary, report))

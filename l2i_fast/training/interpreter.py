@@ -81,7 +81,7 @@ def train_interpreter(
             fidelity = fidelity_loss(logits, target_logits, features.multilabel)
             loss = c.alpha * error + beta * fidelity + c.delta * H.mean()
             if i >= c.mask_start and (c.masked_in or c.masked_out or c.mask_mean):
-                loss = loss + mask_loss(net, classifier, log_mel, V, H, z, target_logits, config)
+                loss = loss + mask_loss(net, classifier, log_mel, V, H, z, target_logits, features.multilabel, config)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -118,16 +118,24 @@ def mask_loss(
     H: Tensor,
     z: Tensor,
     target_logits: Tensor,
+    multilabel: bool,
     config: TrainingConfig,
 ) -> Tensor:
     """The classifier's answers to what the mask keeps and to what it removes, and the size of the mask."""
     c = config.interpreter
     target = target_logits.argmax(1)
+
+    def doubt(logits: Tensor) -> Tensor:
+        """Minus the logarithm of the class's probability, of each clip."""
+        if multilabel:
+            return F.softplus(-logits.gather(1, target[:, None])[:, 0])
+        return F.cross_entropy(logits, target, reduction="none")
+
     m = soft_masks(net, H, z, target, config.selection.threshold, c.softness)
     loss = c.mask_mean * m.mean()
     if c.masked_in:
-        loss = loss + c.masked_in * F.cross_entropy(classifier(log_mel((m * V).expm1())), target)
+        loss = loss + c.masked_in * doubt(classifier(log_mel((m * V).expm1()))).mean()
     if c.masked_out:
-        removed = F.cross_entropy(classifier(log_mel(((1 - m) * V).expm1())), target, reduction="none")
+        removed = doubt(classifier(log_mel(((1 - m) * V).expm1())))
         loss = loss - c.masked_out * removed.clamp(max=c.masked_out_limit).mean()
     return loss

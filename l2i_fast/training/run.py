@@ -23,7 +23,7 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.nmf import learn_dictionary
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
-from l2i_fast.training.config import TrainingConfig
+from l2i_fast.training.config import Theta, TrainingConfig
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.interpreter import train_interpreter
 from l2i_fast.training.loop import seed_of
@@ -66,8 +66,7 @@ def train(
     for stage in stages:
         if stage not in STAGES:
             raise ValueError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
-    if not dataset.clips:
-        raise ValueError("dataset holds no clips to train on")
+    dataset = _chosen(dataset, config)
     work = output / "training"
     if features is None:
         features = compute_features(dataset, config.analysis, work, report)
@@ -115,16 +114,27 @@ def train(
     return model
 
 
+def _chosen(dataset: Dataset, config: TrainingConfig) -> Dataset:
+    """The part of `dataset` that `config` asks for."""
+    if config.classes:
+        dataset = dataset.select(classes=config.classes)
+    if not dataset.clips:
+        raise ValueError("dataset holds no clips to train on")
+    if config.decision and len(config.decision) != len(dataset.classes):
+        raise ValueError(f"decision must hold {len(dataset.classes)} probabilities, got {len(config.decision)}")
+    return dataset
+
+
 def train_dictionary(features: Features, config: TrainingConfig, report: Report) -> Tensor:
     """Learn W (F, K) from the frames of `features`, a random part of them if there are very many."""
     d = config.dictionary
-    V = torch.from_numpy(np.array(features.V)).flatten(0, 1)
-    V = V[V.amax(dim=1) > 0]
-    if len(V) > d.max_frames:
-        generator = torch.Generator().manual_seed(seed_of(config.seed, "frames"))
-        V = V[torch.randperm(len(V), generator=generator)[: d.max_frames].sort().values]
+    rows = features.V.reshape(-1, features.V.shape[2])
+    chosen = np.arange(len(rows))
+    if len(rows) > d.max_frames:
+        rng = np.random.default_rng(seed_of(config.seed, "frames"))
+        chosen = np.sort(rng.choice(len(rows), d.max_frames, replace=False))
     W: Tensor = learn_dictionary(
-        V.float().T,
+        torch.from_numpy(rows[chosen]).float().T,
         d.n_components,
         d.beta_loss,
         d.sparsity,
@@ -141,7 +151,7 @@ def cross_validate(
     output: Path,
     config: TrainingConfig,
     report: Report,
-    thetas: Sequence[str] = ("attention", "max"),
+    thetas: Sequence[Theta] = ("attention", "max"),
     folds: Sequence[int] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train on all folds but one and score on that one, for each fold and each kind of Theta.
@@ -158,6 +168,8 @@ def cross_validate(
     dict
         For each Theta the figures of `l2i_fast.evaluation.summarize` over the clips of all folds done so far.
     """
+    dataset = _chosen(dataset, config)
+    fingerprint = _fingerprint(config, dataset.classes, [(clip.name, clip.labels, clip.fold) for clip in dataset.clips])
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:
         raise ValueError(f"cross-validation needs a dataset of at least two folds, {dataset.name} has {len(known)}")
@@ -171,8 +183,12 @@ def cross_validate(
             if not file.exists():
                 if folds is not None and fold not in folds:
                     continue
-                _cross_validate_fold(dataset, features, fold, theta, thetas[0], output, config, report)
+                figures = _cross_validate_fold(dataset, features, fold, theta, thetas[0], output, config, report)
+                text = json.dumps({"fingerprint": fingerprint, **figures})
+                write_whole(file, lambda p, text=text: p.write_text(text + "\n"))  # type: ignore[misc]
             found = json.loads(file.read_text())
+            if found["fingerprint"] != fingerprint:
+                raise ValueError(f"{file} was made with other settings or clips; choose another output folder")
             records[theta] += found["clips"]
             per_fold[theta][str(fold)] = found["summary"]
     summaries = {theta: summarize(r) for theta, r in records.items() if r}
@@ -186,13 +202,13 @@ def _cross_validate_fold(
     dataset: Dataset,
     features: Features,
     fold: int,
-    theta: str,
+    theta: Theta,
     first: str,
     output: Path,
     config: TrainingConfig,
     report: Report,
-) -> None:
-    """Train one fold's model, reusing dictionary and classifier of the `first` Theta's, and write its figures."""
+) -> dict[str, Any]:
+    """Train one fold's model, reusing dictionary and classifier of the `first` Theta's; its figures and records."""
     folder = output / f"fold{fold}-{theta}"
     told: Report = lambda stage, done, total, text: report(f"fold {fold} {theta}: {stage}", done, total, text)  # noqa: E731
     inside = [i for i, clip in enumerate(dataset.clips) if clip.fold != fold]
@@ -210,8 +226,7 @@ def _cross_validate_fold(
     summary = summarize(records)
     summary["dead_components"] = dead_components(records)
     summary["duplicate_components"] = duplicate_components(model.interpreter.dictionary.detach().numpy())
-    text = json.dumps({"summary": summary, "clips": records})
-    write_whole(folder / "evaluation.json", lambda p: p.write_text(text + "\n"))
+    return {"summary": summary, "clips": records}
 
 
 def _fingerprint(*parts: Any) -> str:
