@@ -180,8 +180,12 @@ def learn_dictionary(
     if not sparsity >= 0:
         raise ValueError(f"sparsity must be at least 0, got {sparsity}")
     beta = beta_of(beta_loss)
-    is_torch = isinstance(clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V, Tensor)
     V = _columns(clips_or_V)
+    is_torch = isinstance(clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V, Tensor)
+    peak = float(V.max())
+    if not 1e-6 <= peak <= 1e6:  # products of float32 would overflow or vanish: the same problem at another scale
+        V = V / peak
+        sparsity *= peak ** (1 - beta)
     n_bins, n_frames = V.shape
     generator = torch.Generator().manual_seed(random_state)
     with _denormals_flushed():

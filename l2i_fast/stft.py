@@ -29,7 +29,7 @@ _PAD_MODES = ("constant", "edge", "linear_ramp", "reflect", "symmetric")
 def stft(
     y: ArrayT,
     n_fft: int = 1024,
-    hop_length: int | None = None,
+    hop_length: int | None = 512,
     win_length: int | None = None,
     window: Window = "hann",
     center: bool = True,
@@ -43,8 +43,8 @@ def stft(
         Samples; floating, or integer PCM, which is scaled to [-1, 1).
     n_fft : int
         Frame length in samples. Powers of two from 32 to 65536 take the native path.
-    hop_length : int, optional
-        Samples between frames; ``win_length // 4`` if not given.
+    hop_length : int or None
+        Samples between frames; None is ``win_length // 4``, as in librosa.
     win_length : int, optional
         Length of the window, centred in the frame; `n_fft` if not given.
     window : str, tuple, float, callable or array of `win_length`
@@ -84,7 +84,7 @@ def stft(
 
 def istft(
     X: ArrayT,
-    hop_length: int | None = None,
+    hop_length: int | None = 512,
     win_length: int | None = None,
     n_fft: int | None = None,
     window: Window = "hann",
