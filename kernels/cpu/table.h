@@ -8,9 +8,8 @@ namespace l2i::kernels {
 
 // Tables of a real FFT of n points as a complex FFT of n / 2, n a power of two from 32 on.
 //   order     n / 2 positions: where point i goes before the first pass
-//   twiddles  for each radix-4 pass of sub-transforms of s points: (re, im) of w, w^2, w^3 for w = exp(-2 pi
-//   i j / 4s),
-//             j = 0 .. s - 1
+//   twiddles  for each radix-4 pass of sub-transforms of s points, j = 0 .. s - 1:
+//             (re, im) of w, w^2, w^3 for w = exp(-2 pi i j / 4s)
 //   split     (re, im) of exp(-2 pi i k / n), k = 0 .. n / 4
 struct FftTables {
   std::ptrdiff_t n;
