@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +261,33 @@ def test_configuration_files(tmp_path: Path) -> None:
             load_config(part)
     with pytest.raises(ValueError, match=r"one of \['esc10', 'sonyc'\], got 'nowhere'"):
         load_config("nowhere")
+
+
+def test_ctrl_c_on_the_command_line_leaves_a_checkpoint_that_resumes(tones: Dataset, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "audio").mkdir(parents=True)
+    (data / "meta").mkdir()
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for i, clip in enumerate(tones.clips):
+        name = f"{clip.fold}-{i}-A-{clip.labels[0]}.wav"
+        (data / "audio" / name).write_bytes(clip.path.read_bytes())
+        rows.append(f"{name},{clip.fold},{clip.labels[0]},{tones.classes[clip.labels[0]]},True,{i},A")
+    (data / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG.to_dict()))
+    command = [sys.executable, "-c", "from l2i_fast.cli import main; main()", "train"]
+    command += ["--data", str(data), "--output", str(tmp_path / "out"), "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("classifier 1/3"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "the same command goes on from the last checkpoint" in rest
+    assert "Traceback" not in rest
+    assert not (tmp_path / "out" / "config.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "classifier 0/3" not in done.stderr
+    assert l2i.load(tmp_path / "out").classes == ("hiss", "tone")
