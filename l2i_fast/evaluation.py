@@ -36,10 +36,10 @@ def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_
         clip, labels, predicted (class indices), correct, target (the explained class: the most probable one),
         confidence (its probability), kept_p (its probability for what the mask keeps), inside (whether what is kept is
         classified the same), rank (of that class in the interpreter's logits, 0 is the first), n_components (selected),
-        error (relative, L2, of W H to V), dictionary_error (the same for the H that NMF finds), energy (of each
-        component), kept (share of V that the mask keeps), and the drop of the class's probability when the selected
-        components are removed (drop), when as many random components are removed (drop_random) or random ones of at
-        least the same energy (drop_energy).
+        error (relative, L2, of W H to V), dictionary_error (the same for the H that NMF finds), norm (of V), energy and
+        dictionary_energy (of each component, by either H), kept (share of V that the mask keeps), and the drop of the
+        class's probability when the selected components are removed (drop), when as many random components are removed
+        (drop_random) or random ones of at least the same energy (drop_energy).
     """
     if dataset.classes != model.classes:
         raise ValueError(
@@ -90,27 +90,43 @@ def _explain(
     kept = [selected, *(sorted(every.difference(chosen)) for chosen in choices)]
     parts = [model.audible(analyzed, b, components, n_samples) for components in kept]
     WH = W @ H
+    error = float(np.linalg.norm(V - WH))
     mask = (W[:, selected] @ H[selected]) / (1e-6 + WH)
     norm = float(np.linalg.norm(V))
-    best = W @ activations(V, W, n_iter=100)
+    best = activations(V, W, n_iter=100)
+    nmf_error = float(np.linalg.norm(V - W @ best))
     record: Record = {
         "target": target,
         "predicted": model.predict(probabilities),
         "confidence": float(probabilities[target]),
         "rank": int((analyzed.own_logits[b] > analyzed.own_logits[b, target]).sum()),
         "n_components": len(selected),
-        "error": float(np.linalg.norm(V - WH)) / norm if norm else 0.0,
-        "dictionary_error": float(np.linalg.norm(V - best)) / norm if norm else 0.0,
-        "energy": [float(f"{e:.3g}") for e in energy],
+        "norm": norm,
+        "error": error / norm if norm else 0.0,
+        "dictionary_error": nmf_error / norm if norm else 0.0,
+        "energy": _rounded(energy),
+        "dictionary_energy": _rounded(W.sum(axis=0) * best.sum(axis=1)),
         "kept": float((mask * V).sum() / V.sum()) if norm else 0.0,
     }
     return record, parts
 
 
-def dead_components(records: Sequence[Record]) -> int:
-    """Components that, over all records of one model, hold less than a thousandth of the average energy."""
-    energy = np.sum([r["energy"] for r in records], axis=0)
+def _rounded(values: NDArray[np.float32]) -> list[float]:
+    return [float(f"{v:.3g}") for v in values]
+
+
+def unused_components(records: Sequence[Record], by: str = "energy") -> int:
+    """Components that, over all records of one model, hold less than a thousandth of the average energy.
+
+    `by` names the energies: "energy" for the activations of the interpreter, "dictionary_energy" for those of NMF.
+    """
+    energy = np.sum([r[by] for r in records], axis=0)
     return int((energy < 1e-3 * energy.mean()).sum())
+
+
+def _pooled(errors: NDArray[np.float64], norms: NDArray[np.float64]) -> float:
+    """Squared error of all clips together, relative to their squared norm."""
+    return float(((errors * norms) ** 2).sum() / max((norms**2).sum(), 1e-300))
 
 
 def duplicate_components(dictionary: NDArray[np.float32], cosine: float = 0.95) -> int:
@@ -137,5 +153,7 @@ def summarize(records: Sequence[Record]) -> dict[str, float]:
         "n_components": column("n_components").mean(),
         "reconstruction_error": column("error").mean(),
         "dictionary_error": column("dictionary_error").mean(),
+        "reconstruction_energy": _pooled(column("error"), column("norm")),
+        "dictionary_energy": _pooled(column("dictionary_error"), column("norm")),
     }
     return {name: float(value) for name, value in figures.items()}

@@ -10,7 +10,7 @@ import pytest
 from l2i_fast import reference
 from l2i_fast.audio import write_audio
 from l2i_fast.data import Clip, Dataset
-from l2i_fast.evaluation import Record, dead_components, duplicate_components, evaluate, summarize
+from l2i_fast.evaluation import Record, duplicate_components, evaluate, summarize, unused_components
 
 from .conftest import make_model
 
@@ -23,7 +23,7 @@ def record(**values: object) -> Record:
     base: Record = dict.fromkeys(
         ("confidence", "n_components", "error", "dictionary_error", "kept", "drop", "drop_random", "drop_energy"), 0.0
     )
-    return base | {"rank": 0, "inside": True, "correct": True, "energy": [1.0, 1.0]} | values
+    return base | {"rank": 0, "inside": True, "norm": 1.0, "correct": True, "energy": [1.0, 1.0]} | values
 
 
 def test_summary_by_hand() -> None:
@@ -34,10 +34,15 @@ def test_summary_by_hand() -> None:
     assert [s[f"fidelity_top{k}"] for k in (1, 3, 5)] == pytest.approx([0.2, 0.6, 0.8])
     assert s["median_drop"] == pytest.approx(0.3)
     assert s["mean_drop"] == pytest.approx(0.32)
+    s = summarize([record(error=0.5, norm=2.0), record(error=0.1, norm=10.0)])
+    assert s["reconstruction_error"] == pytest.approx(0.3)
+    assert s["reconstruction_energy"] == pytest.approx((1 + 1) / (4 + 100))
 
 
 def test_dead_and_duplicate_components() -> None:
-    assert dead_components([record(energy=[1.0, 1e-4, 2.0, 0.0]), record(energy=[1.0, 1e-4, 2.0, 0.0])]) == 2
+    records = [record(energy=[1.0, 1e-4, 2.0, 0.0], dictionary_energy=[1.0, 1.0, 1.0, 1e-5])] * 2
+    assert unused_components(records) == 2
+    assert unused_components(records, "dictionary_energy") == 1
     W = np.eye(4, 3, dtype=np.float32)
     assert duplicate_components(W) == 0
     W[:, 2] = W[:, 0]

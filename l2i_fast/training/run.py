@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from l2i_fast.data import Dataset
-from l2i_fast.evaluation import Record, dead_components, duplicate_components, evaluate, summarize
+from l2i_fast.evaluation import Record, duplicate_components, evaluate, summarize, unused_components
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
@@ -224,7 +224,8 @@ def _cross_validate_fold(
     assert model is not None
     records = evaluate(model, dataset.select(folds=[fold]), told)
     summary = summarize(records)
-    summary["dead_components"] = dead_components(records)
+    summary["dead_components"] = unused_components(records, "dictionary_energy")
+    summary["unused_components"] = unused_components(records)
     summary["duplicate_components"] = duplicate_components(model.interpreter.dictionary.detach().numpy())
     return {"summary": summary, "clips": records}
 
