@@ -43,17 +43,19 @@ def weights_for(model: L2I, logits: Tensor, z: Tensor) -> Tensor:
     return weights
 
 
-def torch_interpretation(model: L2I, y: Samples, tuned: bool) -> Callable[[], Samples]:
-    """Plain torch, or tuned: batch normalisation folded, channels last, only the selected columns in the numerator."""
+def torch_interpretation(model: L2I, problem: peers.Problem, tuned: bool) -> Callable[[], Samples]:
+    """Plain torch, or tuned: batch normalisation folded, channels last, only the selected
+    columns in the numerator, inverse FFT and overlap-add by slices."""
     log_mel, window = LogMel(model.analysis), torch.hann_window(peers.N_FFT)
     classifier = folded(model.classifier) if tuned else copy.deepcopy(model.classifier)
     hidden = HiddenMaps(classifier, Classifier.layers)
     interpreter = model.interpreter
     W = interpreter.dictionary.detach().T.contiguous()
+    synthesis = peers.TunedIstft(problem)
 
     @torch.inference_mode()
     def run() -> Samples:
-        samples = torch.from_numpy(y)
+        samples = torch.from_numpy(problem.y)
         peak = samples.abs().amax()
         X = torch.stft(samples / peak, peers.N_FFT, peers.HOP, window=window, pad_mode="constant", return_complex=True)
         parts = torch.view_as_real(X.T)
@@ -66,7 +68,11 @@ def torch_interpretation(model: L2I, y: Samples, tuned: bool) -> Callable[[], Sa
             chosen = weights.nonzero()[:, 0]
             mask = (h[:, chosen] @ W[chosen]).div_((h @ W).add_(1e-6))
             gain = torch.expm1(mask.mul_(torch.log1p(A))).div_(A.clamp(min=1e-30))
-            Y = torch.view_as_complex(parts * gain[..., None]).T
+            Y = torch.view_as_complex(parts * gain[..., None])
+            synthesis.sums.zero_()
+            for t in range(0, len(Y), peers.SLICE):
+                synthesis(t, Y[t : t + peers.SLICE])
+            return synthesis.finish() * float(peak)
         else:
             mask = ((h * weights) @ W) / (h @ W + 1e-6)
             Y = torch.polar(torch.expm1(mask * torch.log1p(A)), torch.angle(X.T)).T
@@ -76,7 +82,7 @@ def torch_interpretation(model: L2I, y: Samples, tuned: bool) -> Callable[[], Sa
     return run
 
 
-def authors_interpretation(model: L2I, y: Samples, _tuned: bool = False) -> Callable[[], Samples]:
+def authors_interpretation(model: L2I, problem: peers.Problem, _tuned: bool = False) -> Callable[[], Samples]:
     """librosa for the transforms, one spectrogram for each selected component, as in the authors' published code."""
     log_mel = LogMel(model.analysis)
     classifier = copy.deepcopy(model.classifier).to(memory_format=torch.contiguous_format)
@@ -86,6 +92,7 @@ def authors_interpretation(model: L2I, y: Samples, _tuned: bool = False) -> Call
 
     @torch.inference_mode()
     def run() -> Samples:
+        y = problem.y
         peak = np.abs(y).max()
         X = librosa.stft(y / peak, n_fft=peers.N_FFT, hop_length=peers.HOP)
         A, phase = np.abs(X), np.angle(X)
@@ -113,4 +120,4 @@ def authors_interpretation(model: L2I, y: Samples, _tuned: bool = False) -> Call
 def test_interpret(name: str, make: Any, tuned: bool, problem: peers.Problem, compare: Any) -> None:
     model = l2i.load("esc10")
     ours = lambda: model.interpret((problem.y, 44100)).audio  # noqa: E731
-    compare("interpret", ours, name, make(model, problem.y, tuned), authors_interpretation(model, problem.y)())
+    compare("interpret", ours, name, make(model, problem, tuned), authors_interpretation(model, problem)())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,11 @@ def test_save_and_load_give_the_same_model(theta: str, tmp_path: Path, rng: np.r
     assert a.components == b.components
     assert again.settings == model.settings
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_copy_answers_the_same(tiny_model: L2I, rng: np.random.Generator) -> None:
+    clip = (sound(rng, 40000), 44100)
+    assert np.array_equal(copy.deepcopy(tiny_model).interpret(clip).audio, tiny_model.interpret(clip).audio)
 
 
 def broken(folder: Path, change: str) -> None:

@@ -39,6 +39,12 @@ class HiddenMaps:
         for name in self.layers:
             modules[name].register_forward_hook(functools.partial(self._keep, name))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_local"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _local=threading.local())
+
     def _keep(self, name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
         maps = getattr(self._local, "maps", None)
         if maps is not None:
