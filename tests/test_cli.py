@@ -48,7 +48,7 @@ def run(*arguments):
 
 def run_process(*arguments, code="from l2i_fast.cli import main; main()", **options):
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -414,7 +414,7 @@ def test_ctrl_c_is_one_line_and_status_130(place):
         "main()"
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], **pipes, text=True) as process:
+    with subprocess.Popen([sys.executable, "-P", "-c", code], **pipes, text=True) as process:
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
         _, told = process.communicate()

@@ -168,5 +168,5 @@ def test_looking_does_not_need_the_native_module_to_import_the_package():
         "from l2i_fast.doctor import diagnose\n"
         "print({c.name: c.status for c in diagnose()}['native CPU'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "broken", done.stderr

@@ -18,7 +18,7 @@ from l2i_fast import _core
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
 
 

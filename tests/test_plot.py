@@ -226,4 +226,4 @@ def test_pictures_drawn_in_threads_equal_those_drawn_alone():
 
 def test_drawing_does_not_touch_pyplot():
     code = "import sys, l2i_fast.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

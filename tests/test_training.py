@@ -275,7 +275,7 @@ def test_ctrl_c_on_the_command_line_leaves_a_checkpoint_that_resumes(tones: Data
     (data / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(CONFIG.to_dict()))
-    command = [sys.executable, "-c", "from l2i_fast.cli import main; main()", "train"]
+    command = [sys.executable, "-P", "-c", "from l2i_fast.cli import main; main()", "train"]
     command += ["--data", str(data), "--output", str(tmp_path / "out"), "--config", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
