@@ -31,8 +31,8 @@ from l2i_fast.stft import log_mel, stft
 
 #: Version of the layout of a model folder.
 FORMAT = 1
-#: Clips of equal length that go through the networks together.
-_BATCH = 16
+#: Clips of equal length that go through the networks together: at most so many, of at most so many samples.
+_BATCH, _BATCH_SAMPLES = 16, 8_000_000
 
 
 class L2I:
@@ -253,9 +253,10 @@ class L2I:
         for i, y in enumerate(signals):
             by_length.setdefault(len(y), []).append(i)
         results: dict[int, Result] = {}
-        for indices in by_length.values():
-            for start in range(0, len(indices), _BATCH):
-                batch = indices[start : start + _BATCH]
+        for length, indices in by_length.items():
+            size = max(1, min(_BATCH, _BATCH_SAMPLES // length))
+            for start in range(0, len(indices), size):
+                batch = indices[start : start + size]
                 answers = self._interpret_equal([signals[i] for i in batch], wanted, selection)
                 for i, answer in zip(batch, answers, strict=True):
                     results[i] = dataclasses.replace(answer, source=names[i])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,11 @@ from l2i_fast import _core
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -68,31 +73,41 @@ def test_denormal_mode_is_restored() -> None:
     assert denormals_live()
 
 
-def long_work(seed: int) -> list[Any]:
+OPERATIONS = ("stft", "istft", "log_mel", "soft_mask", "decode")
+
+
+def long_call(operation: str, seed: int) -> Callable[[], Any]:
+    """A call of some milliseconds, with everything it needs made beforehand."""
     rng = np.random.default_rng(seed)
-    y = rng.standard_normal(100_000 + 1000 * seed).astype(np.float32)
+    y = rng.standard_normal(1_000_000 + 1000 * seed).astype(np.float32)
     X = l2i.stft(y, 1024, 512)
-    W, H = rng.random((513, 30)), rng.random((30, X.shape[1]))
-    return [X, l2i.soft_mask(X, W, H, np.ones(30)), l2i.decode(X, W, H, np.ones(30)), l2i.istft(X, 512)]
+    W = rng.random((513, 8)).astype(np.float32)
+    H = rng.random((8, X.shape[1])).astype(np.float32)
+    weights = np.ones(8, np.float32)
+    arguments: dict[str, tuple[Any, ...]] = {"stft": (y,), "istft": (X,), "log_mel": (X,)}
+    given = arguments.get(operation, (X, W, H, weights))
+    return lambda: getattr(l2i, operation)(*given)
 
 
-def test_threads_do_not_disturb_each_other() -> None:
-    expected = [long_work(seed) for seed in range(2)]
-    answers: dict[int, list[list[Any]]] = {0: [], 1: []}
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_threads_do_not_disturb_each_other(operation: str) -> None:
+    calls = [long_call(operation, seed) for seed in range(2)]
+    expected = [call() for call in calls]
+    together = threading.Barrier(2)
+    wrong: list[int] = []
 
     def repeat(seed: int) -> None:
-        answers[seed] = [long_work(seed) for _ in range(10)]
+        for _ in range(10):
+            together.wait()
+            if not np.array_equal(calls[seed](), expected[seed]):
+                wrong.append(seed)
 
     threads = [threading.Thread(target=repeat, args=(seed,)) for seed in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for seed in range(2):
-        assert len(answers[seed]) == 10
-        for answer in answers[seed]:
-            for one, other in zip(answer, expected[seed], strict=True):
-                np.testing.assert_array_equal(one, other)
+    assert wrong == []
 
 
 def test_other_threads_run_meanwhile() -> None:
