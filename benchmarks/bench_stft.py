@@ -1,10 +1,9 @@
-"""stft, istft and log_mel beside torch and librosa."""
+"""stft and istft beside torch and librosa."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import librosa
 import pytest
 
 import l2i_fast as l2i
@@ -23,9 +22,3 @@ def test_istft(peer: Any, problem: peers.Problem, compare: Any) -> None:
     n = problem.y.size
     exact = reference.istft(problem.X, problem.window, peers.HOP, length=n)
     compare("istft", lambda: l2i.istft(problem.X, peers.HOP, length=n), peer.__name__, peer(problem), exact)
-
-
-@pytest.mark.parametrize("peer", [peers.log_mel_tuned, peers.log_mel_librosa])
-def test_log_mel(peer: Any, problem: peers.Problem, compare: Any) -> None:
-    exact = reference.log_mel(problem.X, librosa.filters.mel(sr=44100, n_fft=peers.N_FFT, n_mels=128))
-    compare("log_mel", lambda: l2i.log_mel(problem.X), peer.__name__, peer(problem), exact)

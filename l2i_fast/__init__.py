@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from l2i_fast.nmf import activations, learn_dictionary
     from l2i_fast.result import Explanation, Result
 
-# Two names are those of their modules, too: imported here, so that the functions win. Where the native module
+# Three names are those of their modules, too: imported here, so that the functions win. Where the native module
 # does not load, the package still does, and `l2i doctor` can say why.
 _failure: ImportError | None = None
 try:
+    from l2i_fast.log_mel import log_mel
     from l2i_fast.soft_mask import decode, soft_mask
-    from l2i_fast.stft import istft, log_mel, stft
+    from l2i_fast.stft import istft, stft
 except ImportError as error:
     _failure = error
 

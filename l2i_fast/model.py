@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from l2i_fast.audio import read_audio, scale_to_peak
 from l2i_fast.files import write_whole
+from l2i_fast.log_mel import log_mel
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.result import Explanation, Result
 from l2i_fast.settings import Analysis, Selection, from_dict
 from l2i_fast.soft_mask import Domain, decode
-from l2i_fast.stft import log_mel, stft
+from l2i_fast.stft import stft
 
 #: Version of the layout of a model folder.
 FORMAT = 1

@@ -1,4 +1,4 @@
-"""Short-time Fourier transform, its inverse and the mel spectrogram in decibels, as librosa defines them."""
+"""Short-time Fourier transform and its inverse, as librosa defines them."""
 
 from __future__ import annotations
 
@@ -115,65 +115,6 @@ def istft(
     return like(synthesis(rows).reshape(*lead, synthesis.length), X)
 
 
-def log_mel(
-    X_or_y: ArrayT,
-    sr: float = 44100,
-    n_mels: int = 128,
-    n_fft: int = 1024,
-    hop_length: int = 512,
-    win_length: int | None = None,
-    window: Window = "hann",
-    center: bool = True,
-    pad_mode: str = "constant",
-    fmin: float = 0.0,
-    fmax: float | None = None,
-    amin: float = 1e-10,
-    top_db: float | None = None,
-) -> ArrayT:
-    """Mel spectrogram in decibels: ``10 log10(max(amin, mel @ |X|))``.
-
-    The mel bands are those of `librosa.filters.mel` and sum the magnitude, not the power, as the classifier's
-    recipe has it; the logarithm is that of `librosa.power_to_db` with a reference of 1.
-
-    Parameters
-    ----------
-    X_or_y : array or tensor
-        Complex spectrum (..., n_fft // 2 + 1, T), or real samples (..., N) that go through `stft` first.
-    sr : float
-        Sampling rate in Hz.
-    n_mels : int
-        Number of bands between `fmin` and `fmax` (Hz; half of `sr` if not given).
-    n_fft, hop_length, win_length, window, center, pad_mode
-        As in `stft`; all but `n_fft` only matter for samples.
-    amin : float
-        Smallest value whose logarithm is taken.
-    top_db : float, optional
-        Raise everything to at least the clip's maximum less this.
-
-    Returns
-    -------
-    M : same kind, float32, shape (..., n_mels, T)
-        Decibels; frames are contiguous in memory.
-    """
-    if not np.finfo(np.float32).tiny <= amin <= np.finfo(np.float32).max:
-        raise ValueError(f"amin is {amin}, but must be positive, and a normal number as float32")
-    if top_db is not None and not top_db >= 0:
-        raise ValueError(f"top_db is {top_db}, but must not be negative")
-    X: NDArray[Any] = to_numpy(X_or_y, "X_or_y")
-    if X.dtype.kind != "c":
-        X = stft(X, n_fft, hop_length, win_length, window, center, pad_mode)
-    rows, lead = frame_major(X)
-    n_fft = positive_int(n_fft, "n_fft")
-    n_bins = rows.shape[2]
-    if n_bins != n_fft // 2 + 1:
-        raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
-    bands = mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
-    mel = _core.log_mel(rows, bands.T, amin)
-    if top_db is not None and mel.size:
-        np.maximum(mel, mel.max((1, 2), keepdims=True) - np.float32(top_db), out=mel)
-    return like(public(mel, lead), X_or_y)
-
-
 def frame_major(X: Any, name: str = "X") -> tuple[Complex64, tuple[int, ...]]:
     """Return a spectrum (..., F, T) as its frame-major rows (B, T, F) and the leading shape."""
     spectrum = to_complex64(X, name)
@@ -254,16 +195,6 @@ def _padded_window(window: ArrayLike, width: int, n_fft: int) -> Float32:
     left = (n_fft - width) // 2
     padded[left : left + width] = values
     return padded
-
-
-@lru_cache(maxsize=8)
-def mel_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> Float32:
-    """Return librosa's mel filters as (n_fft // 2 + 1, n_mels)."""
-    from librosa.filters import mel
-
-    bands: Float32 = np.ascontiguousarray(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax).T)
-    bands.flags.writeable = False
-    return bands
 
 
 def public(rows: NDArray[Any], lead: tuple[int, ...]) -> NDArray[Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from l2i_fast.log_mel import mel_bands
 from l2i_fast.settings import Analysis
-from l2i_fast.stft import mel_bands
 
 
 class LogMel(nn.Module):
