@@ -89,12 +89,7 @@ def to_audio(y: Any, name: str = "y") -> Float32:
     array = to_numpy(y, name)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"{name} has shape {array.shape}, but at least one sample is needed")
-    if array.dtype == np.uint8:
-        return (array.astype(np.float32) - np.float32(128)) / np.float32(128)
-    if (bits := _PCM.get(array.dtype.name)) is not None:
-        return array.astype(np.float32) * np.float32(2.0 ** (1 - bits))
-    if array.dtype.kind != "f":
-        raise TypeError(f"{name} has dtype {array.dtype}, but floating or int8, int16, int32, uint8 samples are needed")
+    array = from_pcm(array, name)
     audio = to_float32(array, name)
     if not in_range(audio):
         raise ValueError(f"{name} holds NaN or infinity, but finite samples are needed")
@@ -107,6 +102,23 @@ _LARGEST = float(np.finfo(np.float32).max)
 def in_range(x: Float32, low: float = -_LARGEST, high: float = _LARGEST) -> bool:
     """Whether all values are finite and between `low` and `high`."""
     return _core.in_range(x.ravel(order="K"), low, high)
+
+
+def from_pcm(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return floating samples as they are, and integer PCM scaled to [-1, 1), uint8 being centred at 128.
+
+    Raises
+    ------
+    TypeError
+        For any other dtype: of int64, say, nobody knows what full scale is.
+    """
+    if array.dtype.kind == "f":
+        return array
+    if array.dtype == np.uint8:
+        return (array.astype(np.float32) - 128) / 128
+    if (bits := _PCM.get(array.dtype.name)) is not None:
+        return np.ldexp(array.astype(np.float32 if bits <= 16 else np.float64), 1 - bits)
+    raise TypeError(f"{name} has dtype {array.dtype}, but floating samples or int8, int16, int32, uint8 PCM are needed")
 
 
 def positive_int(value: Any, name: str) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from l2i_fast.arrays import from_pcm
 from l2i_fast.files import write_whole
 
 __all__ = [
@@ -78,7 +79,7 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     Parameters
     ----------
     samples : array, shape (N,) or (N, channels)
-        NumPy, torch or anything NumPy understands; floating, or PCM as signed integers or uint8.
+        NumPy, torch or anything NumPy understands; floating, or PCM as int8, int16, int32 or uint8.
     name : str
         What the errors call it.
 
@@ -99,13 +100,7 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
         raise ValueError(f"{name} must have shape (N,) or (N, channels), got {x.shape}")
     if x.size == 0:
         raise ValueError(f"{name} is empty: at least one sample is needed")
-    if x.dtype == np.uint8:
-        x = (x.astype(np.float32) - 128) / 128
-    elif np.issubdtype(x.dtype, np.signedinteger):
-        exact = np.float32 if x.dtype.itemsize <= 2 else np.float64
-        x = np.ldexp(x.astype(exact), 1 - 8 * x.dtype.itemsize)
-    elif not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"{name} must be floating, signed integers or uint8, got {x.dtype}")
+    x = from_pcm(x, name)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
         if x.ndim == 2:
             x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.result_type(x, np.float32))
