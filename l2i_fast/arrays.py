@@ -117,7 +117,8 @@ def from_pcm(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.dtype == np.uint8:
         return (array.astype(np.float32) - 128) / 128
     if (bits := _PCM.get(array.dtype.name)) is not None:
-        return np.ldexp(array.astype(np.float32 if bits <= 16 else np.float64), 1 - bits)
+        scaled: NDArray[Any] = np.ldexp(array.astype(np.float32 if bits <= 16 else np.float64), 1 - bits)
+        return scaled
     raise TypeError(f"{name} has dtype {array.dtype}, but floating samples or int8, int16, int32, uint8 PCM are needed")
 
 
