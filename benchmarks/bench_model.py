@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 import l2i_fast as l2i
 from benchmarks import peers
@@ -22,17 +21,6 @@ from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.log_mel import LogMel
 
 Samples = NDArray[Any]
-
-
-def folded(classifier: Classifier) -> Classifier:
-    """The classifier with its batch normalisations folded into the convolutions."""
-    net = copy.deepcopy(classifier)
-    for sequence in (*net.blocks, net.top):
-        for i in range(len(sequence) - 1):
-            if isinstance(sequence[i + 1], nn.BatchNorm2d):
-                sequence[i] = fuse_conv_bn_eval(sequence[i], sequence[i + 1])
-                sequence[i + 1] = nn.Identity()
-    return net.to(memory_format=torch.channels_last)
 
 
 def weights_for(model: L2I, logits: Tensor, z: Tensor) -> Tensor:
@@ -47,7 +35,9 @@ def torch_interpretation(model: L2I, problem: peers.Problem, tuned: bool) -> Cal
     """Plain torch, or tuned: batch normalisation folded, channels last, only the selected
     columns in the numerator, inverse FFT and overlap-add by slices."""
     log_mel, window = LogMel(model.analysis), torch.hann_window(peers.N_FFT)
-    classifier = folded(model.classifier) if tuned else copy.deepcopy(model.classifier)
+    classifier = (model.classifier.fused() if tuned else copy.deepcopy(model.classifier)).to(
+        memory_format=torch.channels_last if tuned else torch.contiguous_format
+    )
     hidden = HiddenMaps(classifier, Classifier.layers)
     interpreter = model.interpreter
     W = interpreter.dictionary.detach().T.contiguous()

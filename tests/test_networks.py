@@ -99,6 +99,24 @@ def test_long_inputs_in_pieces_equal_the_whole(n_frames: int, monkeypatch: pytes
         torch.testing.assert_close(a, b)
 
 
+def test_the_fused_copy_equals_the_network() -> None:
+    net = Classifier(3, width=0.125)
+    net.train()
+    for _ in range(3):  # running statistics that are not those of a new network
+        net(3 * torch.randn(4, 1, 150, 128) + 1)
+    net.eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    fused = net.fused()
+    x = torch.randn(2, 1, 300, 128)
+    with torch.inference_mode():
+        (a, maps), (b, fused_maps) = HiddenMaps(net, net.layers)(x), HiddenMaps(fused, net.layers)(x)
+    torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+    for m, n in zip(maps, fused_maps, strict=True):
+        torch.testing.assert_close(n, m, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 def test_log_mel_for_training_equals_the_public_one(rng: np.random.Generator) -> None:
     analysis = Analysis()
     y = rng.standard_normal(30000).astype(np.float32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of 8 (three poolings).
 _PIECE, _HALO = 4096, 16
@@ -97,6 +100,19 @@ class Classifier(nn.Module):
         x = self.embed(self.top(x)).amax(dim=(2, 3))
         logits: Tensor = self.out(self.dropout(x))
         return logits
+
+    def fused(self) -> Classifier:
+        """A copy for inference, with every batch normalisation folded into the convolution before it."""
+        net = copy.deepcopy(self).eval()
+        for sequence in (*net.blocks, net.top):
+            assert isinstance(sequence, nn.Sequential)
+            for i in range(0, len(sequence), 3):  # convolution, normalisation, ReLU
+                convolution, normalisation = sequence[i], sequence[i + 1]
+                assert isinstance(convolution, nn.Conv2d)
+                assert isinstance(normalisation, nn.BatchNorm2d)
+                sequence[i] = fuse_conv_bn_eval(convolution, normalisation)
+                sequence[i + 1] = nn.Identity()
+        return net
 
     def _front(self, x: Tensor) -> Tensor:
         """Normalisation and the first three blocks, whose maps are the largest: long inputs go through in pieces.
