@@ -67,16 +67,18 @@ def test_batches_and_warm_starts(rng: np.random.Generator) -> None:
 
 
 def test_dictionary_has_unit_columns_and_explains(rng: np.random.Generator) -> None:
-    V, _ = problem(rng, F=60, K=6, T=400)
-    seen: list[tuple[int, int]] = []
-    W = learn_dictionary(V, 6, sparsity=0.01, max_iter=150, callback=lambda i, n: seen.append((i, n)))
-    assert W.shape == (60, 6)
-    assert W.dtype == np.float32
-    assert (W >= 0).all()
-    np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-5)
-    H = activations(V, W, n_iter=200)
-    assert np.linalg.norm(V - W @ H) < 0.1 * np.linalg.norm(V)
-    assert seen == [(i + 1, 150) for i in range(150)]
+    errors = []
+    for _ in range(7):  # the problem is not convex: now and then a run ends elsewhere, most do not
+        V, _ = problem(rng, F=60, K=6, T=400)
+        seen: list[tuple[int, int]] = []
+        W = learn_dictionary(V, 6, sparsity=0.01, max_iter=150, callback=lambda i, n, s=seen: s.append((i, n)))
+        assert W.shape == (60, 6)
+        assert W.dtype == np.float32
+        assert (W >= 0).all()
+        np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-5)
+        assert seen == [(i + 1, 150) for i in range(150)]
+        errors.append(np.linalg.norm(V - W @ activations(V, W, n_iter=200)) / np.linalg.norm(V))
+    assert np.median(errors) < 0.1
 
 
 @pytest.mark.parametrize("beta", ["kullback-leibler", "itakura-saito", 0.5])
@@ -100,17 +102,21 @@ def test_more_sparsity_gives_fewer_active_entries(rng: np.random.Generator) -> N
 
 def test_components_go_to_rare_sounds_rather_than_to_copies(rng: np.random.Generator) -> None:
     # Two kinds of frame are common and four rare: the first components are all drawn from the common ones.
-    base = rng.random((40, 6)) ** 6
     kind = np.r_[rng.integers(2, size=960), np.repeat([2, 3, 4, 5], 10)]
-    V = (base[:, kind] * (0.5 + rng.random(1000)) + 1e-3 * rng.random((40, 1000))).astype(np.float32)
 
-    def missed(max_cosine: float) -> float:
+    def missed(V: np.ndarray, max_cosine: float) -> float:
         """Relative error on the rare frames."""
         W = learn_dictionary(V, 6, sparsity=0.01, max_iter=100, max_cosine=max_cosine)
         rare = V[:, 960:]
         return float(np.linalg.norm(rare - W @ activations(rare, W, n_iter=300)) / np.linalg.norm(rare))
 
-    assert missed(0.95) < 0.6 * missed(1.0)
+    errors = []
+    for _ in range(15):
+        base = rng.random((40, 6)) ** 6
+        V = (base[:, kind] * (0.5 + rng.random(1000)) + 1e-3 * rng.random((40, 1000))).astype(np.float32)
+        errors.append((missed(V, 0.95), missed(V, 1.0)))
+    replaced, left_alone = np.mean(errors, axis=0)
+    assert replaced < 0.6 * left_alone
 
 
 def test_same_seed_same_dictionary(rng: np.random.Generator) -> None:
