@@ -15,6 +15,7 @@ try:
     from l2i_fast.log_mel import log_mel
     from l2i_fast.soft_mask import decode, soft_mask
     from l2i_fast.stft import istft, stft
+    from l2i_fast.threads import get_num_threads, set_num_threads
 except ImportError as error:
     _failure = error
 
@@ -25,10 +26,12 @@ __all__ = [
     "Result",
     "activations",
     "decode",
+    "get_num_threads",
     "istft",
     "learn_dictionary",
     "load",
     "log_mel",
+    "set_num_threads",
     "soft_mask",
     "stft",
 ]

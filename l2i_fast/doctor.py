@@ -102,7 +102,8 @@ def _native() -> str:
     cpu = _core.cpu_features()
     there = [name for name in ("avx2", "avx512", "amx") if cpu.get(name)]
     paths = f"path {cpu['path']}, of {', '.join(cpu['supported'])}"
-    return f"{paths}; the processor has {', '.join(there) or 'neither avx2 nor avx512'}"
+    threads = f"{_core.get_num_threads()} threads"
+    return f"{paths}; {threads}; the processor has {', '.join(there) or 'neither avx2 nor avx512'}"
 
 
 def _cuda() -> str:

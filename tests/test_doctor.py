@@ -91,6 +91,7 @@ def test_native_row_tells_the_path_in_use():
     check = rows()["backends", "native CPU"]
     assert check.status == "ok"
     assert f"path {_core.cpu_features()['path']}" in check.detail
+    assert f"; {_core.get_num_threads()} threads;" in check.detail
 
 
 def test_a_native_module_that_fails_to_import_is_a_row(without):

@@ -9,5 +9,6 @@ void register_cpu(pybind11::module_& m);
 void register_log_mel(pybind11::module_& m);
 void register_soft_mask(pybind11::module_& m);
 void register_stft(pybind11::module_& m);
+void register_threads(pybind11::module_& m);
 
 }  // namespace l2i::bindings

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   l2i::bindings::register_log_mel(m);
   l2i::bindings::register_soft_mask(m);
   l2i::bindings::register_stft(m);
+  l2i::bindings::register_threads(m);
 }

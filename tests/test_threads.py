@@ -1,0 +1,229 @@
+"""The engine's threads: how many, who runs what, exceptions, nesting, several callers and forks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import l2i_fast as l2i
+from l2i_fast import _core
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = l2i.get_num_threads()
+    l2i.set_num_threads(4)
+    yield
+    l2i.set_num_threads(before)
+
+
+def run(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def meet(n: int) -> set[int]:
+    """The threads of n tasks that only end when all have begun; fails after 20 s otherwise."""
+    together = threading.Barrier(n)
+    seen: set[int] = set()
+
+    def task(i: int) -> None:
+        together.wait(20)
+        seen.add(threading.get_ident())
+
+    _core.parallel(n, task)
+    return seen
+
+
+NUMBER = "import l2i_fast as l2i; print(l2i.get_num_threads())"
+
+
+@pytest.mark.parametrize("n", ["1", "3"])
+def test_environment_sets_the_number(n: str) -> None:
+    assert run(NUMBER, OMP_NUM_THREADS=n) == n
+
+
+@pytest.mark.parametrize("n", ["", "0", "-2", "many", "3 cores", "99999999999"])
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell")
+def test_usable_processors_are_the_default(n: str) -> None:
+    assert run(NUMBER, OMP_NUM_THREADS=n) == str(len(os.sched_getaffinity(0)))
+    one = min(os.sched_getaffinity(0))
+    assert run(f"import os; os.sched_setaffinity(0, {{{one}}}); {NUMBER}", OMP_NUM_THREADS=n) == "1"
+
+
+def test_number_is_kept(four_threads: None) -> None:
+    assert l2i.get_num_threads() == 4
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match=f"n is {bad}, but must be at least 1"):
+            l2i.set_num_threads(bad)
+        with pytest.raises(ValueError, match=f"n is {bad}, but must be at least 1"):
+            _core.set_num_threads(bad)
+    with pytest.raises(TypeError, match=r"n is 1\.5, but an integer is needed"):
+        l2i.set_num_threads(1.5)  # type: ignore[arg-type]
+    assert l2i.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4, 5, 1000])
+def test_each_task_runs_once(n: int, four_threads: None) -> None:
+    done: list[int] = []
+    _core.parallel(n, done.append)
+    assert sorted(done) == list(range(n))
+
+
+def test_tasks_run_at_the_same_time_in_as_many_threads(four_threads: None) -> None:
+    threads = meet(4)
+    assert len(threads) == 4
+    assert threading.get_ident() in threads
+    together, most, running = threading.Lock(), 0, 0
+
+    def task(i: int) -> None:
+        nonlocal most, running
+        with together:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001)
+        with together:
+            running -= 1
+
+    for n in (1, 2, 3):
+        l2i.set_num_threads(n)
+        most = 0
+        _core.parallel(40, task)
+        assert most <= n
+        assert len(meet(n)) == n
+
+
+@pytest.mark.parametrize("n_threads", [1, 4])
+def test_exceptions_come_out_and_end_the_rest(n_threads: int, four_threads: None) -> None:
+    l2i.set_num_threads(n_threads)
+    begun: list[int] = []
+
+    def task(i: int) -> None:
+        begun.append(i)
+        if i == 3:
+            raise KeyError("task 3")
+        time.sleep(0.001)
+
+    with pytest.raises(KeyError, match="task 3"):
+        _core.parallel(1000, task)
+    assert len(begun) < 100
+    assert len(meet(n_threads)) == n_threads
+
+
+def test_nested_calls_stay_in_their_thread(four_threads: None) -> None:
+    seen: dict[int, set[int]] = {}
+
+    def task(i: int) -> None:
+        seen[i] = {threading.get_ident()}
+        _core.parallel(8, lambda j: seen[i].add(threading.get_ident()))
+
+    _core.parallel(8, task)
+    assert sorted(seen) == list(range(8))
+    assert all(len(threads) == 1 for threads in seen.values())
+
+
+def test_second_caller_does_its_own_work(four_threads: None) -> None:
+    others: set[int] = set()
+    first_began, second_done = threading.Event(), threading.Event()
+
+    def held(i: int) -> None:
+        first_began.set()
+        assert second_done.wait(20)
+
+    first = threading.Thread(target=_core.parallel, args=(4, held))
+    first.start()
+    assert first_began.wait(20)
+    _core.parallel(20, lambda i: others.add(threading.get_ident()))
+    second_done.set()
+    first.join()
+    assert others == {threading.get_ident()}
+
+
+def test_many_callers(four_threads: None) -> None:
+    counts = [0] * 6
+
+    def call(caller: int) -> None:
+        for _ in range(50):
+            done: list[int] = []
+            _core.parallel(7, done.append)
+            counts[caller] += sorted(done) == list(range(7))
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(6)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert counts == [50] * 6
+
+
+FORK = """
+import os, threading, time, warnings
+from l2i_fast import _core
+warnings.simplefilter("ignore")
+_core.set_num_threads(3)
+
+def meet():
+    together = threading.Barrier(3)
+    _core.parallel(3, lambda i: together.wait(20))
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        meet()
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+meet()
+print(fork())                         # idle threads
+release = threading.Event()
+began = threading.Event()
+
+def task(i):
+    began.set()
+    release.wait(20)
+
+busy = threading.Thread(target=_core.parallel, args=(3, task))
+busy.start()
+began.wait(20)
+print(fork())                         # threads at work for somebody else
+release.set()
+busy.join()
+meet()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_children_start_their_own() -> None:
+    assert run(FORK).split() == ["7", "7", "done"]
+
+
+def test_signals_reach_the_interpreter(four_threads: None) -> None:
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("the system does not tell")
+    masks: dict[int, int] = {}
+    together = threading.Barrier(4)
+
+    def task(i: int) -> Any:
+        together.wait(20)
+        with open(f"/proc/self/task/{threading.get_native_id()}/status") as status:
+            masks[threading.get_native_id()] = next(int(s.split()[1], 16) for s in status if s.startswith("SigBlk"))
+
+    _core.parallel(4, task)
+    interrupt = 1 << (2 - 1)
+    assert sorted(bool(mask & interrupt) for mask in masks.values()) == [False, True, True, True]
