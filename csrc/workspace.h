@@ -10,6 +10,7 @@ namespace l2i {
 class Workspace {
  public:
   float* get(std::size_t size);
+  double* get_doubles(std::size_t size) { return reinterpret_cast<double*>(get(2 * size)); }
 
  private:
   struct Free {

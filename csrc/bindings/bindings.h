@@ -7,6 +7,7 @@ namespace l2i::bindings {
 
 void register_cpu(pybind11::module_& m);
 void register_log_mel(pybind11::module_& m);
+void register_nmf(pybind11::module_& m);
 void register_soft_mask(pybind11::module_& m);
 void register_stft(pybind11::module_& m);
 void register_threads(pybind11::module_& m);

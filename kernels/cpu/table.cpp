@@ -2,6 +2,7 @@
 #include "table.h"
 
 #include "log_mel.h"
+#include "nmf.h"
 #include "simd.h"
 #include "soft_mask.h"
 #include "stft.h"
@@ -35,7 +36,7 @@ bool in_range(const float* x, std::ptrdiff_t size, float low, float high) {
 extern const Kernels table;
 constinit const Kernels table = {
     L2I_TEXT(L2I_ISA), kLanes,           &in_range,  &stft_tile, &istft_tile,
-    &packed_size,      &pack_dictionary, &mask_tile, &mel_tile,
+    &packed_size,      &pack_dictionary, &mask_tile, &mel_tile,  &nmf,
 };
 
 }  // namespace l2i::kernels::L2I_ISA

@@ -51,6 +51,50 @@ struct MelTile {
   float amin;
 };
 
+// Losses whose powers of the model need no logarithm, and all others.
+enum class NmfLoss { euclidean, three_halves, kullback_leibler, half, itakura_saito, general };
+
+// Rows of a panel whose model W H is to become what the numerator and the denominator of an update sum.
+struct RatioTile {
+  NmfLoss loss;
+  float beta;
+  float floor;  // least value of the model where its powers are taken
+  std::ptrdiff_t n_rows, lanes;
+  float* up;    // the model on entry, V times its power beta - 2 on return: n_rows x lanes
+  float* down;  // its power beta - 1; null where nobody needs it
+  const float* V;
+  std::ptrdiff_t V_stride;
+  const float* mask;  // factors of both, for entries that count more or less or are missing; may be null
+  std::ptrdiff_t mask_stride;
+  bool measured;           // return the divergence of these rows
+  std::ptrdiff_t n_valid;  // lanes that count in it
+};
+
+// Weights of the penalties l1 sum(B) + l2 / 2 sum(B^2).
+struct NmfPenalty {
+  float l1, l2;
+};
+
+// nmf.cpp. A panel holds K or n_rows rows of `lanes` floats, a multiple of the vector's and at most `panel`.
+struct NmfKernels {
+  int panel;
+
+  void (*product)(const float* A, std::ptrdiff_t A_stride, const float* B, std::ptrdiff_t n_rows,
+                  std::ptrdiff_t K, std::ptrdiff_t lanes, float* C);
+  void (*accumulate)(const float* A, std::ptrdiff_t A_stride, const float* Q, std::ptrdiff_t Q_stride,
+                     std::ptrdiff_t n_rows, std::ptrdiff_t K, std::ptrdiff_t lanes, float* N);
+  double (*ratio)(const RatioTile& tile);
+  void (*update_multiplicative)(float* B, const float* N, const float* D, std::ptrdiff_t size,
+                                const NmfPenalty& penalty, float gamma, float floor);
+  void (*update_coordinates)(float* B, const float* N, const float* G, std::ptrdiff_t K, std::ptrdiff_t lanes,
+                             const NmfPenalty& penalty, const bool* fixed);
+  void (*to_panel)(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns,
+                   std::ptrdiff_t lanes, float* panel);
+  void (*from_panel)(const float* panel, std::ptrdiff_t lanes, std::ptrdiff_t n_rows,
+                     std::ptrdiff_t n_columns, float* rows, std::ptrdiff_t stride);
+  double (*dot)(const float* a, const float* b, std::ptrdiff_t size);
+};
+
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512"
   int lanes;         // frames in a tile: floats in a vector register
@@ -72,6 +116,8 @@ struct Kernels {
 
   // log_mel.cpp
   void (*mel_tile)(const MelTile& tile);
+
+  const NmfKernels* nmf;
 };
 
 namespace scalar {

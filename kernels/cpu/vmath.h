@@ -1,4 +1,4 @@
-// log(x), log(1 + x) and exp(x) - 1 of a vector, for x >= 0.
+// log(x), log(1 + x), exp(x) and exp(x) - 1 of a vector, for x >= 0 (exp: any x).
 //
 // All are within 2 ulp of the exact value over their range; denormal arguments may come out as zero where
 // the processor flushes them. The polynomials are minimax (Chebyshev) fits of
@@ -45,6 +45,23 @@ static inline Vec log1p_positive(Vec x) {
   const Vec m = reinterpret_cast<Vec>((shifted & 0x007fffff) + kHalfRootBits);
   const Vec down = reinterpret_cast<Vec>((127 - e) << 23);  // 2^-e
   return log_of_parts((m - 1.0f) + c * down, e);
+}
+
+// exp(x) for |x| <= 87; beyond, what it is at the bound.
+static inline Vec exp_bounded(Vec x) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  constexpr float kBound = 87.0f;
+  x = x < kBound ? x : broadcast(kBound);
+  x = x > -kBound ? x : broadcast(-kBound);
+  const Vec n = (x * 1.44269504f + kRound) - kRound;
+  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
+  q = q * r + 0x1.1110ep-7f;
+  q = q * r + 0x1.5554e4p-5f;
+  q = q * r + 0x1.555556p-3f;
+  q = q * r + 0.5f;
+  const Vec p = (r * r * q + r) + 1.0f;
+  return p * reinterpret_cast<Vec>((__builtin_convertvector(n, IntVec) + 127) << 23);
 }
 
 // 0 <= x <= 88.

@@ -1,0 +1,123 @@
+#include "nmf.h"
+
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "arrays.h"
+#include "bindings.h"
+
+namespace py = pybind11;
+
+namespace l2i::bindings {
+namespace {
+
+// V (T, F) and mask (T, F) with contiguous rows, W (F, K) without gaps, H (T, K) with contiguous rows.
+NmfProblem problem_of(const py::array& V, const std::optional<py::array>& mask, const py::array& W,
+                      const py::array& H, float beta) {
+  const auto v = view<float>(V, "V", 2, 1);
+  const auto w = view<float>(W, "W", 2, 2);
+  const auto h = view<float>(H, "H", 2, 1);
+  require(w.size[0] == v.size[1], "W must have as many rows as V has bins");
+  require(h.size[0] == v.size[0] && h.size[1] == w.size[1],
+          "H must have the frames of V and the components of W");
+  require(w.size[1] >= 1 && v.size[1] >= 1, "V needs at least one bin, and W one component");
+  NmfProblem problem{v.size[0], v.size[1], w.size[1], v.data,      v.stride[0], nullptr,
+                     0,         w.data,    nullptr,   h.stride[0], beta};
+  if (mask) {
+    const auto m = view<float>(*mask, "mask", 2, 1);
+    require(m.size[0] == v.size[0] && m.size[1] == v.size[1], "mask must have the shape of V");
+    problem.mask = m.data;
+    problem.mask_stride = m.stride[0];
+  }
+  problem.H = const_cast<float*>(h.data);
+  return problem;
+}
+
+NmfUpdate update_of(const std::string& method, float l1, float l2, int n_updates) {
+  require(method == "mu" || method == "hals", "method must be 'mu' or 'hals'");
+  require(n_updates >= 0, "n_updates must be at least 0");
+  return {method == "mu" ? NmfMethod::multiplicative : NmfMethod::coordinates, {l1, l2}, n_updates};
+}
+
+void require_writeable(const py::array& array, const char* message) { require(array.writeable(), message); }
+
+// Shape of the denominator's sums.
+void check_sums(const py::array_t<double>& numerator, const py::array_t<double>& denominator,
+                NmfDenominator kind, std::ptrdiff_t F, std::ptrdiff_t K) {
+  constexpr int kPlain = py::array::c_style;
+  require((numerator.flags() & kPlain) && numerator.ndim() == 2 && numerator.shape(0) == F &&
+              numerator.shape(1) == K,
+          "numerator must be (F, K) without gaps");
+  const std::ptrdiff_t rows = kind == NmfDenominator::full ? F : kind == NmfDenominator::gram ? K : 1;
+  require((denominator.flags() & kPlain) && denominator.size() == rows * K,
+          "denominator must be (F, K), the Gram matrix (K, K), or the sums (K,), as the loss needs it");
+}
+
+double pass(const py::array& V, const std::optional<py::array>& mask, const py::array& W, py::array H,
+            float beta, const std::string& method, float l1, float l2, int n_updates,
+            std::optional<py::array_t<double>> numerator, std::optional<py::array_t<double>> denominator,
+            bool measure) {
+  const NmfProblem problem = problem_of(V, mask, W, H, beta);
+  const NmfUpdate update = update_of(method, l1, l2, n_updates);
+  const NmfDenominator kind = denominator_of(beta, mask.has_value());
+  require(update.method == NmfMethod::multiplicative || kind == NmfDenominator::gram,
+          "'hals' is for the Euclidean loss without mask");
+  require_writeable(H, "H must be writeable");
+  require(numerator.has_value() == denominator.has_value(), "numerator and denominator belong together");
+  std::optional<NmfSums> sums;
+  if (numerator) {
+    check_sums(*numerator, *denominator, kind, problem.n_bins, problem.n_components);
+    sums = NmfSums{numerator->mutable_data(), denominator->mutable_data()};
+  }
+  const py::gil_scoped_release release;
+  return nmf_pass(problem, update, sums, measure);
+}
+
+double divergence(const py::array& V, const std::optional<py::array>& mask, const py::array& W,
+                  const py::array& H, float beta) {
+  const NmfProblem problem = problem_of(V, mask, W, H, beta);
+  const py::gil_scoped_release release;
+  return nmf_divergence(problem);
+}
+
+void update(py::array W, const py::array_t<double>& numerator, const py::array_t<double>& denominator,
+            bool masked, float beta, const std::string& method, float l1, float l2, int n_updates,
+            const std::optional<py::array_t<bool>>& fixed) {
+  const auto w = view<float>(W, "W", 2, 2);
+  require_writeable(W, "W must be writeable");
+  const NmfUpdate step = update_of(method, l1, l2, n_updates);
+  const std::ptrdiff_t F = w.size[0], K = w.size[1];
+  const NmfDenominator kind = denominator_of(beta, masked);
+  check_sums(numerator, denominator, kind, F, K);
+  require(step.method == NmfMethod::multiplicative || kind == NmfDenominator::gram,
+          "'hals' needs the Gram matrix");
+  const bool* stay = nullptr;
+  if (fixed) {
+    require(fixed->ndim() == 1 && fixed->shape(0) == K, "fixed must be (K,)");
+    stay = fixed->data();
+  }
+  float* const rows = const_cast<float*>(w.data);
+  const NmfSums sums{const_cast<double*>(numerator.data()), const_cast<double*>(denominator.data())};
+  const py::gil_scoped_release release;
+  nmf_update(rows, F, K, beta, sums, kind, step, stay);
+}
+
+}  // namespace
+
+void register_nmf(py::module_& m) {
+  m.def("nmf_pass", &pass, py::arg("V"), py::arg("mask"), py::arg("W"), py::arg("H"), py::arg("beta"),
+        py::arg("method"), py::arg("l1"), py::arg("l2"), py::arg("n_updates"),
+        py::arg("numerator").noconvert(), py::arg("denominator").noconvert(), py::arg("measure"),
+        "Update H (T, K) in place for V (T, F) and W (F, K), put the sums that the update of W needs into "
+        "numerator "
+        "and denominator, and return the divergence if measured.");
+  m.def("nmf_divergence", &divergence, py::arg("V"), py::arg("mask"), py::arg("W"), py::arg("H"),
+        py::arg("beta"), "The divergence of V (T, F) from H W'.");
+  m.def("nmf_update", &update, py::arg("W"), py::arg("numerator").noconvert(),
+        py::arg("denominator").noconvert(), py::arg("masked"), py::arg("beta"), py::arg("method"),
+        py::arg("l1"), py::arg("l2"), py::arg("n_updates"), py::arg("fixed"),
+        "Update W (F, K) in place from the sums of a pass.");
+}
+
+}  // namespace l2i::bindings

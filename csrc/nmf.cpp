@@ -1,0 +1,508 @@
+#include "nmf.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "threads.h"
+#include "workspace.h"
+
+namespace l2i {
+namespace {
+
+using kernels::NmfKernels;
+using kernels::NmfLoss;
+using kernels::RatioTile;
+
+// Least value of the model where its powers are taken, and what replaces a denominator of zero:
+// scikit-learn's.
+constexpr float kFloor = 1.1920929e-7f;
+constexpr std::ptrdiff_t kRows = 96;          // rows of a panel whose model exists at a time
+constexpr std::ptrdiff_t kTilePanels = 2;     // panels of frames between two visits of the sums for W
+constexpr std::ptrdiff_t kTilesInFloat = 16;  // tiles whose sums are added up before they go to float64
+constexpr std::ptrdiff_t kFramesPerTask = 192;
+
+NmfLoss loss_of(float beta) {
+  if (beta == 2) return NmfLoss::euclidean;
+  if (beta == 1.5f) return NmfLoss::three_halves;
+  if (beta == 1) return NmfLoss::kullback_leibler;
+  if (beta == 0.5f) return NmfLoss::half;
+  if (beta == 0) return NmfLoss::itakura_saito;
+  return NmfLoss::general;
+}
+
+// Exponent that makes the multiplicative step monotone (Fevotte and Idier, 2011, table 2).
+float exponent_of(float beta) {
+  if (beta < 1) return 1 / (2 - beta);
+  return beta <= 2 ? 1.0f : 1 / (beta - 1);
+}
+
+std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t step) { return (n + step - 1) / step * step; }
+
+// The columns of a matrix in panels: all but the last are `panel` lanes wide, the last as narrow as it can
+// be.
+struct Panels {
+  std::ptrdiff_t n_columns, panel, lanes_of_a_vector;
+
+  std::ptrdiff_t count() const { return (n_columns + panel - 1) / panel; }
+  std::ptrdiff_t begin(std::ptrdiff_t p) const { return p * panel; }
+  std::ptrdiff_t valid(std::ptrdiff_t p) const { return std::min(panel, n_columns - begin(p)); }
+  std::ptrdiff_t lanes(std::ptrdiff_t p) const { return round_up(valid(p), lanes_of_a_vector); }
+  std::ptrdiff_t padded() const { return round_up(n_columns, lanes_of_a_vector); }  // of a row, in all panels
+};
+
+// Columns [begin, begin + valid) of some rows, readable up to `lanes`: in place, or copied at the edge.
+struct Window {
+  const float* data;
+  std::ptrdiff_t stride;
+};
+Window window(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t begin,
+              std::ptrdiff_t valid, std::ptrdiff_t lanes, float* edge) {
+  if (valid == lanes) return {rows + begin, stride};
+  for (std::ptrdiff_t r = 0; r < n_rows; ++r) {
+    std::copy_n(rows + r * stride + begin, valid, edge + r * lanes);
+    std::fill_n(edge + r * lanes + valid, lanes - valid, 0.0f);
+  }
+  return {edge, lanes};
+}
+
+// Hands out parts of one workspace, each on its own cache lines.
+class Slices {
+ public:
+  explicit Slices(float* memory) : next_(memory) {}
+  float* take(std::ptrdiff_t size) {
+    float* const taken = next_;
+    if (next_ != nullptr) next_ += round_up(size, 16);
+    total_ += round_up(size, 16);
+    return taken;
+  }
+  std::size_t total() const { return static_cast<std::size_t>(total_); }
+
+ private:
+  float* next_;
+  std::ptrdiff_t total_ = 0;
+};
+
+// What all threads of a pass read: the dictionary in panels of bins, and what depends on it alone.
+class Shared {
+ public:
+  Shared(const Kernels& kernels, const NmfProblem& problem, Workspace& workspace)
+      : nmf(*kernels.nmf),
+        bins{problem.n_bins, nmf.panel, kernels.lanes},
+        components{problem.n_components, nmf.panel, kernels.lanes},
+        loss(loss_of(problem.beta)),
+        denominator(denominator_of(problem.beta, problem.mask != nullptr)) {
+    layout(nullptr);
+    layout(workspace.get(size_));
+    const std::ptrdiff_t F = problem.n_bins, K = problem.n_components;
+    float* panel = W_;
+    for (std::ptrdiff_t p = 0; p < bins.count(); ++p) {
+      nmf.to_panel(problem.W + bins.begin(p) * K, K, bins.valid(p), K, bins.lanes(p), panel);
+      panel += K * bins.lanes(p);
+    }
+    if (denominator == NmfDenominator::gram) {
+      for (std::ptrdiff_t p = 0; p < components.count(); ++p) {
+        const std::ptrdiff_t lanes = components.lanes(p), valid = components.valid(p),
+                             k = components.begin(p);
+        const Window w = window(problem.W, K, F, k, valid, lanes, edge_);
+        std::fill_n(panel_, K * lanes, 0.0f);
+        for (std::ptrdiff_t f = 0; f < F; f += kRows) {
+          nmf.accumulate(problem.W + f * K, K, w.data + f * w.stride, w.stride, std::min(kRows, F - f), K,
+                         lanes, panel_);
+        }
+        for (std::ptrdiff_t j = 0; j < K; ++j) std::copy_n(panel_ + j * lanes, valid, gram_ + j * K + k);
+      }
+    } else if (denominator == NmfDenominator::sums) {
+      for (std::ptrdiff_t k = 0; k < K; ++k) {
+        double sum = 0;
+        for (std::ptrdiff_t f = 0; f < F; ++f) sum += static_cast<double>(problem.W[f * K + k]);
+        column_sums_[k] = static_cast<float>(sum);
+      }
+    }
+  }
+
+  const float* W_panels() const { return W_; }  // panel, component, bin
+  const float* gram() const { return gram_; }   // W' W
+  const float* column_sums() const { return column_sums_; }
+
+  // Sums over the frames for the update of W lie as panel, component, lane: the numerator's, then the
+  // denominator's.
+  std::ptrdiff_t n_numerator() const { return components.n_columns * bins.padded(); }
+  std::ptrdiff_t n_sums() const {
+    if (denominator == NmfDenominator::gram)
+      return n_numerator() + components.n_columns * components.padded();
+    return n_numerator() + (denominator == NmfDenominator::sums ? components.padded() : n_numerator());
+  }
+
+  const NmfKernels& nmf;
+  const Panels bins, components;
+  const NmfLoss loss;
+  const NmfDenominator denominator;
+
+ private:
+  void layout(float* memory) {
+    Slices slices(memory);
+    const std::ptrdiff_t K = components.n_columns;
+    W_ = slices.take(K * bins.padded());
+    if (denominator == NmfDenominator::gram) {
+      gram_ = slices.take(K * K);
+      panel_ = slices.take(K * nmf.panel);
+      edge_ = slices.take(bins.n_columns * nmf.panel);
+    }
+    if (denominator == NmfDenominator::sums) column_sums_ = slices.take(K);
+    size_ = slices.total();
+  }
+
+  std::size_t size_ = 0;
+  float *W_ = nullptr, *gram_ = nullptr, *panel_ = nullptr, *edge_ = nullptr, *column_sums_ = nullptr;
+};
+
+// The work of one thread on a run of frames, one tile after another.
+class Worker {
+ public:
+  // sums: where to add those for W, as they lie in Shared; or null.
+  Worker(const Shared& shared, const NmfProblem& problem, const NmfUpdate& update, bool measure, double* sums,
+         Workspace& workspace)
+      : s_(shared), p_(problem), update_(update), measure_(measure), sums_(sums) {
+    layout(nullptr);
+    layout(workspace.get(size_));
+    if (floats_ != nullptr) std::fill_n(floats_, s_.n_sums(), 0.0f);
+  }
+
+  void run(std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const std::ptrdiff_t tile = kTilePanels * s_.nmf.panel;
+    std::ptrdiff_t pending = 0;
+    for (std::ptrdiff_t t = begin; t < end; t += tile) {
+      const std::ptrdiff_t tile_end = std::min(t + tile, end);
+      for (std::ptrdiff_t u = t; u < tile_end; u += s_.nmf.panel) {
+        update_frames(u, std::min(u + s_.nmf.panel, tile_end));
+      }
+      if (sums_ == nullptr) continue;
+      gather(t, tile_end - t);
+      if (++pending == kTilesInFloat || tile_end == end) {
+        flush();
+        pending = 0;
+      }
+    }
+  }
+
+  double divergence() const { return divergence_; }
+
+ private:
+  void layout(float* memory) {
+    Slices slices(memory);
+    const std::ptrdiff_t L = s_.nmf.panel, K = p_.n_components;
+    const std::ptrdiff_t tile = kTilePanels * L;
+    V_ = slices.take(p_.n_bins * L);
+    if (p_.mask != nullptr) mask_ = slices.take(p_.n_bins * L);
+    H_ = slices.take(K * L);
+    N_ = slices.take(K * L);
+    D_ = slices.take(K * L);
+    up_ = slices.take(kRows * L);
+    if (s_.denominator == NmfDenominator::full) down_ = slices.take(kRows * L);
+    edge_ = slices.take(tile * L);
+    if (p_.mask != nullptr) mask_edge_ = slices.take(tile * L);
+    if (sums_ != nullptr) floats_ = slices.take(s_.n_sums());
+    size_ = slices.total();
+  }
+
+  // Updates H for the frames [begin, end), at most a panel.
+  void update_frames(std::ptrdiff_t begin, std::ptrdiff_t end) {
+    if (update_.n_updates == 0 && !(measure_ && s_.denominator == NmfDenominator::gram)) return;
+    const std::ptrdiff_t n = end - begin, K = p_.n_components, F = p_.n_bins;
+    const std::ptrdiff_t lanes = round_up(n, s_.bins.lanes_of_a_vector), size = K * lanes;
+    float* const H = p_.H + begin * p_.H_stride;
+    s_.nmf.to_panel(p_.V + begin * p_.V_stride, p_.V_stride, n, F, lanes, V_);
+    if (p_.mask != nullptr)
+      s_.nmf.to_panel(p_.mask + begin * p_.mask_stride, p_.mask_stride, n, F, lanes, mask_);
+    s_.nmf.to_panel(H, p_.H_stride, n, K, lanes, H_);
+
+    if (s_.denominator == NmfDenominator::gram) {
+      std::fill_n(N_, size, 0.0f);
+      for (std::ptrdiff_t f = 0; f < F; f += kRows) {
+        s_.nmf.accumulate(p_.W + f * K, K, V_ + f * lanes, lanes, std::min(kRows, F - f), K, lanes, N_);
+      }
+      for (int i = 0; i < update_.n_updates; ++i) step_with_gram(H_, lanes);
+      if (measure_) {
+        divergence_ += 0.5 * s_.nmf.dot(V_, V_, F * lanes) - s_.nmf.dot(N_, H_, size);
+        std::fill_n(D_, size, 0.0f);
+        s_.nmf.accumulate(s_.gram(), K, H_, lanes, K, K, lanes, D_);
+        divergence_ += 0.5 * s_.nmf.dot(D_, H_, size);
+      }
+    } else {
+      for (int i = 0; i < update_.n_updates; ++i) {
+        products_with_model(lanes);
+        s_.nmf.update_multiplicative(H_, N_, D_, size, update_.penalty, exponent_of(p_.beta), kFloor);
+      }
+    }
+    if (update_.n_updates > 0) s_.nmf.from_panel(H_, lanes, n, K, H, p_.H_stride);
+  }
+
+  void step_with_gram(float* B, std::ptrdiff_t lanes) {
+    const std::ptrdiff_t K = p_.n_components;
+    if (update_.method == NmfMethod::coordinates) {
+      s_.nmf.update_coordinates(B, N_, s_.gram(), K, lanes, update_.penalty, nullptr);
+      return;
+    }
+    std::fill_n(D_, K * lanes, 0.0f);
+    s_.nmf.accumulate(s_.gram(), K, B, lanes, K, K, lanes, D_);
+    s_.nmf.update_multiplicative(B, N_, D_, K * lanes, update_.penalty, 1, kFloor);
+  }
+
+  // N = W' (V M^(beta - 2)) and D = W' M^(beta - 1) for the panel of frames, M = W H.
+  void products_with_model(std::ptrdiff_t lanes) {
+    const std::ptrdiff_t K = p_.n_components, F = p_.n_bins;
+    std::fill_n(N_, K * lanes, 0.0f);
+    if (down_ != nullptr) {
+      std::fill_n(D_, K * lanes, 0.0f);
+    } else {
+      for (std::ptrdiff_t k = 0; k < K; ++k) std::fill_n(D_ + k * lanes, lanes, s_.column_sums()[k]);
+    }
+    for (std::ptrdiff_t f = 0; f < F; f += kRows) {
+      const std::ptrdiff_t n = std::min(kRows, F - f);
+      const float* const A = p_.W + f * K;
+      s_.nmf.product(A, K, H_, n, K, lanes, up_);
+      s_.nmf.ratio({s_.loss, p_.beta, kFloor, n, lanes, up_, down_, V_ + f * lanes, lanes,
+                    mask_ == nullptr ? nullptr : mask_ + f * lanes, lanes, false, lanes});
+      s_.nmf.accumulate(A, K, up_, lanes, n, K, lanes, N_);
+      if (down_ != nullptr) s_.nmf.accumulate(A, K, down_, lanes, n, K, lanes, D_);
+    }
+  }
+
+  // Adds the frames [begin, begin + n) to the sums for W.
+  void gather(std::ptrdiff_t begin, std::ptrdiff_t n) {
+    const std::ptrdiff_t K = p_.n_components;
+    const float* const H = p_.H + begin * p_.H_stride;
+    const float* const V = p_.V + begin * p_.V_stride;
+    const bool gram = s_.denominator == NmfDenominator::gram;
+    float* numerator = floats_;
+    float* denominator = floats_ + s_.n_numerator();
+    const float* W = s_.W_panels();
+    for (std::ptrdiff_t p = 0; p < s_.bins.count(); ++p) {
+      const std::ptrdiff_t lanes = s_.bins.lanes(p), valid = s_.bins.valid(p), f = s_.bins.begin(p);
+      const Window v = window(V, p_.V_stride, n, f, valid, lanes, edge_);
+      Window mask{nullptr, 0};
+      if (mask_ != nullptr)
+        mask = window(p_.mask + begin * p_.mask_stride, p_.mask_stride, n, f, valid, lanes, mask_edge_);
+      for (std::ptrdiff_t t = 0; t < n; t += kRows) {
+        const std::ptrdiff_t rows = std::min(kRows, n - t);
+        const float* const A = H + t * p_.H_stride;
+        if (gram) {
+          s_.nmf.accumulate(A, p_.H_stride, v.data + t * v.stride, v.stride, rows, K, lanes, numerator);
+          continue;
+        }
+        s_.nmf.product(A, p_.H_stride, W, rows, K, lanes, up_);
+        divergence_ += s_.nmf.ratio({s_.loss, p_.beta, kFloor, rows, lanes, up_, down_, v.data + t * v.stride,
+                                     v.stride, mask.data == nullptr ? nullptr : mask.data + t * mask.stride,
+                                     mask.stride, measure_, valid});
+        s_.nmf.accumulate(A, p_.H_stride, up_, lanes, rows, K, lanes, numerator);
+        if (down_ != nullptr) s_.nmf.accumulate(A, p_.H_stride, down_, lanes, rows, K, lanes, denominator);
+      }
+      numerator += K * lanes;
+      if (down_ != nullptr) denominator += K * lanes;
+      W += K * lanes;
+    }
+    if (down_ != nullptr) return;
+    const float one = 1;
+    for (std::ptrdiff_t p = 0; p < s_.components.count(); ++p) {
+      const std::ptrdiff_t lanes = s_.components.lanes(p);
+      const Window h =
+          window(H, p_.H_stride, n, s_.components.begin(p), s_.components.valid(p), lanes, edge_);
+      if (gram) {
+        s_.nmf.accumulate(H, p_.H_stride, h.data, h.stride, n, K, lanes, denominator);
+        denominator += K * lanes;
+      } else {
+        s_.nmf.accumulate(&one, 0, h.data, h.stride, n, 1, lanes, denominator);
+        denominator += lanes;
+      }
+    }
+  }
+
+  void flush() {
+    for (std::ptrdiff_t i = 0; i < s_.n_sums(); ++i) sums_[i] += static_cast<double>(floats_[i]);
+    std::fill_n(floats_, s_.n_sums(), 0.0f);
+  }
+
+  const Shared& s_;
+  const NmfProblem& p_;
+  const NmfUpdate& update_;
+  const bool measure_;
+  double* const sums_;
+  std::size_t size_ = 0;
+  float *V_ = nullptr, *mask_ = nullptr, *H_ = nullptr, *N_ = nullptr, *D_ = nullptr;
+  float *up_ = nullptr, *down_ = nullptr, *edge_ = nullptr, *mask_edge_ = nullptr, *floats_ = nullptr;
+  double divergence_ = 0;
+};
+
+// Whole panels for each task: the split depends on the sizes and the number of threads alone.
+struct Run {
+  std::ptrdiff_t begin, end;
+};
+Run run_of(int task, int n_tasks, std::ptrdiff_t n_frames, std::ptrdiff_t panel) {
+  const std::ptrdiff_t n_panels = (n_frames + panel - 1) / panel;
+  return {std::min(n_panels * task / n_tasks * panel, n_frames),
+          std::min(n_panels * (task + 1) / n_tasks * panel, n_frames)};
+}
+int tasks_for(std::ptrdiff_t n_frames) {
+  return static_cast<int>(std::clamp<std::ptrdiff_t>(n_frames / kFramesPerTask, 1, num_threads()));
+}
+
+// The divergence of the frames [begin, begin + n) from their model. model, edge: n rows of a panel.
+double measure_rows(const Shared& shared, const NmfProblem& p, std::ptrdiff_t begin, std::ptrdiff_t n,
+                    float* model, float* v_edge, float* mask_edge) {
+  double total = 0;
+  const float* W = shared.W_panels();
+  for (std::ptrdiff_t panel = 0; panel < shared.bins.count(); ++panel) {
+    const std::ptrdiff_t lanes = shared.bins.lanes(panel), valid = shared.bins.valid(panel),
+                         f = shared.bins.begin(panel);
+    const Window v = window(p.V + begin * p.V_stride, p.V_stride, n, f, valid, lanes, v_edge);
+    Window mask{nullptr, 0};
+    if (p.mask != nullptr)
+      mask = window(p.mask + begin * p.mask_stride, p.mask_stride, n, f, valid, lanes, mask_edge);
+    shared.nmf.product(p.H + begin * p.H_stride, p.H_stride, W, n, p.n_components, lanes, model);
+    total += shared.nmf.ratio({shared.loss, p.beta, kFloor, n, lanes, model, nullptr, v.data, v.stride,
+                               mask.data, mask.stride, true, valid});
+    W += p.n_components * lanes;
+  }
+  return total;
+}
+
+float to_float(double x) { return static_cast<float>(x); }
+
+// panel[k, l] = rows[l, k], zero for the lanes beyond n_rows.
+void to_float_panel(const double* rows, std::ptrdiff_t K, std::ptrdiff_t n_rows, std::ptrdiff_t lanes,
+                    float* panel) {
+  for (std::ptrdiff_t k = 0; k < K; ++k) {
+    for (std::ptrdiff_t l = 0; l < lanes; ++l)
+      panel[k * lanes + l] = l < n_rows ? to_float(rows[l * K + k]) : 0.0f;
+  }
+}
+
+// Puts the components that stay back into the panel.
+void restore(const float* rows, std::ptrdiff_t K, std::ptrdiff_t n_rows, std::ptrdiff_t lanes,
+             const bool* fixed, float* panel) {
+  for (std::ptrdiff_t k = 0; fixed != nullptr && k < K; ++k) {
+    for (std::ptrdiff_t l = 0; fixed[k] && l < n_rows; ++l) panel[k * lanes + l] = rows[l * K + k];
+  }
+}
+
+// rows[c, k] = sums in panels of columns: panel, component, lane.
+void from_sums(const double* sums, const Panels& columns, std::ptrdiff_t K, double* rows) {
+  for (std::ptrdiff_t p = 0; p < columns.count(); ++p) {
+    const std::ptrdiff_t lanes = columns.lanes(p);
+    for (std::ptrdiff_t l = 0; l < columns.valid(p); ++l) {
+      double* const row = rows + (columns.begin(p) + l) * K;
+      for (std::ptrdiff_t k = 0; k < K; ++k) row[k] = sums[k * lanes + l];
+    }
+    sums += K * lanes;
+  }
+}
+
+}  // namespace
+
+NmfDenominator denominator_of(float beta, bool masked) {
+  if (masked) return NmfDenominator::full;
+  if (beta == 2) return NmfDenominator::gram;
+  return beta == 1 ? NmfDenominator::sums : NmfDenominator::full;
+}
+
+double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::optional<NmfSums>& sums,
+                bool measure) {
+  thread_local Workspace dictionary, parts;
+  const FlushDenormals flush;
+  const Shared shared(current_kernels(), problem, dictionary);
+  const int n_tasks = tasks_for(problem.n_frames);
+  const std::ptrdiff_t n_sums = sums ? shared.n_sums() : 0;
+  double* const part = parts.get_doubles(static_cast<std::size_t>(n_tasks * n_sums));
+  std::fill_n(part, n_tasks * n_sums, 0.0);
+  std::vector<double> divergences(static_cast<std::size_t>(n_tasks));
+  parallel(n_tasks, [&](int task) {
+    thread_local Workspace workspace;
+    const FlushDenormals flush_here;
+    Worker worker(shared, problem, update, measure, sums ? part + task * n_sums : nullptr, workspace);
+    const Run run = run_of(task, n_tasks, problem.n_frames, shared.nmf.panel);
+    worker.run(run.begin, run.end);
+    divergences[static_cast<std::size_t>(task)] = worker.divergence();
+  });
+  if (sums) {
+    for (int task = 1; task < n_tasks; ++task) {
+      for (std::ptrdiff_t i = 0; i < n_sums; ++i) part[i] += part[task * n_sums + i];
+    }
+    const std::ptrdiff_t K = problem.n_components;
+    const double* const denominator = part + shared.n_numerator();
+    from_sums(part, shared.bins, K, sums->numerator);
+    switch (shared.denominator) {
+      case NmfDenominator::gram:
+        from_sums(denominator, shared.components, K, sums->denominator);
+        break;
+      case NmfDenominator::sums:
+        std::copy_n(denominator, K, sums->denominator);
+        break;
+      case NmfDenominator::full:
+        from_sums(denominator, shared.bins, K, sums->denominator);
+    }
+  }
+  return std::accumulate(divergences.begin(), divergences.end(), 0.0);
+}
+
+double nmf_divergence(const NmfProblem& problem) {
+  thread_local Workspace dictionary;
+  const FlushDenormals flush;
+  const Shared shared(current_kernels(), problem, dictionary);
+  const int n_tasks = tasks_for(problem.n_frames);
+  std::vector<double> divergences(static_cast<std::size_t>(n_tasks));
+  parallel(n_tasks, [&](int task) {
+    thread_local Workspace workspace;
+    const FlushDenormals flush_here;
+    const std::ptrdiff_t block = kRows * shared.nmf.panel;
+    float* const model = workspace.get(static_cast<std::size_t>(3 * block));
+    const Run run = run_of(task, n_tasks, problem.n_frames, shared.nmf.panel);
+    double total = 0;
+    for (std::ptrdiff_t t = run.begin; t < run.end; t += kRows) {
+      total += measure_rows(shared, problem, t, std::min(kRows, run.end - t), model, model + block,
+                            model + 2 * block);
+    }
+    divergences[static_cast<std::size_t>(task)] = total;
+  });
+  return std::accumulate(divergences.begin(), divergences.end(), 0.0);
+}
+
+void nmf_update(float* W, std::ptrdiff_t n_rows, std::ptrdiff_t n_components, float beta, const NmfSums& sums,
+                NmfDenominator denominator, const NmfUpdate& update, const bool* fixed) {
+  thread_local Workspace workspace;
+  const FlushDenormals flush;
+  const Kernels& kernels = current_kernels();
+  const NmfKernels& nmf = *kernels.nmf;
+  const std::ptrdiff_t K = n_components, size = K * nmf.panel;
+  float* const B = workspace.get(static_cast<std::size_t>(3 * size + K * K));
+  float *const N = B + size, *const D = N + size, *const gram = D + size;
+  const bool has_gram = denominator == NmfDenominator::gram;
+  if (has_gram) std::transform(sums.denominator, sums.denominator + K * K, gram, to_float);
+
+  const Panels rows{n_rows, nmf.panel, kernels.lanes};
+  for (std::ptrdiff_t p = 0; p < rows.count(); ++p) {
+    const std::ptrdiff_t lanes = rows.lanes(p), valid = rows.valid(p), begin = rows.begin(p);
+    float* const panel_rows = W + begin * K;
+    nmf.to_panel(panel_rows, K, valid, K, lanes, B);
+    to_float_panel(sums.numerator + begin * K, K, valid, lanes, N);
+    if (denominator == NmfDenominator::full) to_float_panel(sums.denominator + begin * K, K, valid, lanes, D);
+    for (int i = 0; i < update.n_updates; ++i) {
+      if (update.method == NmfMethod::coordinates) {
+        nmf.update_coordinates(B, N, gram, K, lanes, update.penalty, fixed);
+        continue;
+      }
+      if (has_gram) {
+        std::fill_n(D, K * lanes, 0.0f);
+        nmf.accumulate(gram, K, B, lanes, K, K, lanes, D);
+      } else if (denominator == NmfDenominator::sums) {
+        for (std::ptrdiff_t k = 0; k < K; ++k)
+          std::fill_n(D + k * lanes, lanes, to_float(sums.denominator[k]));
+      }
+      nmf.update_multiplicative(B, N, D, K * lanes, update.penalty, exponent_of(beta), kFloor);
+      restore(panel_rows, K, valid, lanes, fixed, B);
+    }
+    nmf.from_panel(B, lanes, valid, K, panel_rows, K);
+  }
+}
+
+}  // namespace l2i

@@ -1,0 +1,58 @@
+// One pass over the frames of a non-negative matrix factorisation, and the update of its dictionary.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "kernels.h"
+
+namespace l2i {
+
+// V ~ W H' with frames as rows: V n_frames x n_bins, W n_bins x n_components, H n_frames x n_components, each
+// row contiguous and W without gaps. Strides are counted in floats.
+struct NmfProblem {
+  std::ptrdiff_t n_frames, n_bins, n_components;
+  const float* V;
+  std::ptrdiff_t V_stride;
+  const float* mask;  // weights of the entries of V, or null
+  std::ptrdiff_t mask_stride;
+  const float* W;
+  float* H;
+  std::ptrdiff_t H_stride;
+  float beta;
+};
+
+enum class NmfMethod { multiplicative, coordinates };
+
+// What the sum over the frames of H' times something leaves to the update of W: for the Euclidean loss
+// without mask the Gram matrix (n_components squared), for Kullback-Leibler without mask the sums of H
+// (n_components), otherwise as many values as the numerator (n_bins x n_components).
+enum class NmfDenominator { gram, sums, full };
+NmfDenominator denominator_of(float beta, bool masked);
+
+struct NmfUpdate {
+  NmfMethod method;
+  kernels::NmfPenalty penalty;
+  int n_updates;
+};
+
+// Where a pass puts the sums that the update of W needs.
+struct NmfSums {
+  double* numerator;
+  double* denominator;
+};
+
+// Updates H in place, frame by frame, with W fixed; then sums for the update of W if asked. V is read once.
+// If `measure`, returns the divergence of V from the model with the new H and the old W, without penalties
+// (in the Euclidean case from the Gram matrix: good to about 1e-7 of the energy of V), otherwise 0.
+double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::optional<NmfSums>& sums,
+                bool measure);
+
+// The divergence of V from the model, entry by entry.
+double nmf_divergence(const NmfProblem& problem);
+
+// Updates W (or any rows x n_components) in place from the sums of a pass. Components with `fixed` stay.
+void nmf_update(float* W, std::ptrdiff_t n_rows, std::ptrdiff_t n_components, float beta, const NmfSums& sums,
+                NmfDenominator denominator, const NmfUpdate& update, const bool* fixed);
+
+}  // namespace l2i
