@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I, load
-    from l2i_fast.nmf import activations, learn_dictionary
+    from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
     from l2i_fast.result import Explanation, Result
 
 # Three names are those of their modules, too: imported here, so that the functions win. Where the native module
@@ -29,6 +29,7 @@ __all__ = [
     "get_num_threads",
     "istft",
     "learn_dictionary",
+    "learn_dictionary_online",
     "load",
     "log_mel",
     "set_num_threads",
@@ -44,6 +45,7 @@ _MODULES = {
     "Result": "result",
     "activations": "nmf",
     "learn_dictionary": "nmf",
+    "learn_dictionary_online": "nmf",
 }
 
 

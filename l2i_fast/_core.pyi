@@ -45,3 +45,36 @@ def decode(
     start: int,
     length: int,
 ) -> NDArray[np.float32]: ...
+def nmf_pass(
+    V: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    beta: float,
+    method: str,
+    l1: float,
+    l2: float,
+    n_updates: int,
+    numerator: NDArray[np.float64] | None,
+    denominator: NDArray[np.float64] | None,
+    measure: bool,
+) -> float: ...
+def nmf_divergence(
+    V: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    beta: float,
+) -> float: ...
+def nmf_update(
+    W: NDArray[np.float32],
+    numerator: NDArray[np.float64],
+    denominator: NDArray[np.float64],
+    masked: bool,
+    beta: float,
+    method: str,
+    l1: float,
+    l2: float,
+    n_updates: int,
+    fixed: NDArray[np.bool_] | None,
+) -> None: ...

@@ -1,133 +1,24 @@
-"""Sparse non-negative matrix factorisation: learn a dictionary, and activations for a fixed one.
+"""Learn a sparse dictionary of spectral components, and find the activations of a fixed one.
 
 Both minimise ``D_beta(V | W H) + sparsity * sum(H)`` by multiplicative updates. The dictionary keeps columns of unit L2
 norm, by the update of J. Le Roux, F. Weninger and J. R. Hershey, "Sparse NMF - half-baked or well done?" (MERL
-TR2015-023, 2015), section 4. ``W H`` only ever exists for a block of frames.
+TR2015-023, 2015), section 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-_BETAS = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
-_BLOCK = 8192
-#: Added to denominators, and the least value of W H where it is raised to a negative power.
+from l2i_fast.arrays import Float32, in_range, like, to_float32
+from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of
+
+#: Added to denominators.
 _EPS = 1e-9
-
-
-def beta_of(beta_loss: float | str) -> float:
-    """The exponent beta of a loss given by scikit-learn's name or as a number."""
-    if isinstance(beta_loss, str):
-        if beta_loss not in _BETAS:
-            raise ValueError(f"beta_loss must be a number or one of {sorted(_BETAS)}, got {beta_loss!r}")
-        return _BETAS[beta_loss]
-    return float(beta_loss)
-
-
-def _gamma(beta: float) -> float:
-    """Exponent of the multiplicative step that makes it monotone (Fevotte and Idier, 2011, table 2)."""
-    if beta < 1:
-        return 1 / (2 - beta)
-    return 1.0 if beta <= 2 else 1 / (beta - 1)
-
-
-@contextmanager
-def _denormals_flushed() -> Iterator[None]:
-    """Denormal numbers slow every product down; the mode is restored afterwards."""
-    before = float(torch.tensor([1e-40]) * 1.0) == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    for start in range(0, n, _BLOCK):
-        yield slice(start, min(start + _BLOCK, n))
-
-
-def _ratio_parts(V: Tensor, WH: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """``V * WH^(beta-2)`` and ``WH^(beta-1)``, the two matrices that every update multiplies by W' or H'."""
-    WH = WH.clamp(min=_EPS)
-    if beta == 1:
-        return V / WH, torch.ones_like(WH)
-    power = WH ** (beta - 2)
-    return V * power, power * WH
-
-
-def _update_H(V: Tensor, W: Tensor, H: Tensor, beta: float, sparsity: float) -> None:
-    """One multiplicative update of H (K, T) in place; V is (F, T)."""
-    if beta == 2:  # products of small matrices take the place of W H
-        step = (W.T @ V) / ((W.T @ W) @ H + sparsity + _EPS)
-    else:
-        numerator, denominator = _ratio_parts(V, W @ H, beta)
-        step = (W.T @ numerator) / (W.T @ denominator + sparsity + _EPS)
-    H *= step if _gamma(beta) == 1 else step ** _gamma(beta)
-
-
-def _products_for_W(V: Tensor, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """Numerator and denominator (F, K) of the update of W, from some frames."""
-    if beta == 2:
-        return V @ H.T, W @ (H @ H.T)
-    up, down = _ratio_parts(V, W @ H, beta)
-    return up @ H.T, down @ H.T
-
-
-def objective(V: Tensor, W: Tensor, H: Tensor, beta: float, sparsity: float = 0.0) -> float:
-    """``D_beta(V | W H) + sparsity * sum(H)`` in float64, for V (F, T), W (F, K), H (K, T)."""
-    total = 0.0
-    for cols in _blocks(V.shape[1]):
-        v, wh = V[:, cols].double(), (W @ H[:, cols]).double()
-        if beta == 2:
-            d = 0.5 * (v - wh) ** 2
-        elif beta == 1:
-            wh = wh.clamp(min=_EPS)
-            d = torch.xlogy(v, v / wh) - v + wh
-        elif beta == 0:
-            q = v.clamp(min=_EPS) / wh.clamp(min=_EPS)
-            d = q - q.log() - 1
-        else:
-            wh = wh.clamp(min=_EPS)
-            d = (v**beta + (beta - 1) * wh**beta - beta * v * wh ** (beta - 1)) / (beta * (beta - 1))
-        total += float(d.sum())
-    return total + sparsity * float(H.double().sum())
-
-
-def _as_tensor(x: Any, name: str, ndim: int | None = None) -> Tensor:
-    t = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-    t = t.to(torch.float32)
-    if ndim is not None and t.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions, got shape {tuple(t.shape)}")
-    if not bool(torch.isfinite(t).all()):
-        raise ValueError(f"{name} must be finite, it holds NaN or infinity")
-    if t.numel() and float(t.min()) < 0:
-        raise ValueError(f"{name} must be non-negative, its least value is {float(t.min()):g}")
-    return t
-
-
-def _columns(clips_or_V: Any) -> Tensor:
-    """V (F, T) from a matrix or from a sequence of matrices (F, T_i), silent frames left out."""
-    if isinstance(clips_or_V, Sequence):
-        if not clips_or_V:
-            raise ValueError("learn_dictionary needs at least one spectrogram, got an empty sequence")
-        parts = [_as_tensor(v, "each spectrogram", 2) for v in clips_or_V]
-        if len({p.shape[0] for p in parts}) > 1:
-            raise ValueError(f"spectrograms must agree in F, got {sorted({p.shape[0] for p in parts})}")
-        V = torch.cat(parts, dim=1)
-    else:
-        V = _as_tensor(clips_or_V, "V", 2)
-    # Silence (a tenth of ESC-10) teaches nothing and costs as much as sound.
-    V = V[:, V.amax(dim=0) > 0]
-    if not V.shape[1]:
-        raise ValueError("V holds no frame that is not silent")
-    return V
+#: Peaks of V between which products of float32 neither overflow nor vanish.
+_SAFE_PEAKS = 1e-6, 1e6
 
 
 def learn_dictionary(
@@ -138,7 +29,8 @@ def learn_dictionary(
     max_iter: int = 150,
     random_state: int = 0,
     max_cosine: float = 0.95,
-    callback: Callable[[int, int], None] | None = None,
+    tol: float = 0.0,
+    callback: Callback | None = None,
 ) -> Any:
     """Learn a sparse dictionary of spectral components with unit-norm columns.
 
@@ -149,7 +41,7 @@ def learn_dictionary(
     Parameters
     ----------
     clips_or_V : array (F, T), or a sequence of arrays (F, T_i)
-        Non-negative (log-magnitude) spectrograms; silent frames are left out.
+        Non-negative (log-magnitude) spectrograms; silent frames are left out. Frame-major memory is not copied.
     n_components : int
         K, at least 1.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}
@@ -162,8 +54,11 @@ def learn_dictionary(
         Seed of the initial values: the same seed gives the same dictionary.
     max_cosine : float
         Components more alike than this cosine count as duplicates; 1 turns the replacement of duplicates off.
+    tol : float
+        In the last quarter of the run, stop once an iteration lowers the objective by less than `tol` times itself.
     callback : callable, optional
-        Called as ``callback(iteration, max_iter)`` after each iteration.
+        Called as ``callback(iteration, max_iter, objective)`` after each iteration; the objective is what the
+        iteration's H reached with the dictionary before it.
 
     Returns
     -------
@@ -175,68 +70,182 @@ def learn_dictionary(
     ValueError
         Negative, non-finite or only silent input; sizes or parameters out of range.
     """
-    if n_components < 1 or max_iter < 1:
-        raise ValueError(f"n_components and max_iter must be at least 1, got {n_components} and {max_iter}")
-    if not sparsity >= 0:
-        raise ValueError(f"sparsity must be at least 0, got {sparsity}")
+    _at_least(1, n_components=n_components, max_iter=max_iter)
+    _at_least(0, sparsity=sparsity, tol=tol)
     beta = beta_of(beta_loss)
-    V = _columns(clips_or_V)
-    is_torch = isinstance(clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V, Tensor)
-    peak = float(V.max())
-    if not 1e-6 <= peak <= 1e6:  # products of float32 would overflow or vanish: the same problem at another scale
-        V = V / peak
-        sparsity *= peak ** (1 - beta)
-    n_bins, n_frames = V.shape
-    generator = torch.Generator().manual_seed(random_state)
-    with _denormals_flushed():
-        picks = torch.randint(n_frames, (n_components,), generator=generator)
-        # Real frames, roughened so that equal frames do not stay equal.
-        W = V[:, picks] * (0.5 + torch.rand(n_bins, n_components, generator=generator)) + 1e-4
-        W /= W.norm(dim=0)
-        scale = float(V.mean()) / max(float(W.mean()) * n_components, _EPS)
-        H = torch.rand(n_components, n_frames, generator=generator) * 2 * scale
-        for iteration in range(max_iter):
-            numerator = torch.zeros(n_bins, n_components)
-            denominator = torch.zeros(n_bins, n_components)
-            for cols in _blocks(n_frames):
-                v, h = V[:, cols], H[:, cols].contiguous()
-                _update_H(v, W, h, beta, sparsity)
-                H[:, cols] = h
-                up, down = _products_for_W(v, W, h, beta)
-                numerator += up
-                denominator += down
-            grow = numerator + W * (W * denominator).sum(0)
-            shrink = denominator + W * (W * numerator).sum(0)
-            W *= grow / (shrink + _EPS)
-            W /= W.norm(dim=0).clamp(min=_EPS)
-            if iteration % 10 == 9 and iteration < 0.75 * max_iter:
-                _replace_useless(V, W, H, max_cosine)
-            if callback is not None:
-                callback(iteration + 1, max_iter)
+    V = _sounding_frames(clips_or_V)
+    V, peak = _at_safe_scale(V)
+    sparsity *= peak ** (1 - beta)
+    rng = np.random.default_rng(random_state)
+    W, H = _start(V, n_components, rng)
+    f = Factorization(V, W, H, beta)
+    before = np.inf
+    for iteration in range(1, max_iter + 1):
+        measured = f.update_H_and_gather(l1=sparsity, measure=tol > 0 or callback is not None)
+        objective = (measured + sparsity * float(H.sum(dtype=np.float64))) * peak**beta
+        _update_unit_columns(f)
+        exploring = iteration < 0.75 * max_iter
+        if exploring and iteration % 10 == 0:
+            _replace_useless(f, max_cosine)
+        if callback is not None:
+            callback(iteration, max_iter, objective)
+        if not exploring and before - objective < tol * objective:
+            break
+        before = objective
     W[W < 1e-7] = 0  # nothing audible, and denormals slow every later product
-    W /= W.norm(dim=0).clamp(min=_EPS)
-    return W if is_torch else W.numpy()
+    _normalize(W)
+    return like(W, clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V)
 
 
-def _replace_useless(V: Tensor, W: Tensor, H: Tensor, max_cosine: float) -> None:
+def learn_dictionary_online(
+    blocks: Iterable[Any],
+    n_components: int = 100,
+    beta_loss: float | str = "frobenius",
+    sparsity: float = 0.8,
+    n_epochs: int = 1,
+    n_updates: int = 10,
+    forget: float = 0.7,
+    random_state: int = 0,
+    callback: Callable[[int, int], None] | None = None,
+) -> Any:
+    """Learn a sparse dictionary from blocks of frames, one after another: for archives larger than memory.
+
+    The model is that of `learn_dictionary`. Of the blocks gone by only the sums remain that the update of W needs,
+    each new block weighing them down by `forget` (A. Lefevre, F. Bach and C. Fevotte, "Online algorithms for
+    nonnegative matrix factorization with the Itakura-Saito divergence", WASPAA 2011).
+
+    Parameters
+    ----------
+    blocks : iterable of arrays (F, T_i)
+        Non-negative spectrograms, each in memory only while it is learnt from; a few thousand frames each are a good
+        size, shuffled clips better than one recording. Silent frames are left out, blocks of silence skipped.
+        A list or another iterable that starts anew each time, if `n_epochs` is above 1.
+    n_components, beta_loss, sparsity, random_state
+        See `learn_dictionary`.
+    n_epochs : int
+        How often to go through the blocks.
+    n_updates : int
+        Updates of H and W on each block.
+    forget : float
+        Weight, from 0 to below 1, that what came before keeps at each block.
+    callback : callable, optional
+        Called as ``callback(epoch, n_blocks)`` after each block with the epoch, from 1 on, and the blocks in it so far.
+
+    Returns
+    -------
+    W : array (F, K), float32
+        Of the blocks' kind, NumPy or torch.
+
+    Raises
+    ------
+    ValueError
+        Negative, non-finite or only silent input, blocks that differ in F, parameters out of range.
+    """
+    _at_least(1, n_components=n_components, n_epochs=n_epochs, n_updates=n_updates)
+    _at_least(0, sparsity=sparsity, forget=forget)
+    if forget >= 1:
+        raise ValueError(f"forget must be below 1, got {forget}")
+    if n_epochs > 1 and isinstance(blocks, Iterator):
+        raise ValueError("blocks is an iterator, which ends after one epoch: pass a list, or n_epochs=1")
+    beta = beta_of(beta_loss)
+    rng = np.random.default_rng(random_state)
+    W: Float32 | None = None
+    peak = 1.0
+    kind: Any = None
+    past = np.zeros((2, 0, 0))
+    for epoch in range(1, n_epochs + 1):
+        for n_blocks, block in enumerate(blocks, 1):
+            V = _frames(block, "each block")
+            V = V[V.max(axis=1, initial=0) > 0]
+            if len(V):
+                if W is None:
+                    V, peak = _at_safe_scale(V)
+                    W, H = _start(V, n_components, rng)
+                    past, kind = np.zeros((2, *W.shape)), block
+                elif V.shape[1] != len(W):
+                    raise ValueError(f"blocks must agree in F, got {V.shape[1]} after {len(W)}")
+                else:
+                    V = V / np.float32(peak)
+                    H = np.full((len(V), n_components), V.mean() / max(W.mean() * n_components, _EPS), np.float32)
+                past = _learn_block(
+                    Factorization(V, W, H, beta), sparsity * peak ** (1 - beta), n_updates, forget * past
+                )
+            if callback is not None:
+                callback(epoch, n_blocks)
+    if W is None:
+        raise ValueError("blocks hold no frame that is not silent")
+    return like(W, kind)
+
+
+def _learn_block(f: Factorization, sparsity: float, n_updates: int, past: Float64) -> Float64:
+    """Update W in place from a block and what the past left; return what both leave."""
+    f.update_H(n_updates, l1=sparsity)
+    present = past
+    for _ in range(n_updates):
+        f.update_H_and_gather(2, l1=sparsity)
+        W = f.W.astype(np.float64)
+        grow, shrink = unit_column_sums(W, f.numerator, f.full_denominator())
+        # The quotient of these two is W after the update: sums of several blocks can share it.
+        present = past + np.stack([W * grow, shrink])
+        updated = present[0] / (present[1] + _EPS)
+        norm = np.maximum(np.linalg.norm(updated, axis=0), _EPS)
+        f.W[...] = updated / norm
+    present[0] /= norm
+    return present
+
+
+def _start(V: Float32, K: int, rng: np.random.Generator) -> tuple[Float32, Float32]:
+    """Real frames as components, roughened so that equal frames do not stay equal; and random activations."""
+    n_frames, n_bins = V.shape
+    picks = rng.integers(n_frames, size=K)
+    W = np.ascontiguousarray(V[picks].T) * (0.5 + rng.random((n_bins, K), dtype=np.float32)) + np.float32(1e-4)
+    _normalize(W)
+    scale = float(V.mean(dtype=np.float64)) / max(float(W.mean()) * K, _EPS)
+    return W, rng.random((n_frames, K), dtype=np.float32) * np.float32(2 * scale)
+
+
+def _normalize(W: Float32) -> None:
+    W /= np.maximum(np.linalg.norm(W, axis=0), _EPS)
+
+
+def _update_unit_columns(f: Factorization) -> None:
+    """Update W from the last pass, under the constraint of unit-norm columns (Le Roux et al., 2015, equation 12)."""
+    W = f.W.astype(np.float64)
+    grow, shrink = unit_column_sums(W, f.numerator, f.full_denominator())
+    f.W *= grow / (shrink + _EPS)
+    _normalize(f.W)
+
+
+def unit_column_sums(W: Float64, numerator: Float64, denominator: Float64) -> tuple[Float64, Float64]:
+    """What the two sums of the plain update become where the columns keep unit norm."""
+    return (
+        numerator + W * (W * denominator).sum(0),
+        denominator + W * (W * numerator).sum(0),
+    )
+
+
+def _replace_useless(f: Factorization, max_cosine: float) -> None:
     """Point dead and duplicate components, in place, at the frames with the largest error."""
-    energy = H.sum(dim=1)
-    useless = set(torch.nonzero(energy < 1e-3 * energy.mean()).flatten().tolist())
-    cosine = (W.T @ W).triu(1)
-    for i, j in torch.nonzero(cosine > max_cosine).tolist():
+    V, W, H = f.V, f.W, f.H
+    energy = H.sum(axis=0, dtype=np.float64)
+    useless = set(np.flatnonzero(energy < 1e-3 * energy.mean()).tolist())
+    for i, j in np.argwhere(np.triu(W.T @ W, 1) > max_cosine).tolist():
         if i not in useless and j not in useless:
             kept, gone = (i, j) if energy[i] >= energy[j] else (j, i)
-            H[kept] += H[gone]
+            H[:, kept] += H[:, gone]
             useless.add(gone)
     if not useless:
         return
-    error = torch.cat([(V[:, cols] - W @ H[:, cols]).square().sum(0) for cols in _blocks(V.shape[1])])
+    block = 4096
+    error = np.concatenate(
+        [np.square(V[t : t + block] - H[t : t + block] @ W.T).sum(1) for t in range(0, len(V), block)]
+    )
     # Worst frames far apart from one another, so that the new components differ.
-    order = error.argsort(descending=True)[:: max(1, len(error) // (50 * len(useless)))]
+    order = error.argsort()[::-1][:: max(1, len(error) // (50 * len(useless)))]
     for k, frame in zip(sorted(useless), order.tolist(), strict=False):
-        residual = (V[:, frame] - W @ H[:, frame]).clamp(min=0) + 1e-4
-        W[:, k] = residual / residual.norm()
-        H[k] = H.mean()
+        residual = np.maximum(V[frame] - W @ H[frame], 0) + np.float32(1e-4)
+        W[:, k] = residual / np.linalg.norm(residual)
+        H[:, k] = H.mean()
 
 
 def activations(
@@ -252,7 +261,7 @@ def activations(
     Parameters
     ----------
     V : array (..., F, T)
-        Non-negative spectrograms.
+        Non-negative spectrograms. Frame-major memory, as `stft` returns it, is not copied.
     W : array (F, K)
         The dictionary.
     beta_loss : float or str
@@ -267,6 +276,7 @@ def activations(
     Returns
     -------
     H : array (..., K, T), float32, of V's kind (NumPy or torch)
+        Frames are contiguous in memory.
 
     Raises
     ------
@@ -274,19 +284,69 @@ def activations(
         Negative or non-finite input, shapes that do not fit, n_iter or sparsity below 0.
     """
     beta = beta_of(beta_loss)
-    if n_iter < 0 or not sparsity >= 0:
-        raise ValueError(f"n_iter and sparsity must be at least 0, got {n_iter} and {sparsity}")
-    v, w = _as_tensor(V, "V"), _as_tensor(W, "W", 2)
+    _at_least(0, n_iter=n_iter, sparsity=sparsity)
+    v, w = _non_negative(V, "V"), np.ascontiguousarray(_non_negative(W, "W"))
+    if w.ndim != 2 or 0 in w.shape:
+        raise ValueError(f"W must be (F, K), got shape {w.shape}")
     if v.ndim < 2 or v.shape[-2] != w.shape[0]:
-        raise ValueError(f"V must be (..., F, T) with F = {w.shape[0]} as in W, got shape {tuple(v.shape)}")
-    shape = (*v.shape[:-2], w.shape[1], v.shape[-1])
-    if H0 is None:
-        h = torch.ones(shape)
+        raise ValueError(f"V must be (..., F, T) with F = {w.shape[0]} as in W, got shape {v.shape}")
+    lead, (F, T), K = v.shape[:-2], v.shape[-2:], w.shape[1]
+    rows = np.ascontiguousarray(v.swapaxes(-1, -2)).reshape(-1, F)
+    rows, peak = _at_safe_scale(rows)
+    h = np.ones((*lead, T, K), np.float32)
+    if H0 is not None:
+        h0 = _non_negative(H0, "H0")
+        if h0.shape != (*lead, K, T):
+            raise ValueError(f"H0 must have shape {(*lead, K, T)}, got {h0.shape}")
+        h[...] = h0.swapaxes(-1, -2) / np.float32(peak)
+    Factorization(rows, w, h.reshape(-1, K), beta).update_H(n_iter, l1=sparsity * peak ** (1 - beta))
+    if peak != 1:
+        h *= np.float32(peak)
+    return like(h.swapaxes(-1, -2), V)
+
+
+def _at_least(low: int, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def _non_negative(x: Any, name: str) -> Float32:
+    array = to_float32(x, name)
+    if not in_range(array, low=0):
+        wrong = "it holds NaN or infinity" if not in_range(array) else f"its least value is {array.min():g}"
+        raise ValueError(f"{name} must be finite and non-negative, {wrong}")
+    return array
+
+
+def _at_safe_scale(rows: Float32) -> tuple[Float32, float]:
+    """`rows`, divided by their peak where products of float32 would overflow or vanish, and by what."""
+    peak = float(rows.max(initial=0))
+    if not peak or _SAFE_PEAKS[0] <= peak <= _SAFE_PEAKS[1]:
+        return rows, 1.0
+    return rows / np.float32(peak), peak
+
+
+def _sounding_frames(clips_or_V: Any) -> Float32:
+    """Frames (T, F) of a matrix (F, T) or of a sequence of them, silent ones left out."""
+    if isinstance(clips_or_V, Sequence):
+        if not clips_or_V:
+            raise ValueError("learn_dictionary needs at least one spectrogram, got an empty sequence")
+        parts = [_frames(v, "each spectrogram") for v in clips_or_V]
+        if len({p.shape[1] for p in parts}) > 1:
+            raise ValueError(f"spectrograms must agree in F, got {sorted({p.shape[1] for p in parts})}")
+        V = np.concatenate(parts)
     else:
-        h = _as_tensor(H0, "H0").clone()
-        if tuple(h.shape) != shape:
-            raise ValueError(f"H0 must have shape {shape}, got {tuple(h.shape)}")
-    with _denormals_flushed():
-        for _ in range(n_iter):
-            _update_H(v, w, h, beta, sparsity)
-    return h if isinstance(V, Tensor) else h.numpy()
+        V = _frames(clips_or_V, "V")
+    # Silence (a tenth of ESC-10) teaches nothing and costs as much as sound.
+    sounding = V.max(axis=1, initial=0) > 0
+    if not sounding.any():
+        raise ValueError("V holds no frame that is not silent")
+    return V if sounding.all() else V[sounding]
+
+
+def _frames(x: Any, name: str) -> Float32:
+    array = _non_negative(x, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have 2 dimensions, got shape {array.shape}")
+    return np.ascontiguousarray(array.T)

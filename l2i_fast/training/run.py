@@ -141,7 +141,7 @@ def train_dictionary(features: Features, config: TrainingConfig, report: Report)
         d.max_iter,
         random_state=config.seed,
         max_cosine=d.max_cosine,
-        callback=lambda i, n: report("dictionary", i, n, ""),
+        callback=lambda i, n, objective: report("dictionary", i, n, f"objective {objective:.4g}"),
     )
     return W
 

@@ -1,0 +1,166 @@
+"""The iterations of non-negative matrix factorisation, ``V ~ W H``, on frame-major arrays.
+
+Everything here works on rows that are frames: V (T, F), H (T, K), and W (F, K), so that ``V ~ H W'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i_fast import _core
+from l2i_fast.arrays import Float32
+
+Float64 = NDArray[np.float64]
+#: Called after each iteration with its number, how many there are at most, and the objective where it is known.
+Callback = Callable[[int, int, "float | None"], None]
+
+LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+
+
+def beta_of(beta_loss: float | str) -> float:
+    """Return the exponent beta of a loss given by scikit-learn's name or as a number."""
+    if isinstance(beta_loss, str):
+        if beta_loss not in LOSSES:
+            raise ValueError(f"beta_loss must be a number or one of {sorted(LOSSES)}, got {beta_loss!r}")
+        return LOSSES[beta_loss]
+    beta = float(beta_loss)
+    if not np.isfinite(beta):
+        raise ValueError(f"beta_loss must be finite, got {beta}")
+    return beta
+
+
+class Factorization:
+    """V, W and H under way: native passes over the frames, which change W and H in place.
+
+    Parameters
+    ----------
+    V : array (T, F), float32
+        Non-negative, rows contiguous.
+    W : array (F, K), float32, C order
+    H : array (T, K), float32, rows contiguous
+    beta : float
+    mask : array (T, F), float32, optional
+        Weights of the entries of V, at least 0; where 0, V may hold anything.
+    """
+
+    def __init__(self, V: Float32, W: Float32, H: Float32, beta: float, mask: Float32 | None = None) -> None:
+        self.V, self.W, self.H, self.beta, self.mask = V, W, H, beta, mask
+        F, K = W.shape
+        self.full = mask is not None or beta not in (1, 2)
+        self.numerator: Float64 = np.zeros((F, K))
+        #: H'H for the Euclidean loss, the sums of H for Kullback-Leibler, otherwise of the numerator's shape.
+        self.denominator: Float64 = np.zeros((F, K) if self.full else (K, K) if beta == 2 else (K,))
+
+    def update_H(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0) -> None:
+        """Update H `n` times with W fixed."""
+        _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, None, None, False)
+
+    def update_H_and_gather(
+        self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, measure: bool = False
+    ) -> float:
+        """Update H `n` times and take the sums that `update_W` needs, in one pass over V.
+
+        Returns the divergence of V from the new H and the present W if `measure`, otherwise 0.
+        """
+        sums = self.numerator, self.denominator
+        return _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, *sums, measure)
+
+    def update_W(
+        self,
+        n: int = 1,
+        *,
+        method: str = "mu",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        fixed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Update W from the sums of the last pass; components where `fixed` holds stay."""
+        sums = self.numerator, self.denominator
+        _core.nmf_update(self.W, *sums, self.mask is not None, self.beta, method, l1, l2, n, fixed)
+
+    def full_denominator(self) -> Float64:
+        """The denominator of the update of W, (F, K), from the sums of the last pass and the present W."""
+        if self.denominator.ndim == 1:
+            return np.broadcast_to(self.denominator, self.numerator.shape)
+        return self.denominator if self.full else self.W @ self.denominator
+
+    def divergence(self) -> float:
+        """Return D_beta(V | H W'), entry by entry."""
+        return _core.nmf_divergence(self.V, self.mask, self.W, self.H, self.beta)
+
+
+def factorize(
+    V: Float32,
+    W: Float32,
+    H: Float32,
+    *,
+    beta: float,
+    solver: str = "mu",
+    l1_W: float = 0.0,
+    l2_W: float = 0.0,
+    l1_H: float = 0.0,
+    l2_H: float = 0.0,
+    max_iter: int = 200,
+    tol: float = 0.0,
+    update_W: bool = True,
+    W_first: bool = False,
+    mask: Float32 | None = None,
+    fixed: NDArray[np.bool_] | None = None,
+    callback: Callback | None = None,
+) -> tuple[int, float]:
+    """Improve ``V ~ H W'`` in place until `max_iter` or until the objective hardly falls.
+
+    Minimises ``D_beta(V | H W') + l1_W sum(W) + l1_H sum(H) + l2_W/2 |W|^2 + l2_H/2 |H|^2``.
+
+    Parameters
+    ----------
+    V, W, H, beta, mask
+        As in `Factorization`.
+    solver : {"mu", "hals"}
+        Multiplicative updates (Fevotte and Idier, 2011), or coordinate descent (Cichocki and Phan, 2009) for beta 2
+        without mask.
+    tol : float
+        scikit-learn's rule: every 10 iterations, stop if ``sqrt(2 D)`` fell by less than tol times what it was at first.
+    update_W : bool
+        False keeps W.
+    W_first : bool
+        Each iteration updates W before H; by default H goes first, with V read once for both.
+    fixed : array (K,), bool, optional
+        Components of W that stay as they are.
+    callback : callable, optional
+        See `Callback`.
+
+    Returns
+    -------
+    n_iter : int
+        Iterations done.
+    divergence : float
+        ``D_beta(V | H W')`` at the end.
+    """
+    f = Factorization(V, W, H, beta, mask)
+    for_H = {"method": solver, "l1": l1_H, "l2": l2_H}
+    for_W = {"method": solver, "l1": l1_W, "l2": l2_W, "fixed": fixed}
+    first = before = np.sqrt(2 * max(f.divergence(), 0)) if tol > 0 else 0.0
+    iteration = 0
+    for iteration in range(1, max_iter + 1):
+        if not update_W:
+            f.update_H(**for_H)
+        elif W_first:
+            f.update_H_and_gather(0)
+            f.update_W(**for_W)
+            f.update_H(**for_H)
+        else:
+            f.update_H_and_gather(**for_H)
+            f.update_W(**for_W)
+        known = f.divergence() if tol > 0 and iteration % 10 == 0 else None
+        if callback is not None:
+            callback(iteration, max_iter, known)
+        if known is not None:
+            after = np.sqrt(2 * max(known, 0))
+            if before - after < tol * first:
+                break
+            before = after
+    return iteration, f.divergence()
