@@ -123,7 +123,7 @@ def factorize(
         Multiplicative updates (Fevotte and Idier, 2011), or coordinate descent (Cichocki and Phan, 2009) for beta 2
         without mask.
     tol : float
-        scikit-learn's rule: every 10 iterations, stop if ``sqrt(2 D)`` fell by less than tol times what it was at first.
+        scikit-learn's rule: every 10 iterations, stop if ``sqrt(2 D)`` fell by less than tol times its first value.
     update_W : bool
         False keeps W.
     W_first : bool
@@ -141,20 +141,18 @@ def factorize(
         ``D_beta(V | H W')`` at the end.
     """
     f = Factorization(V, W, H, beta, mask)
-    for_H = {"method": solver, "l1": l1_H, "l2": l2_H}
-    for_W = {"method": solver, "l1": l1_W, "l2": l2_W, "fixed": fixed}
     first = before = np.sqrt(2 * max(f.divergence(), 0)) if tol > 0 else 0.0
     iteration = 0
     for iteration in range(1, max_iter + 1):
         if not update_W:
-            f.update_H(**for_H)
+            f.update_H(method=solver, l1=l1_H, l2=l2_H)
         elif W_first:
             f.update_H_and_gather(0)
-            f.update_W(**for_W)
-            f.update_H(**for_H)
+            f.update_W(method=solver, l1=l1_W, l2=l2_W, fixed=fixed)
+            f.update_H(method=solver, l1=l1_H, l2=l2_H)
         else:
-            f.update_H_and_gather(**for_H)
-            f.update_W(**for_W)
+            f.update_H_and_gather(method=solver, l1=l1_H, l2=l2_H)
+            f.update_W(method=solver, l1=l1_W, l2=l2_W, fixed=fixed)
         known = f.divergence() if tol > 0 and iteration % 10 == 0 else None
         if callback is not None:
             callback(iteration, max_iter, known)
