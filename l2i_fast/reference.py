@@ -5,11 +5,18 @@ Shapes are the public ones without leading dimensions: spectra (F, T), dictionar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float64 = NDArray[np.float64]
 Complex128 = NDArray[np.complex128]
+
+#: Least value of W H in logarithms and negative powers, and what replaces denominators of 0: scikit-learn's.
+EPS = float(np.finfo(np.float32).eps)
+_VANISHED = float(np.finfo(np.float64).eps)
 
 
 def stft(y: ArrayLike, window: ArrayLike, hop_length: int, center: bool = True) -> Complex128:
@@ -80,14 +87,101 @@ def decode(
     return istft(soft_mask(X, W, H, weights, domain, eps), window, hop_length, center, length)
 
 
-def beta_divergence(V: ArrayLike, WH: ArrayLike, beta: float) -> float:
-    """Return the sum of the beta divergence between V and its model W H (Fevotte and Idier, 2011, equation 3)."""
-    v, m = np.asarray(V, np.float64), np.asarray(WH, np.float64)
+def beta_divergence(V: ArrayLike, WH: ArrayLike, beta: float, mask: ArrayLike = 1.0) -> float:
+    """Return the sum of the beta divergence between V and its model W H (Fevotte and Idier, 2011, equation 3).
+
+    `mask` weights the entries; where it is 0, V may hold anything, NaN too.
+    """
+    v, m, weights = np.broadcast_arrays(np.asarray(V, np.float64), np.asarray(WH, np.float64), mask)
+    seen = weights > 0
+    v, m, weights = v[seen], m[seen], weights[seen]
+    safe = np.maximum(m, EPS)
     if beta == 0:
-        return float(np.sum(v / m - np.log(v / m) - 1))
-    if beta == 1:
-        return float(np.sum(np.where(v > 0, v * np.log(np.where(v > 0, v, 1) / m), 0) - v + m))
-    return float(np.sum((v**beta + (beta - 1) * m**beta - beta * v * m ** (beta - 1)) / (beta * (beta - 1))))
+        d = v / safe - np.log(v / safe) - 1
+    elif beta == 1:
+        d = np.where(v > 0, v * np.log(np.where(v > 0, v, 1) / safe), 0) - v + m
+    else:
+        model = (m if beta > 0 else safe) ** beta
+        d = (v**beta + (beta - 1) * model - beta * v * (m if beta > 1 else safe) ** (beta - 1)) / (beta * (beta - 1))
+    return float(np.sum(weights * d))
+
+
+def factorize(
+    V: ArrayLike,
+    W: NDArray[Any],
+    H: NDArray[Any],
+    *,
+    beta: float,
+    solver: str = "mu",
+    l1_W: float = 0.0,
+    l2_W: float = 0.0,
+    l1_H: float = 0.0,
+    l2_H: float = 0.0,
+    max_iter: int = 200,
+    tol: float = 0.0,
+    update_W: bool = True,
+    W_first: bool = False,
+    mask: ArrayLike | None = None,
+    callback: Callable[[int, int, float | None], None] | None = None,
+) -> tuple[int, float]:
+    """Improve V (T, F) ~ H W' in place, for W (F, K) and H (T, K); return the iterations and the divergence.
+
+    Minimises ``D_beta(V | H W') + l1_W sum(W) + l2_W/2 |W|^2 + l1_H sum(H) + l2_H/2 |H|^2``, by scikit-learn's
+    updates: multiplicative ("mu"), or one sweep of coordinate descent, column by column ("hals", beta 2).
+    """
+    v = np.asarray(V, np.float64)
+    weights = np.ones_like(v) if mask is None else np.asarray(mask, np.float64)
+    v = np.where(weights > 0, v, 0)
+    w, h = W.astype(np.float64), H.astype(np.float64)
+
+    def divergence() -> float:
+        return beta_divergence(v, h @ w.T, beta, weights)
+
+    sides = [(v, weights, h, w, l1_H, l2_H)]
+    if update_W:
+        sides.insert(0 if W_first else 1, (v.T, weights.T, w, h, l1_W, l2_W))
+    first = before = np.sqrt(2 * max(divergence(), 0))
+    iteration = 0
+    for iteration in range(1, max_iter + 1):
+        for second, side in enumerate(sides):
+            if solver == "hals":
+                _descend(*side)
+            else:
+                # What vanishes stays zero, as in scikit-learn: with beta 1 only in the side that is updated second.
+                _multiply(*side, beta, least=_VANISHED if beta < 1 or (beta == 1 and second) else 0.0)
+        objective = divergence() if tol > 0 and iteration % 10 == 0 else None
+        if callback is not None:
+            callback(iteration, max_iter, objective)
+        if objective is not None:
+            after = np.sqrt(2 * max(objective, 0))
+            if before - after <= tol * first:
+                break
+            before = after
+    W[...], H[...] = w, h
+    return iteration, divergence()
+
+
+def _multiply(
+    V: Float64, weights: Float64, A: Float64, B: Float64, l1: float, l2: float, beta: float, least: float
+) -> None:
+    """One multiplicative update of A in V ~ A B' (Fevotte and Idier, 2011, table 2), with scikit-learn's floors."""
+    model = A @ B.T
+    safe = np.maximum(model, EPS)
+    numerator = (weights * V * (safe if beta < 2 else model) ** (beta - 2)) @ B
+    denominator = (weights * (safe if beta < 1 else model) ** (beta - 1)) @ B + l1 + l2 * A
+    denominator[denominator == 0] = EPS
+    gamma = 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.0
+    A *= (numerator / denominator) ** gamma
+    A[least > A] = 0
+
+
+def _descend(V: Float64, weights: Float64, A: Float64, B: Float64, l1: float, l2: float) -> None:
+    """One sweep over the columns of A in V ~ A B', each set to its optimum (Cichocki and Phan, 2009)."""
+    for a, b in zip(A.T, B.T, strict=True):
+        slope = (weights * (V - A @ B.T)) @ b - l1 - l2 * a
+        curvature = weights @ b**2 + l2
+        a += np.divide(slope, curvature, out=np.zeros_like(a), where=curvature > 0)
+        np.maximum(a, 0, out=a)
 
 
 def activations(V: ArrayLike, W: ArrayLike, beta: float, n_iter: int, sparsity: float = 0.0) -> Float64:
