@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from l2i_fast.model import L2I, load
     from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
+    from l2i_fast.nmf.estimator import NMF
     from l2i_fast.result import Explanation, Result
 
 # Three names are those of their modules, too: imported here, so that the functions win. Where the native module
@@ -22,6 +23,7 @@ except ImportError as error:
 __version__ = "0.1.0"
 __all__ = [
     "L2I",
+    "NMF",
     "Explanation",
     "Result",
     "activations",
@@ -37,12 +39,13 @@ __all__ = [
     "stft",
 ]
 
-# What needs torch is imported when it is asked for: `import l2i_fast` alone is quick.
+# What needs torch or scikit-learn is imported when it is asked for: `import l2i_fast` alone is quick.
 _MODULES = {
     "L2I": "model",
     "load": "model",
     "Explanation": "result",
     "Result": "result",
+    "NMF": "nmf.estimator",
     "activations": "nmf",
     "learn_dictionary": "nmf",
     "learn_dictionary_online": "nmf",
