@@ -1,4 +1,4 @@
-"""soft_mask and decode of 5 components out of 100 beside torch and the paper's loop."""
+"""soft_mask and decode of 6 components out of 100 beside torch and the paper's loop."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+import l2i_fast as l2i
 from benchmarks.peers import Answer, Problem
 
 Compare = Callable[[str, Answer, str, Answer, NDArray[Any]], None]
@@ -24,13 +25,15 @@ _rows: list[tuple[str, ...]] = []
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """One thread for all, denormals flushed for torch."""
-    before = torch.get_num_threads()
+    before, ours = torch.get_num_threads(), l2i.get_num_threads()
+    l2i.set_num_threads(1)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     with threadpool_limits(1):
         yield
     torch.set_flush_denormal(False)
     torch.set_num_threads(before)
+    l2i.set_num_threads(ours)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ Answer = Callable[[], NDArray[Any]]
 class Problem:
     """One clip, its spectrum, a dictionary with activations, and which components to keep."""
 
-    def __init__(self, n_components: int = 100, n_selected: int = 5) -> None:
+    def __init__(self, n_components: int = 100, n_selected: int = 6) -> None:
         rng = np.random.default_rng(0)
         n = 5 * 44100
         envelope = np.repeat(rng.random(50), n // 50)

@@ -7,96 +7,114 @@
 namespace l2i {
 namespace {
 
-// Prepares and masks one tile of frames after another.
+// Prepares one tile of frames after another, and computes its mask.
 class Masker {
  public:
-  Masker(const Kernels& kernels, const MaskProblem& problem, Workspace& dictionary)
-      : kernels_(kernels),
-        problem_(problem),
-        h_(static_cast<std::size_t>(2 * problem.n_components * kernels.lanes)),
-        selected_(static_cast<std::size_t>(problem.n_components)) {
-    const auto size = kernels.packed_size(problem.n_bins, problem.n_components);
-    W_ = dictionary.get(static_cast<std::size_t>(size));
-    kernels.pack_dictionary(problem.W, problem.W_bin_stride, problem.W_component_stride, problem.n_bins,
-                            problem.n_components, W_);
+  static constexpr int kVectors = 2;  // in a tile
+
+  Masker(const Kernels& kernels, const MaskProblem& problem, std::ptrdiff_t clip)
+      : kernels_(kernels), problem_(problem), clip_(clip), selected_(selection(problem, clip)) {
+    thread_local Workspace workspace;
+    const std::ptrdiff_t width = kVectors * kernels.lanes;
+    const auto n_selected = static_cast<std::ptrdiff_t>(selected_.size());
+    h_ =
+        workspace.get(static_cast<std::size_t>(width * (problem.n_components + n_selected + problem.n_bins)));
+    weighted_ = h_ + width * problem.n_components;
+    mask_ = weighted_ + width * n_selected;
   }
 
-  void begin(std::ptrdiff_t clip) {
-    clip_ = clip;
-    n_selected_ = 0;
-    for (std::ptrdiff_t k = 0; k < problem_.n_components; ++k) {
-      if (weight(k) > 0) selected_[n_selected_++] = static_cast<std::int32_t>(k);
+  // The mask of the frames [t, t + n), at most kVectors * lanes of them: a row of stride() for each bin.
+  const float* mask(std::ptrdiff_t t, int n) {
+    const int n_vectors = n > kernels_.lanes ? 2 : 1;
+    stride_ = n_vectors * kernels_.lanes;
+    kernels_.gather(problem_.H + clip_ * problem_.H_stride + t * problem_.H_frame_stride,
+                    problem_.H_frame_stride, problem_.H_component_stride, n, problem_.n_components, n_vectors,
+                    h_);
+    for (std::size_t s = 0; s < selected_.size(); ++s) {
+      const std::ptrdiff_t k = selected_[s];
+      const float weight = weight_of(problem_, clip_, k);
+      float* const row = weighted_ + static_cast<std::ptrdiff_t>(s) * stride_;
+      for (std::ptrdiff_t i = 0; i < stride_; ++i) row[i] = weight * h_[k * stride_ + i];
     }
+    kernels_.mask_tile({problem_.W, problem_.W_bin_stride, problem_.W_component_stride, problem_.n_bins,
+                        problem_.n_components, h_, weighted_, selected_.data(),
+                        static_cast<std::ptrdiff_t>(selected_.size()), problem_.eps, n_vectors, mask_});
+    return mask_;
   }
-
-  // Masks the frames [t, t + n) of the clip.
-  void mask(std::ptrdiff_t t, int n, float* Y, std::ptrdiff_t Y_stride) {
-    const std::ptrdiff_t K = problem_.n_components, lanes = kernels_.lanes;
-    float* const weighted = h_.data() + K * lanes;
-    const float* H = problem_.H + clip_ * problem_.H_stride + t * problem_.H_frame_stride;
-    for (std::ptrdiff_t k = 0; k < K; ++k) {
-      for (int i = 0; i < n; ++i) {
-        h_[k * lanes + i] = H[k * problem_.H_component_stride + i * problem_.H_frame_stride];
-      }
-    }
-    for (std::ptrdiff_t s = 0; s < n_selected_; ++s) {
-      const float w = weight(selected_[s]);
-      for (int i = 0; i < n; ++i) weighted[s * lanes + i] = w * h_[selected_[s] * lanes + i];
-    }
-    const std::ptrdiff_t row = 2 * problem_.n_bins;
-    kernels_.mask_tile({problem_.X + clip_ * problem_.X_stride + t * row, row, Y, Y_stride, W_,
-                        problem_.n_bins, K, h_.data(), weighted, selected_.data(), n_selected_, n,
-                        problem_.eps, problem_.log});
-  }
+  std::ptrdiff_t stride() const { return stride_; }
 
  private:
-  float weight(std::ptrdiff_t k) const {
-    return problem_.weights[clip_ * problem_.weights_stride + k * problem_.weights_component_stride];
+  static float weight_of(const MaskProblem& problem, std::ptrdiff_t clip, std::ptrdiff_t k) {
+    return problem.weights[clip * problem.weights_stride + k * problem.weights_component_stride];
+  }
+
+  static std::vector<std::int32_t> selection(const MaskProblem& problem, std::ptrdiff_t clip) {
+    std::vector<std::int32_t> selected;
+    for (std::ptrdiff_t k = 0; k < problem.n_components; ++k) {
+      if (weight_of(problem, clip, k) > 0) selected.push_back(static_cast<std::int32_t>(k));
+    }
+    return selected;
   }
 
   const Kernels& kernels_;
   const MaskProblem& problem_;
-  float* W_;
-  std::vector<float> h_;
+  std::ptrdiff_t clip_, stride_ = 0;
   std::vector<std::int32_t> selected_;
-  std::ptrdiff_t clip_ = 0, n_selected_ = 0;
+  float *h_, *weighted_, *mask_;
 };
+
+// About what the mask of a frame takes, in nanoseconds.
+double mask_cost(const MaskProblem& problem) {
+  return static_cast<double>(problem.n_bins) * (1.0 + 0.01 * static_cast<double>(problem.n_components));
+}
 
 }  // namespace
 
 void soft_mask(const MaskProblem& problem, float* Y) {
-  thread_local Workspace dictionary;
-  const FlushDenormals flush;
   const Kernels& kernels = current_kernels();
   const std::ptrdiff_t row = 2 * problem.n_bins;
-  Masker masker(kernels, problem, dictionary);
-  for (std::ptrdiff_t b = 0; b < problem.n_clips; ++b) {
-    masker.begin(b);
-    for (std::ptrdiff_t t = 0; t < problem.n_frames; t += kernels.lanes) {
-      const int n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, problem.n_frames - t));
-      masker.mask(t, n, Y + (b * problem.n_frames + t) * row, row);
-    }
-  }
+  const int lanes = kernels.lanes, most = Masker::kVectors * lanes;
+  parallel_frames(
+      problem.n_clips, problem.n_frames, most, mask_cost(problem),
+      [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+        const FlushDenormals flush;
+        Masker masker(kernels, problem, b);
+        for (std::ptrdiff_t t = first; t < last; t += most) {
+          const int n = static_cast<int>(std::min<std::ptrdiff_t>(most, last - t));
+          const float* mask = masker.mask(t, n);
+          for (int i = 0; i < n; i += lanes) {
+            kernels.apply_tile({problem.X + b * problem.X_stride + (t + i) * row, row,
+                                Y + (b * problem.n_frames + t + i) * row, row, mask + i, masker.stride(),
+                                problem.n_bins, std::min(lanes, n - i), problem.log});
+          }
+        }
+      });
 }
 
 void decode(const MaskProblem& problem, const FftPlan& plan, const float* window, const StftShape& shape,
             float* y, std::ptrdiff_t length) {
-  thread_local Workspace dictionary, tile;
-  const FlushDenormals flush;
   const Kernels& kernels = current_kernels();
-  Masker masker(kernels, problem, dictionary);
-  Synthesis synthesis(kernels, plan, window, shape, length);
-  const std::ptrdiff_t row = (2 * problem.n_bins + 15) / 16 * 16;  // whole cache lines
-  float* const Y = tile.get(static_cast<std::size_t>(kernels.lanes * row));
-  for (std::ptrdiff_t b = 0; b < problem.n_clips; ++b) {
-    masker.begin(b);
-    synthesis.begin(y + b * length);
-    for (std::ptrdiff_t t = 0; t < synthesis.n_frames(); t += kernels.lanes) {
-      const int n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, synthesis.n_frames() - t));
-      masker.mask(t, n, Y, row);
-      synthesis.add(Y, row, n);
-    }
-  }
+  const std::ptrdiff_t row = 2 * problem.n_bins;
+  const int lanes = kernels.lanes, most = Masker::kVectors * lanes;
+  const Synthesis synthesis(plan, window, shape, length);
+  if (synthesis.n_frames() == 0) std::fill_n(y, problem.n_clips * length, 0.0f);
+  parallel_frames(problem.n_clips, synthesis.n_frames(), most, mask_cost(problem) + plan.cost(),
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                    thread_local Workspace workspace;
+                    const FlushDenormals flush;
+                    float* const work = workspace.get(plan.work_size(lanes));
+                    Masker masker(kernels, problem, b);
+                    OverlapAdd tile(synthesis, y + b * length, first, last, most);
+                    for (; tile.n() > 0; tile.next()) {
+                      const float* mask = masker.mask(tile.t(), tile.n());
+                      const float* X = problem.X + b * problem.X_stride + tile.t() * row;
+                      for (int i = 0; i < tile.n(); i += lanes) {
+                        kernels.decode_tile(plan.tables(), X + i * row, row, std::min(lanes, tile.n() - i),
+                                            mask + i, masker.stride(), problem.log, synthesis.window(), work,
+                                            tile.sums() + i * shape.hop, shape.hop);
+                      }
+                    }
+                  });
 }
 
 }  // namespace l2i

@@ -52,68 +52,81 @@ void FftPlan::place(std::uint32_t position, std::uint32_t size, std::uint32_t fi
   for (std::uint32_t i = 0; i < 4; ++i) place(position + i * size / 4, size / 4, first + i * step, 4 * step);
 }
 
-void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptrdiff_t n_samples,
-          const float* window, const StftShape& shape, float* X) {
-  thread_local Workspace workspace, edges;
-  const FlushDenormals flush;
-  const Kernels& kernels = current_kernels();
-  const kernels::FftTables fft = plan.tables();
-  const std::ptrdiff_t n_fft = fft.n, row = n_fft + 2;
-  float* work = workspace.get(plan.work_size(kernels.lanes));
-  std::vector<float> half(window, window + n_fft);
-  for (float& value : half) value *= 0.5f;
+namespace {
 
-  std::vector<const float*> frames(static_cast<std::size_t>(kernels.lanes));
-  for (std::ptrdiff_t b = 0; b < shape.n_clips; ++b) {
-    const float* clip = y + b * y_stride;
-    for (std::ptrdiff_t t = 0; t < shape.n_frames; t += kernels.lanes) {
-      const int n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, shape.n_frames - t));
-      for (int i = 0; i < n; ++i) {
-        const std::ptrdiff_t first = (t + i) * shape.hop - shape.start;
-        const std::ptrdiff_t from = std::clamp<std::ptrdiff_t>(first, 0, n_samples);
-        const std::ptrdiff_t to = std::clamp<std::ptrdiff_t>(first + n_fft, from, n_samples);
-        if (to - from == n_fft) {
-          frames[static_cast<std::size_t>(i)] = clip + first;
-        } else {  // reaches over an end: a copy with zeros around
-          float* frame = edges.get(plan.work_size(kernels.lanes)) + i * n_fft;
-          std::fill_n(frame, n_fft, 0.0f);
-          std::copy(clip + from, clip + to, frame + std::min(from - first, n_fft));
-          frames[static_cast<std::size_t>(i)] = frame;
-        }
-      }
-      kernels.stft_tile(fft, frames.data(), n, half.data(), work, X + (b * shape.n_frames + t) * row, row);
+std::vector<float> scaled(const float* window, std::ptrdiff_t n, float factor) {
+  std::vector<float> values(window, window + n);
+  for (float& value : values) value *= factor;
+  return values;
+}
+
+}  // namespace
+
+const float* const* FrameReader::at(std::ptrdiff_t t, int n) {
+  thread_local Workspace edges;
+  for (int i = 0; i < n; ++i) {
+    const std::ptrdiff_t first = (t + i) * hop_ - start_;
+    const std::ptrdiff_t from = std::clamp<std::ptrdiff_t>(first, 0, n_samples_);
+    const std::ptrdiff_t to = std::clamp<std::ptrdiff_t>(first + n_fft_, from, n_samples_);
+    if (to - from == n_fft_) {
+      frames_[i] = y_ + first;
+    } else {  // reaches over an end: a copy with zeros around
+      float* frame = edges.get(static_cast<std::size_t>(kernels::kMostLanes * n_fft_)) + i * n_fft_;
+      std::fill_n(frame, n_fft_, 0.0f);
+      std::copy(y_ + from, y_ + to, frame + std::min(from - first, n_fft_));
+      frames_[i] = frame;
     }
   }
+  return frames_;
+}
+
+void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptrdiff_t n_samples,
+          const float* window, const StftShape& shape, float* X) {
+  const Kernels& kernels = current_kernels();
+  const std::ptrdiff_t n_fft = plan.tables().n, row = n_fft + 2;
+  const std::vector<float> half = scaled(window, n_fft, 0.5f);
+  parallel_frames(shape.n_clips, shape.n_frames, kernels.lanes, plan.cost(),
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                    thread_local Workspace workspace;
+                    const FlushDenormals flush;
+                    float* const work = workspace.get(plan.work_size(kernels.lanes));
+                    FrameReader frames(y + b * y_stride, n_samples, n_fft, shape.hop, shape.start);
+                    for (std::ptrdiff_t t = first; t < last; t += kernels.lanes) {
+                      const auto n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, last - t));
+                      kernels.stft_tile(plan.tables(), frames.at(t, n), n, half.data(), work,
+                                        X + (b * shape.n_frames + t) * row, row);
+                    }
+                  });
 }
 
 void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const float* window,
            const StftShape& shape, float* y, std::ptrdiff_t length) {
-  const FlushDenormals flush;
   const Kernels& kernels = current_kernels();
   const std::ptrdiff_t row = plan.tables().n + 2;
-  Synthesis synthesis(kernels, plan, window, shape, length);
-  for (std::ptrdiff_t b = 0; b < shape.n_clips; ++b) {
-    synthesis.begin(y + b * length);
-    for (std::ptrdiff_t t = 0; t < synthesis.n_frames(); t += kernels.lanes) {
-      const auto n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, synthesis.n_frames() - t));
-      synthesis.add(X + b * X_stride + t * row, row, n);
-    }
-  }
+  const Synthesis synthesis(plan, window, shape, length);
+  if (synthesis.n_frames() == 0) std::fill_n(y, shape.n_clips * length, 0.0f);
+  parallel_frames(shape.n_clips, synthesis.n_frames(), kernels.lanes, plan.cost(),
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                    thread_local Workspace workspace;
+                    const FlushDenormals flush;
+                    float* const work = workspace.get(plan.work_size(kernels.lanes));
+                    OverlapAdd tile(synthesis, y + b * length, first, last, kernels.lanes);
+                    for (; tile.n() > 0; tile.next()) {
+                      kernels.istft_tile(plan.tables(), X + b * X_stride + tile.t() * row, row, tile.n(),
+                                         synthesis.window(), work, tile.sums(), shape.hop);
+                    }
+                  });
 }
 
-Synthesis::Synthesis(const Kernels& kernels, const FftPlan& plan, const float* window, const StftShape& shape,
-                     std::ptrdiff_t length)
-    : kernels_(kernels),
-      plan_(plan),
+Synthesis::Synthesis(const FftPlan& plan, const float* window, const StftShape& shape, std::ptrdiff_t length)
+    : plan_(plan),
       n_fft_(plan.tables().n),
       hop_(shape.hop),
       start_(shape.start),
       length_(length),
       n_frames_(std::min(shape.n_frames, (shape.start + length + shape.hop - 1) / shape.hop)),
       end_(n_frames_ > 0 ? n_fft_ + hop_ * (n_frames_ - 1) : 0),
-      window_(window, window + n_fft_),
-      sums_(static_cast<std::size_t>((kernels.lanes - 1) * hop_ + std::max(n_fft_, hop_))) {
-  for (float& value : window_) value /= static_cast<float>(n_fft_);
+      window_(scaled(window, n_fft_, 1.0f / static_cast<float>(n_fft_))) {
   sum_windows(window);
 }
 
@@ -146,58 +159,62 @@ void Synthesis::sum_windows(const float* window) {
   }
 }
 
-void Synthesis::begin(float* y) {
-  y_ = y;
-  position_ = 0;
-  std::fill(sums_.begin(), sums_.end(), 0.0f);
-  if (n_frames_ == 0) std::fill_n(y_, length_, 0.0f);
-}
-
-void Synthesis::add(const float* rows, std::ptrdiff_t row_stride, int n) {
-  thread_local Workspace workspace;
-  kernels_.istft_tile(plan_.tables(), rows, row_stride, n, window_.data(),
-                      workspace.get(plan_.work_size(kernels_.lanes)), sums_.data(), hop_);
-  const std::ptrdiff_t done = position_ + n * hop_;
-  const bool last = done >= n_frames_ * hop_;
-  const std::ptrdiff_t count = last ? end_ - position_ : n * hop_;
-  write(count);
-  if (last) {
-    const std::ptrdiff_t written = std::clamp<std::ptrdiff_t>(end_ - start_, 0, length_);
-    std::fill(y_ + written, y_ + length_, 0.0f);
-    return;
-  }
-  const std::ptrdiff_t kept = std::max<std::ptrdiff_t>(n_fft_ - hop_, 0);
-  std::copy_n(sums_.begin() + count, kept, sums_.begin());
-  std::fill(sums_.begin() + kept, sums_.end(), 0.0f);
-  position_ = done;
-}
-
-// Scales the first `count` sums and writes those that lie in the wanted samples.
-void Synthesis::write(std::ptrdiff_t count) {
+void Synthesis::normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* from, float* to) const {
   const auto head = static_cast<std::ptrdiff_t>(head_.size()),
              tail = static_cast<std::ptrdiff_t>(tail_.size());
   const auto period = static_cast<std::ptrdiff_t>(steady_.size());
-  std::ptrdiff_t p = std::max(position_, start_);
-  const std::ptrdiff_t stop = std::min(position_ + count, start_ + length_);
-  while (p < stop) {
+  for (std::ptrdiff_t p = first + start_, stop = p + n; p < stop;) {
     const float* scale;
-    std::ptrdiff_t n;
+    std::ptrdiff_t count;
     if (p < head) {
       scale = head_.data() + p;
-      n = head - p;
+      count = head - p;
     } else if (p >= end_ - tail) {
       scale = tail_.data() + (p - (end_ - tail));
-      n = end_ - p;
+      count = end_ - p;
     } else {
       scale = steady_.data() + p % period;
-      n = std::min(period - p % period, end_ - tail - p);
+      count = std::min(period - p % period, end_ - tail - p);
     }
-    n = std::min(n, stop - p);
-    const float* from = sums_.data() + (p - position_);
-    float* to = y_ + (p - start_);
-    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = from[i] * scale[i];
-    p += n;
+    count = std::min(count, stop - p);
+    for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = from[i] * scale[i];
+    from += count;
+    to += count;
+    p += count;
   }
+}
+
+OverlapAdd::OverlapAdd(const Synthesis& synthesis, float* y, std::ptrdiff_t first, std::ptrdiff_t last,
+                       int most)
+    : synthesis_(synthesis),
+      y_(y),
+      first_(first),
+      last_(last),
+      t_(std::max<std::ptrdiff_t>(0, first - (synthesis.n_fft_ - 1) / synthesis.hop_)),
+      most_(most),
+      size_((most - 1) * synthesis.hop_ + std::max(synthesis.n_fft_, synthesis.hop_)) {
+  thread_local Workspace workspace;
+  sums_ = workspace.get(static_cast<std::size_t>(size_));
+  std::fill_n(sums_, size_, 0.0f);
+  n_ = static_cast<int>(std::min<std::ptrdiff_t>(most_, last_ - t_));
+}
+
+void OverlapAdd::next() {
+  const Synthesis& s = synthesis_;
+  const std::ptrdiff_t position = t_ * s.hop_;
+  t_ += n_;
+  const bool ends = t_ == s.n_frames_;  // the clip, not just this part of it
+  const std::ptrdiff_t count = ends ? s.end_ - position : n_ * s.hop_;
+  const std::ptrdiff_t from =
+      std::clamp<std::ptrdiff_t>(std::max(position, first_ * s.hop_) - s.start_, 0, s.length_);
+  const std::ptrdiff_t to = std::clamp<std::ptrdiff_t>(position + count - s.start_, from, s.length_);
+  s.normalize(from, to - from, sums_ + (from + s.start_ - position), y_ + from);
+  if (ends) std::fill(y_ + to, y_ + s.length_, 0.0f);
+  n_ = static_cast<int>(std::min<std::ptrdiff_t>(most_, last_ - t_));
+  if (n_ == 0) return;
+  const std::ptrdiff_t kept = std::max<std::ptrdiff_t>(s.n_fft_ - s.hop_, 0);
+  std::copy_n(sums_ + count, kept, sums_);
+  std::fill(sums_ + kept, sums_ + size_, 0.0f);
 }
 
 }  // namespace l2i

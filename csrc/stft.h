@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "threads.h"
 #include "workspace.h"
 
 namespace l2i {
@@ -21,6 +22,8 @@ class FftPlan {
 
   explicit FftPlan(std::ptrdiff_t n);
   kernels::FftTables tables() const { return {n_, order_.data(), twiddles_.data(), split_.data()}; }
+  // About what one transform takes, in nanoseconds.
+  double cost() const { return 0.5 * static_cast<double>(n_); }
   std::size_t work_size(int lanes) const {
     return static_cast<std::size_t>(n_) * static_cast<std::size_t>(lanes);
   }
@@ -40,6 +43,22 @@ struct StftShape {
   std::ptrdiff_t start;  // samples of padding before the signal: frame t begins at t * hop - start
 };
 
+// Where the frames of a clip begin; those that reach over an end are copied, with zeros around. The memory is
+// the calling thread's: one at a time.
+class FrameReader {
+ public:
+  FrameReader(const float* y, std::ptrdiff_t n_samples, std::ptrdiff_t n_fft, std::ptrdiff_t hop,
+              std::ptrdiff_t start)
+      : y_(y), n_samples_(n_samples), n_fft_(n_fft), hop_(hop), start_(start) {}
+  // Frames [t, t + n), at most as many as there are lanes.
+  const float* const* at(std::ptrdiff_t t, int n);
+
+ private:
+  const float* y_;
+  std::ptrdiff_t n_samples_, n_fft_, hop_, start_;
+  const float* frames_[kernels::kMostLanes];
+};
+
 // y: n_clips rows of n_samples, y_stride floats apart. window: n_fft values.
 // X: n_clips x n_frames rows of n_fft / 2 + 1 complex numbers, contiguous.
 void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptrdiff_t n_samples,
@@ -49,35 +68,76 @@ void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptr
 void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const float* window,
            const StftShape& shape, float* y, std::ptrdiff_t length);
 
-// The synthesis half of an inverse transform: takes tiles of spectrum rows in order, adds their windowed
-// frames and writes each sample as soon as no later frame can reach it. Its memory does not grow with the
-// clip.
+// What the synthesis half of an inverse transform needs for all clips alike; immutable and shared by threads.
 class Synthesis {
  public:
-  Synthesis(const Kernels& kernels, const FftPlan& plan, const float* window, const StftShape& shape,
-            std::ptrdiff_t length);
+  Synthesis(const FftPlan& plan, const float* window, const StftShape& shape, std::ptrdiff_t length);
 
-  // Frames that reach the wanted samples; later ones need not be given.
+  // Frames that reach the wanted samples; later ones are not needed.
   std::ptrdiff_t n_frames() const { return n_frames_; }
-  // Begins a clip whose samples go to y[0 .. length).
-  void begin(float* y);
-  // Adds the next n rows (at most kernels.lanes; fewer only in the last tile).
-  void add(const float* rows, std::ptrdiff_t row_stride, int n);
+  const FftPlan& plan() const { return plan_; }
+  const float* window() const { return window_.data(); }  // over n_fft, as the kernels want it
+  std::ptrdiff_t hop() const { return hop_; }
+  std::ptrdiff_t start() const { return start_; }
+  std::ptrdiff_t length() const { return length_; }
+
+  // to[i] = from[i] over the sum of squared windows at sample first + i (over 1 where that is zero).
+  void normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* from, float* to) const;
 
  private:
   void sum_windows(const float* window);
-  void write(std::ptrdiff_t count);
 
-  const Kernels& kernels_;
   const FftPlan& plan_;
   std::ptrdiff_t n_fft_, hop_, start_, length_, n_frames_;
-  std::ptrdiff_t end_;           // padded positions that any frame reaches
-  std::ptrdiff_t position_ = 0;  // padded position of sums_[0]
-  float* y_ = nullptr;
-  std::vector<float> window_, sums_;
+  std::ptrdiff_t end_;  // padded positions that any frame reaches
+  std::vector<float> window_;
   // 1 / sum of squared windows (1 where that is zero): positions below head_.size(), then steady_ over and
   // over, then the last tail_.size() before end_.
   std::vector<float> head_, steady_, tail_;
+
+  friend class OverlapAdd;
 };
+
+// Adds the windowed frames of one clip, or of a part of it, tile by tile, and writes each sample as soon as
+// no later frame can reach it. Its memory does not grow with the clip. A part begins with the frames before
+// it that reach into it: its samples have the same bits as those of the whole.
+//
+//   for (OverlapAdd tile(...); tile.n() > 0; tile.next()) add tile.n() frames from tile.t() on to tile.sums()
+class OverlapAdd {
+ public:
+  // The samples that begin with frames [first, last) of a clip y (from sample 0 on for the first frame, up to
+  // the last one for the last), by tiles of at most `most` frames. The memory is the calling thread's: one at
+  // a time.
+  OverlapAdd(const Synthesis& synthesis, float* y, std::ptrdiff_t first, std::ptrdiff_t last, int most);
+
+  std::ptrdiff_t t() const { return t_; }
+  int n() const { return n_; }
+  float* sums() const { return sums_; }
+  void next();
+
+ private:
+  const Synthesis& synthesis_;
+  float* y_;
+  std::ptrdiff_t first_, last_, t_;
+  int most_, n_ = 0;
+  std::ptrdiff_t size_;  // of sums_, the first of which is at padded position t_ hop
+  float* sums_;
+};
+
+// Runs task(clip, first, last) for parts of n_clips x n_frames frames that together make all; `cost` is about
+// what a frame takes, in nanoseconds. Parts begin at multiples of `step`.
+template <typename F>
+void parallel_frames(std::ptrdiff_t n_clips, std::ptrdiff_t n_frames, std::ptrdiff_t step, double cost,
+                     const F& task) {
+  const std::ptrdiff_t steps = (n_frames + step - 1) / step;
+  parallel_parts(
+      n_clips * steps, cost * static_cast<double>(step), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        while (begin < end) {
+          const std::ptrdiff_t clip = begin / steps, stop = std::min(end, (clip + 1) * steps);
+          task(clip, (begin - clip * steps) * step, std::min((stop - clip * steps) * step, n_frames));
+          begin = stop;
+        }
+      });
+}
 
 }  // namespace l2i

@@ -1,6 +1,9 @@
 // The threads that all native operations share.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+
 namespace l2i {
 
 // How many threads an operation may use, the calling one included. At first OMP_NUM_THREADS where it is a
@@ -29,5 +32,18 @@ class TaskRef {
 // One caller at a time has the other threads. Any other, in another thread or in a task, runs its tasks
 // itself. Idle threads sleep, and a forked child starts threads of its own.
 void parallel(int n_tasks, TaskRef task);
+
+// Cuts [0, n) into parts and runs task(begin, end) for each, in parallel where that is worth waking threads:
+// `cost` is about what one of the n takes, in nanoseconds. The parts depend on n, cost and num_threads().
+template <typename F>
+void parallel_parts(std::ptrdiff_t n, double cost, const F& task) {
+  constexpr double kWorthwhile = 5e5;
+  constexpr int kPartsPerThread = 4;  // who is disturbed does fewer of them
+  const int n_threads = num_threads();
+  const auto worthwhile = static_cast<std::ptrdiff_t>(static_cast<double>(n) * cost / kWorthwhile);
+  const std::ptrdiff_t most = n_threads == 1 ? 1 : std::min<std::ptrdiff_t>(kPartsPerThread * n_threads, n);
+  const std::ptrdiff_t n_parts = std::clamp<std::ptrdiff_t>(worthwhile, 1, std::max<std::ptrdiff_t>(most, 1));
+  parallel(static_cast<int>(n_parts), [&](int i) { task(n * i / n_parts, n * (i + 1) / n_parts); });
+}
 
 }  // namespace l2i

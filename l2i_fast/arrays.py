@@ -23,6 +23,9 @@ ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 
+#: The smallest normal and the largest float32.
+TINY, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 _PCM = {"int8": 8, "int16": 16, "int32": 32}
 
 
@@ -61,6 +64,8 @@ def like(array: NDArray[Any], x: ArrayT) -> ArrayT:
 def to_float32(x: Any, name: str) -> Float32:
     """Return real numbers as float32, without a copy where they are float32 already."""
     array = to_numpy(x, name)
+    if array.dtype == np.float32 and array.flags.aligned:
+        return array
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are needed")
     with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which the callers refuse
@@ -70,6 +75,8 @@ def to_float32(x: Any, name: str) -> Float32:
 def to_complex64(x: Any, name: str) -> Complex64:
     """Return complex numbers as complex64, without a copy where they are complex64 already."""
     array = to_numpy(x, name)
+    if array.dtype == np.complex64 and array.flags.aligned:
+        return array
     if array.dtype.kind != "c":
         raise TypeError(f"{name} has dtype {array.dtype}, but a complex spectrum is needed")
     with np.errstate(over="ignore"):
@@ -96,10 +103,7 @@ def to_audio(y: Any, name: str = "y") -> Float32:
     return audio
 
 
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-def in_range(x: Float32, low: float = -_LARGEST, high: float = _LARGEST) -> bool:
+def in_range(x: Float32, low: float = -LARGEST, high: float = LARGEST) -> bool:
     """Whether all values are finite and between `low` and `high`."""
     return _core.in_range(x.ravel(order="K"), low, high)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import ArrayT, Float32, like, positive_int, to_numpy
+from l2i_fast.arrays import LARGEST, TINY, ArrayT, Float32, like, positive_int, to_numpy
 from l2i_fast.stft import Window, frame_major, public, stft
 
 
@@ -53,7 +53,7 @@ def log_mel(
     M : same kind, float32, shape (..., n_mels, T)
         Decibels; frames are contiguous in memory.
     """
-    if not np.finfo(np.float32).tiny <= amin <= np.finfo(np.float32).max:
+    if not TINY <= amin <= LARGEST:
         raise ValueError(f"amin is {amin}, but must be positive, and a normal number as float32")
     if top_db is not None and not top_db >= 0:
         raise ValueError(f"top_db is {top_db}, but must not be negative")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import Array, ArrayT, Complex64, Float32, in_range, like, to_float32
+from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Complex64, Float32, in_range, like, to_float32
 from l2i_fast.stft import Synthesis, Window, frame_major, is_native, public
 
 Domain = Literal["log", "magnitude"]
@@ -116,7 +117,7 @@ class _Operands:
 def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> _Operands:
     if domain not in ("log", "magnitude"):
         raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
-    if not np.finfo(np.float32).tiny <= eps <= np.finfo(np.float32).max:
+    if not TINY <= eps <= LARGEST:
         raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
     rows, lead = frame_major(X)
     n_frames, n_bins = rows.shape[1:]
@@ -135,8 +136,9 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
             raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
     if not in_range(weights, low=0, high=1):
         raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
+    leads = lead, H.shape[:-2], weights.shape[:-1]
     try:
-        shared = np.broadcast_shapes(lead, H.shape[:-2], weights.shape[:-1])
+        shared = np.broadcast_shapes(*leads) if any(leads) else ()
     except ValueError:
         raise ValueError(
             f"X, H and weights have leading dimensions {lead}, {H.shape[:-2]} and {weights.shape[:-1]}, "
@@ -156,6 +158,8 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
 def _spread(array: NDArray[Any], n_inner: int, lead: tuple[int, ...]) -> NDArray[Any]:
     """Broadcast the outer dimensions to `lead` and make them one; an operand that all clips share is not copied."""
     outer, inner = array.shape[: array.ndim - n_inner], array.shape[array.ndim - n_inner :]
-    if np.prod(outer) == 1:
-        return np.broadcast_to(array.reshape(inner), (int(np.prod(lead)), *inner))
+    if outer == lead:
+        return array.reshape(math.prod(lead), *inner)
+    if math.prod(outer) == 1:
+        return np.broadcast_to(array.reshape(inner), (math.prod(lead), *inner))
     return np.broadcast_to(array, (*lead, *inner)).reshape(-1, *inner)

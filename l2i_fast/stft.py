@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -121,7 +122,7 @@ def frame_major(X: Any, name: str = "X") -> tuple[Complex64, tuple[int, ...]]:
     if spectrum.ndim < 2:
         raise ValueError(f"{name} has shape {spectrum.shape}, but (..., bins, frames) is needed")
     lead, (n_bins, n_frames) = spectrum.shape[:-2], spectrum.shape[-2:]
-    rows = np.ascontiguousarray(spectrum.swapaxes(-1, -2)).reshape(int(np.prod(lead)), n_frames, n_bins)
+    rows = np.ascontiguousarray(spectrum.swapaxes(-1, -2)).reshape(math.prod(lead), n_frames, n_bins)
     return rows, lead
 
 

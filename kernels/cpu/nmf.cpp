@@ -376,8 +376,15 @@ double dot(const float* a, const float* b, std::ptrdiff_t size) {
 }  // namespace
 
 constinit const NmfKernels nmf = {
-    kWidth * kLanes,     &product,  &accumulate, &ratio, &update_multiplicative,
-    &update_coordinates, &to_panel, &from_panel, &dot,
+    .panel = kWidth * kLanes,
+    .product = &product,
+    .accumulate = &accumulate,
+    .ratio = &ratio,
+    .update_multiplicative = &update_multiplicative,
+    .update_coordinates = &update_coordinates,
+    .to_panel = &to_panel,
+    .from_panel = &from_panel,
+    .dot = &dot,
 };
 
 }  // namespace l2i::kernels::L2I_ISA

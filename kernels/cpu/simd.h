@@ -1,6 +1,6 @@
 // One vector of floats and what the kernels do with it, for the instruction set this file is compiled for.
 //
-// GCC and Clang vector extensions carry the arithmetic; only the square root names an instruction. All
+// GCC and Clang vector extensions carry the arithmetic; only minimum and square root name instructions. All
 // functions are static and in the namespace of the instruction set: no copy can be linked elsewhere.
 #pragma once
 
@@ -27,7 +27,18 @@ static inline Vec load(const float* p) { return *reinterpret_cast<const Unaligne
 static inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 static inline Vec broadcast(float x) { return x - Vec{}; }
 
-static inline Vec minimum(Vec a, Vec b) { return a < b ? a : b; }
+// The smaller value; b where one of them is NaN.
+static inline Vec minimum(Vec a, Vec b) {
+#if L2I_LANES == 16
+  return _mm512_maskz_min_ps(0xffff, a, b);
+#elif L2I_LANES == 8
+  return _mm256_min_ps(a, b);
+#elif defined(__SSE2__)
+  return _mm_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 static inline Vec square_root(Vec x) {
 #if L2I_LANES == 16
@@ -40,6 +51,16 @@ static inline Vec square_root(Vec x) {
   for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
 #endif
+}
+
+// x, and a product rounded as such: no sum that it goes into becomes a fused multiply-add.
+static inline Vec rounded(Vec x) {
+#if defined(__x86_64__)
+  __asm__("" : "+v"(x));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(x));
+#endif
+  return x;
 }
 
 // Lanes that the shuffles below take, the second operand's counted from kLanes on.

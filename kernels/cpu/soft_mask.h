@@ -5,9 +5,9 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-std::ptrdiff_t packed_size(std::ptrdiff_t n_bins, std::ptrdiff_t n_components);
-void pack_dictionary(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride,
-                     std::ptrdiff_t n_bins, std::ptrdiff_t n_components, float* packed);
+void gather(const float* H, std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride, int n_frames,
+            std::ptrdiff_t n_components, int n_vectors, float* h);
 void mask_tile(const MaskTile& tile);
+void apply_tile(const ApplyTile& tile);
 
 }  // namespace l2i::kernels::L2I_ISA

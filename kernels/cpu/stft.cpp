@@ -19,6 +19,7 @@
 // 2/N).
 #include "stft.h"
 
+#include "gain.h"
 #include "simd.h"
 
 namespace l2i::kernels::L2I_ISA {
@@ -162,8 +163,40 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
   }
 }
 
-void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
-                const float* window, float* work, float* sums, std::ptrdiff_t hop) {
+namespace {
+
+// What happens to n bins of a tile from f on, vectors of their real and imaginary parts in turn, before they
+// are transformed: nothing, or a mask.
+struct Unchanged {
+  template <int n>
+  void apply(Vec*, std::ptrdiff_t) const {}
+};
+
+template <bool log>
+struct Masked {
+  template <int n>
+  void apply(Vec* v, std::ptrdiff_t f) const {
+    Vec m[n], re[n], im[n], g[n];
+    for (int i = 0; i < n; ++i) {
+      m[i] = load(mask + (f + i) * stride);
+      re[i] = v[2 * i];
+      im[i] = v[2 * i + 1];
+    }
+    gains<n, log>(m, re, im, g);
+    for (int i = 0; i < n; ++i) {
+      v[2 * i] = rounded(re[i] * g[i]);  // as soft_mask would store it
+      v[2 * i + 1] = rounded(im[i] * g[i]);
+    }
+  }
+
+  const float* mask;
+  std::ptrdiff_t stride;
+};
+
+template <typename Change>
+static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
+                           const Change& change, const float* window, float* work, float* sums,
+                           std::ptrdiff_t hop) {
   const std::ptrdiff_t points = fft.n / 2;
   const float* row[kLanes];
   for (int t = 0; t < kLanes; ++t) row[t] = rows + (t < n_frames ? t : n_frames - 1) * row_stride;
@@ -176,6 +209,8 @@ void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stri
     }
     transpose(low);
     transpose(high);
+    change.template apply<kBins>(low, k0);
+    change.template apply<kBins>(high, points - k0 - kBins + 1);
     if (k0 == 0) low[1] = high[kLanes - 1] = Vec{};
     for (int i = 0; i < kBins; ++i) {
       const std::ptrdiff_t k = k0 + i;
@@ -188,12 +223,13 @@ void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stri
       if (k != 0) put(work, fft.order[points - k], {odd.r - even.i, even.r + odd.i});
     }
   }
-  Complex middle = {};
+  Vec middle[2] = {};
   for (int t = 0; t < kLanes; ++t) {
-    middle.r[t] = -2 * row[t][points + 1];
-    middle.i[t] = 2 * row[t][points];
+    middle[0][t] = row[t][points];
+    middle[1][t] = row[t][points + 1];
   }
-  put(work, fft.order[points / 2], middle);
+  change.template apply<1>(middle, points / 2);
+  put(work, fft.order[points / 2], {-2 * middle[1], 2 * middle[0]});
 
   transform(fft, work);
 
@@ -210,6 +246,23 @@ void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stri
       float* sum = sums + t * hop + n;
       store(sum, load(sum) + v[t] * w);
     }
+  }
+}
+
+}  // namespace
+
+void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
+                const float* window, float* work, float* sums, std::ptrdiff_t hop) {
+  inverse(fft, rows, row_stride, n_frames, Unchanged{}, window, work, sums, hop);
+}
+
+void decode_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
+                 const float* mask, std::ptrdiff_t mask_stride, bool log, const float* window, float* work,
+                 float* sums, std::ptrdiff_t hop) {
+  if (log) {
+    inverse(fft, rows, row_stride, n_frames, Masked<true>{mask, mask_stride}, window, work, sums, hop);
+  } else {
+    inverse(fft, rows, row_stride, n_frames, Masked<false>{mask, mask_stride}, window, work, sums, hop);
   }
 }
 

@@ -9,5 +9,8 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
                float* work, float* out, std::ptrdiff_t out_stride);
 void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                 const float* window, float* work, float* sums, std::ptrdiff_t hop);
+void decode_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
+                 const float* mask, std::ptrdiff_t mask_stride, bool log, const float* window, float* work,
+                 float* sums, std::ptrdiff_t hop);
 
 }  // namespace l2i::kernels::L2I_ISA

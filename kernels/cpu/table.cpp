@@ -35,8 +35,17 @@ bool in_range(const float* x, std::ptrdiff_t size, float low, float high) {
 
 extern const Kernels table;
 constinit const Kernels table = {
-    L2I_TEXT(L2I_ISA), kLanes,           &in_range,  &stft_tile, &istft_tile,
-    &packed_size,      &pack_dictionary, &mask_tile, &mel_tile,  &nmf,
+    .name = L2I_TEXT(L2I_ISA),
+    .lanes = kLanes,
+    .in_range = &in_range,
+    .stft_tile = &stft_tile,
+    .istft_tile = &istft_tile,
+    .decode_tile = &decode_tile,
+    .gather = &gather,
+    .mask_tile = &mask_tile,
+    .apply_tile = &apply_tile,
+    .mel_tile = &mel_tile,
+    .nmf = &nmf,
 };
 
 }  // namespace l2i::kernels::L2I_ISA

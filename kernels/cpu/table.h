@@ -18,21 +18,30 @@ struct FftTables {
   const float* split;
 };
 
-// A tile of at most `lanes` frames for soft_mask. Strides are counted in floats.
+// A tile of one or two vectors of frames, a lane each, whose mask is wanted. Strides are counted in floats.
 struct MaskTile {
-  const float* X;  // frames of n_bins complex numbers
-  std::ptrdiff_t X_stride;
-  float* Y;  // the same for the answer; may be X
-  std::ptrdiff_t Y_stride;
-  const float* W;  // dictionary as packed by pack_dictionary
-  std::ptrdiff_t n_bins;
-  std::ptrdiff_t n_components;
-  const float* h;         // activations, n_components x lanes, zero beyond n_frames
-  const float* weighted;  // activations times weight of the selected components, n_selected x lanes
+  const float* W;
+  std::ptrdiff_t bin_stride, component_stride;
+  std::ptrdiff_t n_bins, n_components;
+  const float* h;         // activations, n_components x n_vectors * lanes
+  const float* weighted;  // activations times weight of the selected components, n_selected of the same rows
   const std::int32_t* selected;
   std::ptrdiff_t n_selected;
-  int n_frames;
   float eps;
+  int n_vectors;
+  float* mask;  // the answer, n_bins x n_vectors * lanes
+};
+
+// Rows of a spectrum to be multiplied with the gain of a mask; at most `lanes` frames.
+struct ApplyTile {
+  const float* X;  // frames of n_bins complex numbers
+  std::ptrdiff_t X_stride;
+  float* Y;  // the same for the answer
+  std::ptrdiff_t Y_stride;
+  const float* mask;  // for each bin a vector of frames
+  std::ptrdiff_t mask_stride;
+  std::ptrdiff_t n_bins;
+  int n_frames;
   bool log;  // the mask acts on log(1 + |X|), not on |X|
 };
 
@@ -50,6 +59,8 @@ struct MelTile {
   int n_frames;
   float amin;
 };
+
+constexpr int kMostLanes = 16;
 
 // Losses whose powers of the model need no logarithm, and all others.
 enum class NmfLoss { euclidean, three_halves, kullback_leibler, half, itakura_saito, general };
@@ -108,11 +119,17 @@ struct Kernels {
   void (*istft_tile)(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                      const float* window, float* work, float* sums, std::ptrdiff_t hop);
 
+  // The same for rows that a mask (n_bins vectors of frames, mask_stride apart) is applied to first.
+  void (*decode_tile)(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
+                      const float* mask, std::ptrdiff_t mask_stride, bool log, const float* window,
+                      float* work, float* sums, std::ptrdiff_t hop);
+
   // soft_mask.cpp
-  std::ptrdiff_t (*packed_size)(std::ptrdiff_t n_bins, std::ptrdiff_t n_components);
-  void (*pack_dictionary)(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride,
-                          std::ptrdiff_t n_bins, std::ptrdiff_t n_components, float* packed);
+  // h: the activations of a tile, n_components x n_vectors * lanes, zero beyond n_frames.
+  void (*gather)(const float* H, std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride, int n_frames,
+                 std::ptrdiff_t n_components, int n_vectors, float* h);
   void (*mask_tile)(const MaskTile& tile);
+  void (*apply_tile)(const ApplyTile& tile);
 
   // log_mel.cpp
   void (*mel_tile)(const MelTile& tile);

@@ -37,14 +37,10 @@ static inline Vec log_positive(Vec x) {
 
 // 0 <= x <= 1.8e19.
 static inline Vec log1p_positive(Vec x) {
-  // 1 + x = u + c, c the rounding error of u; u = 2^e m with m in [sqrt(1/2), sqrt(2)).
-  const Vec u = x + 1.0f;
-  const Vec c = x < 1.0f ? x - (u - 1.0f) : 1.0f - (u - x);
-  const IntVec shifted = reinterpret_cast<IntVec>(u) - kHalfRootBits;
-  const IntVec e = shifted >> 23;
-  const Vec m = reinterpret_cast<Vec>((shifted & 0x007fffff) + kHalfRootBits);
+  // 1 + x rounds to 2^e m with m in [sqrt(1/2), sqrt(2)); f = (1 + x) 2^-e - 1 is rounded once.
+  const IntVec e = (reinterpret_cast<IntVec>(x + 1.0f) - kHalfRootBits) >> 23;
   const Vec down = reinterpret_cast<Vec>((127 - e) << 23);  // 2^-e
-  return log_of_parts((m - 1.0f) + c * down, e);
+  return log_of_parts(x * down + (down - 1.0f), e);
 }
 
 // exp(x) for |x| <= 87; beyond, what it is at the bound.
@@ -66,8 +62,9 @@ static inline Vec exp_bounded(Vec x) {
 
 // 0 <= x <= 88.
 static inline Vec expm1_positive(Vec x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Vec n = (x * 1.44269504f + kRound) - kRound;
+  constexpr float kRound = 12582912.0f;          // 1.5 * 2^23: adding it rounds to an integer
+  const Vec shifted = x * 1.44269504f + kRound;  // and leaves it in the lowest bits
+  const Vec n = shifted - kRound;
   const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
   q = q * r + 0x1.1110ep-7f;
@@ -75,7 +72,7 @@ static inline Vec expm1_positive(Vec x) {
   q = q * r + 0x1.555556p-3f;
   q = q * r + 0.5f;
   const Vec p = r * r * q + r;
-  const Vec scale = reinterpret_cast<Vec>((__builtin_convertvector(n, IntVec) + 127) << 23);
+  const Vec scale = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) + 127) << 23);  // 2^n
   return p * scale + (scale - 1.0f);
 }
 
