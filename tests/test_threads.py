@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import l2i_fast as l2i
 from l2i_fast import _core
@@ -227,3 +229,89 @@ def test_signals_reach_the_interpreter(four_threads: None) -> None:
     _core.parallel(4, task)
     interrupt = 1 << (2 - 1)
     assert sorted(bool(mask & interrupt) for mask in masks.values()) == [False, True, True, True]
+
+
+def operands(n_samples: int, n_fft: int = 1024, hop: int = 512) -> tuple[NDArray[Any], ...]:
+    rng = np.random.default_rng(3)
+    y = rng.standard_normal((2, n_samples)).astype(np.float32)
+    X = l2i.stft(y, n_fft, hop)
+    W = rng.random((n_fft // 2 + 1, 9)).astype(np.float32)
+    H = rng.random((2, 9, X.shape[-1])).astype(np.float32)
+    weights = np.float32([[1, 0, 0.5, 1, 0, 1, 1, 0, 0], [1, 1, 0, 1, 0, 1, 0.25, 0, 0]])
+    return y, X, W, H, weights
+
+
+@pytest.mark.parametrize(("n_fft", "hop", "cut"), [(1024, 512, 0), (1024, 200, 1234), (512, 700, -5000), (64, 1, 77)])
+def test_number_of_threads_does_not_change_a_bit(
+    n_fft: int, hop: int, cut: int, four_threads: None, cpu_path: str
+) -> None:
+    n = 3000 * hop if hop > 1 else 50_000
+    y, X, W, H, weights = operands(n, n_fft, hop)
+    calls: dict[str, Callable[[], NDArray[Any]]] = {
+        "stft": lambda: l2i.stft(y, n_fft, hop),
+        "istft": lambda: l2i.istft(X, hop, length=n - cut),
+        "log_mel": lambda: l2i.log_mel(X, n_fft=n_fft, n_mels=8),
+        "soft_mask": lambda: l2i.soft_mask(X, W, H, weights),
+        "decode": lambda: l2i.decode(X, W, H, weights, hop, length=n - cut),
+    }
+    for name, call in calls.items():
+        l2i.set_num_threads(1)
+        alone = call()
+        for n_threads in (2, 3, 4):
+            l2i.set_num_threads(n_threads)
+            np.testing.assert_array_equal(call(), alone, err_msg=f"{name} with {n_threads} threads")
+
+
+USED = """
+import os, numpy as np, l2i_fast as l2i
+l2i.set_num_threads(3)
+y = np.ones(2_000_000, np.float32)
+short = y[:20_000]
+X, Z = l2i.stft(y[:1_000_000]), l2i.stft(short)
+W, H = np.ones((513, 4), np.float32), np.ones((4, X.shape[1]), np.float32)
+calls = dict(
+    stft=lambda y, X, H: l2i.stft(y),
+    istft=lambda y, X, H: l2i.istft(X),
+    log_mel=lambda y, X, H: l2i.log_mel(X),
+    soft_mask=lambda y, X, H: l2i.soft_mask(X, W, H, [1, 0, 0, 1]),
+    decode=lambda y, X, H: l2i.decode(X, W, H, [1, 0, 0, 1]),
+)
+threads = lambda: len(os.listdir("/proc/self/task"))
+before = threads()
+calls["{name}"](short, Z, H[:, : Z.shape[1]])
+few = threads()
+calls["{name}"](y, X, H)
+print(few - before, threads() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system does not tell")
+@pytest.mark.parametrize("name", ["stft", "istft", "log_mel", "soft_mask", "decode"])
+def test_only_long_work_wakes_threads(name: str) -> None:
+    code = USED.replace("{name}", name).replace("X, Z = l2i.stft(y[:1_000_000])", "X, Z = np.ones((6000, 513), 'c8').T")
+    assert run(code).split() == ["0", "2"]
+
+
+MEMORY = """
+import pathlib, numpy as np, l2i_fast as l2i
+def kilobytes(name):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split(name + ":")[1].split()[0])
+l2i.set_num_threads(2)
+X = np.ones((30_000, 513), np.complex64).T
+W, H = np.ones((513, 100), np.float32), np.ones((30_000, 100), np.float32).T
+weights = (np.arange(100) % 16 == 0).astype(np.float32)
+call = {call}
+call(X[:, :100], H[:, :100])
+pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+before = kilobytes("VmRSS")
+answer = call(X, H)
+print(kilobytes("VmHWM") - before - answer.nbytes / 1024)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system does not tell")
+@pytest.mark.parametrize("call", ["l2i.istft(X)", "l2i.soft_mask(X, W, H, weights)", "l2i.decode(X, W, H, weights)"])
+def test_extra_memory_does_not_grow_with_the_clip(call: str) -> None:
+    extra = float(run(MEMORY.replace("{call}", f"lambda X, H: {call}")))
+    assert extra < 2 * 8 * 1024

@@ -233,8 +233,9 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
 
   transform(fft, work);
 
+  // From the end on: each sample gets the frames that reach it in their order, wherever a tile begins.
   Vec v[kLanes];
-  for (std::ptrdiff_t n = 0; n < fft.n; n += kLanes) {
+  for (std::ptrdiff_t n = fft.n - kLanes; n >= 0; n -= kLanes) {
     const Vec w = load(window + n);
     for (int i = 0; i < kBins; ++i) {
       const Complex z = get(work, n / 2 + i);
