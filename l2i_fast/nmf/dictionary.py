@@ -86,7 +86,7 @@ def learn_dictionary(
         _update_unit_columns(f)
         exploring = iteration < 0.75 * max_iter
         if exploring and iteration % 10 == 0:
-            _replace_useless(f, max_cosine)
+            _replace_useless(f, max_cosine, H.sum(axis=0, dtype=np.float64))
         if callback is not None:
             callback(iteration, max_iter, objective)
         if not exploring and before - objective < tol * objective:
@@ -103,9 +103,10 @@ def learn_dictionary_online(
     beta_loss: float | str = "frobenius",
     sparsity: float = 0.8,
     n_epochs: int = 1,
-    n_updates: int = 10,
-    forget: float = 0.7,
+    n_updates: int = 20,
+    forget: float = 0.5,
     random_state: int = 0,
+    max_cosine: float = 0.95,
     callback: Callable[[int, int], None] | None = None,
 ) -> Any:
     """Learn a sparse dictionary from blocks of frames, one after another: for archives larger than memory.
@@ -120,8 +121,8 @@ def learn_dictionary_online(
         Non-negative spectrograms, each in memory only while it is learnt from; a few thousand frames each are a good
         size, shuffled clips better than one recording. Silent frames are left out, blocks of silence skipped.
         A list or another iterable that starts anew each time, if `n_epochs` is above 1.
-    n_components, beta_loss, sparsity, random_state
-        See `learn_dictionary`.
+    n_components, beta_loss, sparsity, random_state, max_cosine
+        See `learn_dictionary`; useless components are replaced during the first three quarters of the epochs.
     n_epochs : int
         How often to go through the blocks.
     n_updates : int
@@ -152,7 +153,7 @@ def learn_dictionary_online(
     W: Float32 | None = None
     peak = 1.0
     kind: Any = None
-    past = np.zeros((2, 0, 0))
+    past, energy = np.zeros((2, 0, 0)), np.zeros(n_components)
     for epoch in range(1, n_epochs + 1):
         for n_blocks, block in enumerate(blocks, 1):
             V = _frames(block, "each block")
@@ -179,7 +180,6 @@ def learn_dictionary_online(
 
 def _learn_block(f: Factorization, sparsity: float, n_updates: int, past: Float64) -> Float64:
     """Update W in place from a block and what the past left; return what both leave."""
-    f.update_H(n_updates, l1=sparsity)
     present = past
     for _ in range(n_updates):
         f.update_H_and_gather(2, l1=sparsity)
@@ -224,10 +224,12 @@ def unit_column_sums(W: Float64, numerator: Float64, denominator: Float64) -> tu
     )
 
 
-def _replace_useless(f: Factorization, max_cosine: float) -> None:
-    """Point dead and duplicate components, in place, at the frames with the largest error."""
+def _replace_useless(f: Factorization, max_cosine: float, energy: Float64) -> list[int]:
+    """Point components of hardly any energy (K,) and duplicates, in place, at the frames with the largest error.
+
+    Returns those that were replaced.
+    """
     V, W, H = f.V, f.W, f.H
-    energy = H.sum(axis=0, dtype=np.float64)
     useless = set(np.flatnonzero(energy < 1e-3 * energy.mean()).tolist())
     for i, j in np.argwhere(np.triu(W.T @ W, 1) > max_cosine).tolist():
         if i not in useless and j not in useless:
@@ -235,7 +237,7 @@ def _replace_useless(f: Factorization, max_cosine: float) -> None:
             H[:, kept] += H[:, gone]
             useless.add(gone)
     if not useless:
-        return
+        return []
     block = 4096
     error = np.concatenate(
         [np.square(V[t : t + block] - H[t : t + block] @ W.T).sum(1) for t in range(0, len(V), block)]
@@ -246,6 +248,7 @@ def _replace_useless(f: Factorization, max_cosine: float) -> None:
         residual = np.maximum(V[frame] - W @ H[frame], 0) + np.float32(1e-4)
         W[:, k] = residual / np.linalg.norm(residual)
         H[:, k] = H.mean()
+    return sorted(useless)
 
 
 def activations(
