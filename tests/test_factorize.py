@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_every_iteration_lowers_the_objective(beta: float, masked: bool, rng: np
             x = p[name].astype(np.float64)
             d += penalties.get(f"l1_{name}", 0) * x.sum() + penalties.get(f"l2_{name}", 0) / 2 * (x**2).sum()
         seen.append(d)
-    assert all(b <= a * (1 + 1e-5) for a, b in zip(seen, seen[1:], strict=False)), seen
+    assert all(b <= a * (1 + 1e-5) for a, b in pairwise(seen)), seen
     assert seen[-1] < seen[0]
 
 

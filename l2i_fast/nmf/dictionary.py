@@ -168,9 +168,14 @@ def learn_dictionary_online(
                 else:
                     V = V / np.float32(peak)
                     H = np.full((len(V), n_components), V.mean() / max(W.mean() * n_components, _EPS), np.float32)
-                past = _learn_block(
-                    Factorization(V, W, H, beta), sparsity * peak ** (1 - beta), n_updates, forget * past
-                )
+                f = Factorization(V, W, H, beta)
+                f.update_H(n_updates, l1=sparsity * peak ** (1 - beta))
+                past, energy = forget * past, forget * energy + H.sum(axis=0, dtype=np.float64)
+                if epoch <= max(1, 0.75 * n_epochs):
+                    replaced = _replace_useless(f, max_cosine, energy)
+                    past[..., replaced] = 0
+                    energy[replaced] = energy.mean()
+                past = _learn_block(f, sparsity * peak ** (1 - beta), n_updates, past)
             if callback is not None:
                 callback(epoch, n_blocks)
     if W is None:

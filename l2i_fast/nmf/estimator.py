@@ -21,8 +21,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from l2i_fast.arrays import Float32
-from l2i_fast.nmf.dictionary import beta_of
-from l2i_fast.nmf.factorize import factorize
+from l2i_fast.nmf.factorize import beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
 
 Floats = NDArray[Any]
