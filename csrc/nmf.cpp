@@ -1,6 +1,7 @@
 #include "nmf.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -21,6 +22,9 @@ constexpr std::ptrdiff_t kRows = 96;          // rows of a panel whose model exi
 constexpr std::ptrdiff_t kTilePanels = 2;     // panels of frames between two visits of the sums for W
 constexpr std::ptrdiff_t kTilesInFloat = 16;  // tiles whose sums are added up before they go to float64
 constexpr std::ptrdiff_t kFramesPerTask = 192;
+
+constexpr int kNewtonSweeps = 2;
+constexpr float kMoreDamping = 2.5f, kLessDamping = 0.6f, kLeastDamping = 0.7f;
 
 NmfLoss loss_of(float beta) {
   if (beta == 2) return NmfLoss::euclidean;
@@ -83,15 +87,28 @@ class Slices {
   std::ptrdiff_t total_ = 0;
 };
 
+// C[j, k] = G[j, k] / root(G[j, j] G[k, k]) in place; rows and columns without a diagonal become zero.
+void to_correlation(float* gram, std::ptrdiff_t K) {
+  std::vector<float> scale(static_cast<std::size_t>(K));
+  for (std::ptrdiff_t k = 0; k < K; ++k)
+    scale[k] = gram[k * K + k] > 0 ? 1 / std::sqrt(gram[k * K + k]) : 0.0f;
+  for (std::ptrdiff_t j = 0; j < K; ++j) {
+    for (std::ptrdiff_t k = 0; k < K; ++k) gram[j * K + k] *= scale[j] * scale[k];
+    if (scale[j] > 0) gram[j * K + j] = 1;
+  }
+}
+
 // What all threads of a pass read: the dictionary in panels of bins, and what depends on it alone.
 class Shared {
  public:
-  Shared(const Kernels& kernels, const NmfProblem& problem, Workspace& workspace)
+  Shared(const Kernels& kernels, const NmfProblem& problem, NmfMethod method, const float* bin_weights,
+         Workspace& workspace)
       : nmf(*kernels.nmf),
         bins{problem.n_bins, nmf.panel, kernels.lanes},
         components{problem.n_components, nmf.panel, kernels.lanes},
         loss(loss_of(problem.beta)),
-        denominator(denominator_of(problem.beta, problem.mask != nullptr)) {
+        newton(method == NmfMethod::newton),
+        denominator(newton ? NmfDenominator::full : denominator_of(problem.beta, problem.mask != nullptr)) {
     layout(nullptr);
     layout(workspace.get(size_));
     const std::ptrdiff_t F = problem.n_bins, K = problem.n_components;
@@ -100,19 +117,17 @@ class Shared {
       nmf.to_panel(problem.W + bins.begin(p) * K, K, bins.valid(p), K, bins.lanes(p), panel);
       panel += K * bins.lanes(p);
     }
-    if (denominator == NmfDenominator::gram) {
-      for (std::ptrdiff_t p = 0; p < components.count(); ++p) {
-        const std::ptrdiff_t lanes = components.lanes(p), valid = components.valid(p),
-                             k = components.begin(p);
-        const Window w = window(problem.W, K, F, k, valid, lanes, edge_);
-        std::fill_n(panel_, K * lanes, 0.0f);
-        for (std::ptrdiff_t f = 0; f < F; f += kRows) {
-          nmf.accumulate(problem.W + f * K, K, w.data + f * w.stride, w.stride, std::min(kRows, F - f), K,
-                         lanes, panel_);
-        }
-        for (std::ptrdiff_t j = 0; j < K; ++j) std::copy_n(panel_ + j * lanes, valid, gram_ + j * K + k);
+    if (newton) {
+      std::transform(problem.W, problem.W + F * K, squares_, [](float w) { return w * w; });
+      for (std::ptrdiff_t f = 0; f < F; ++f) {
+        for (std::ptrdiff_t k = 0; k < K; ++k) weighted_[f * K + k] = bin_weights[f] * problem.W[f * K + k];
       }
-    } else if (denominator == NmfDenominator::sums) {
+      take_gram(problem.W, weighted_, F);
+      to_correlation(gram_, K);
+    } else if (denominator == NmfDenominator::gram) {
+      take_gram(problem.W, problem.W, F);
+    }
+    if (newton || denominator == NmfDenominator::sums) {
       for (std::ptrdiff_t k = 0; k < K; ++k) {
         double sum = 0;
         for (std::ptrdiff_t f = 0; f < F; ++f) sum += static_cast<double>(problem.W[f * K + k]);
@@ -122,21 +137,27 @@ class Shared {
   }
 
   const float* W_panels() const { return W_; }  // panel, component, bin
-  const float* gram() const { return gram_; }   // W' W
+  // W' W; for newton the correlations of W weighted by bins.
+  const float* gram() const { return gram_; }
+  kernels::NmfSummands summands() const {
+    return newton ? kernels::NmfSummands::newton : kernels::NmfSummands::multiplicative;
+  }
+  const float* squares() const { return squares_; }  // of W, for newton
   const float* column_sums() const { return column_sums_; }
 
-  // Sums over the frames for the update of W lie as panel, component, lane: the numerator's, then the
-  // denominator's.
+  // Sums over the frames for the update of W lie as panel, component, lane: the numerator's, the
+  // denominator's, and the weighted Gram matrix.
   std::ptrdiff_t n_numerator() const { return components.n_columns * bins.padded(); }
-  std::ptrdiff_t n_sums() const {
-    if (denominator == NmfDenominator::gram)
-      return n_numerator() + components.n_columns * components.padded();
-    return n_numerator() + (denominator == NmfDenominator::sums ? components.padded() : n_numerator());
+  std::ptrdiff_t n_denominator() const {
+    if (denominator == NmfDenominator::gram) return n_gram();
+    return denominator == NmfDenominator::sums ? components.padded() : n_numerator();
   }
+  std::ptrdiff_t n_sums() const { return n_numerator() + n_denominator() + (newton ? n_gram() : 0); }
 
   const NmfKernels& nmf;
   const Panels bins, components;
   const NmfLoss loss;
+  const bool newton;
   const NmfDenominator denominator;
 
  private:
@@ -144,16 +165,38 @@ class Shared {
     Slices slices(memory);
     const std::ptrdiff_t K = components.n_columns;
     W_ = slices.take(K * bins.padded());
-    if (denominator == NmfDenominator::gram) {
+    if (newton || denominator == NmfDenominator::gram) {
       gram_ = slices.take(K * K);
       panel_ = slices.take(K * nmf.panel);
       edge_ = slices.take(bins.n_columns * nmf.panel);
     }
-    if (denominator == NmfDenominator::sums) column_sums_ = slices.take(K);
+    if (newton) {
+      squares_ = slices.take(bins.n_columns * K);
+      weighted_ = slices.take(bins.n_columns * K);
+    }
+    if (newton || denominator == NmfDenominator::sums) column_sums_ = slices.take(K);
     size_ = slices.total();
   }
 
+  // gram_ = left' right, for matrices of n rows.
+  void take_gram(const float* left, const float* right, std::ptrdiff_t n) {
+    const std::ptrdiff_t K = components.n_columns;
+    for (std::ptrdiff_t p = 0; p < components.count(); ++p) {
+      const std::ptrdiff_t lanes = components.lanes(p), valid = components.valid(p), k = components.begin(p);
+      const Window w = window(right, K, n, k, valid, lanes, edge_);
+      std::fill_n(panel_, K * lanes, 0.0f);
+      for (std::ptrdiff_t f = 0; f < n; f += kRows) {
+        nmf.accumulate(left + f * K, K, w.data + f * w.stride, w.stride, std::min(kRows, n - f), K, lanes,
+                       panel_);
+      }
+      for (std::ptrdiff_t j = 0; j < K; ++j) std::copy_n(panel_ + j * lanes, valid, gram_ + j * K + k);
+    }
+  }
+
+  std::ptrdiff_t n_gram() const { return components.n_columns * components.padded(); }
+
   std::size_t size_ = 0;
+  float *squares_ = nullptr, *weighted_ = nullptr;
   float *W_ = nullptr, *gram_ = nullptr, *panel_ = nullptr, *edge_ = nullptr, *column_sums_ = nullptr;
 };
 
@@ -198,6 +241,13 @@ class Worker {
     H_ = slices.take(K * L);
     N_ = slices.take(K * L);
     D_ = slices.take(K * L);
+    if (s_.newton) {
+      model_ = slices.take(p_.n_bins * L);
+      step_ = slices.take(K * L);
+      lanes_ = slices.take(4 * L);
+      squares_ = slices.take(tile * K);
+      weighted_ = slices.take(tile * K);
+    }
     up_ = slices.take(kRows * L);
     if (s_.denominator == NmfDenominator::full) down_ = slices.take(kRows * L);
     edge_ = slices.take(tile * L);
@@ -229,6 +279,8 @@ class Worker {
         s_.nmf.accumulate(s_.gram(), K, H_, lanes, K, K, lanes, D_);
         divergence_ += 0.5 * s_.nmf.dot(D_, H_, size);
       }
+    } else if (s_.newton) {
+      for (int i = 0; i < update_.n_updates; ++i) newton_step(update_.damping + begin, n, lanes);
     } else {
       for (int i = 0; i < update_.n_updates; ++i) {
         products_with_model(lanes);
@@ -249,7 +301,8 @@ class Worker {
     s_.nmf.update_multiplicative(B, N_, D_, K * lanes, update_.penalty, 1, kFloor);
   }
 
-  // N = W' (V M^(beta - 2)) and D = W' M^(beta - 1) for the panel of frames, M = W H.
+  // N = W' up and D = W' down (newton: the squares of W in its place) of the panel of frames, with the model
+  // M = W H: up and down are V M^(beta - 2) and M^(beta - 1), or the derivatives of the divergence by M.
   void products_with_model(std::ptrdiff_t lanes) {
     const std::ptrdiff_t K = p_.n_components, F = p_.n_bins;
     std::fill_n(N_, K * lanes, 0.0f);
@@ -261,12 +314,53 @@ class Worker {
     for (std::ptrdiff_t f = 0; f < F; f += kRows) {
       const std::ptrdiff_t n = std::min(kRows, F - f);
       const float* const A = p_.W + f * K;
-      s_.nmf.product(A, K, H_, n, K, lanes, up_);
-      s_.nmf.ratio({s_.loss, p_.beta, kFloor, n, lanes, up_, down_, V_ + f * lanes, lanes,
-                    mask_ == nullptr ? nullptr : mask_ + f * lanes, lanes, false, lanes});
+      float* const model = s_.newton ? model_ + f * lanes : up_;
+      s_.nmf.product(A, K, H_, n, K, lanes, model);
+      s_.nmf.ratio(frames_tile(f, n, lanes, model));
       s_.nmf.accumulate(A, K, up_, lanes, n, K, lanes, N_);
-      if (down_ != nullptr) s_.nmf.accumulate(A, K, down_, lanes, n, K, lanes, D_);
+      if (down_ != nullptr)
+        s_.nmf.accumulate(s_.newton ? s_.squares() + f * K : A, K, down_, lanes, n, K, lanes, D_);
     }
+  }
+
+  RatioTile frames_tile(std::ptrdiff_t f, std::ptrdiff_t n, std::ptrdiff_t lanes, const float* model) const {
+    return {s_.summands(),  s_.loss, p_.beta,
+            kFloor,         n,       lanes,
+            model,          up_,     down_,
+            V_ + f * lanes, lanes,   mask_ == nullptr ? nullptr : mask_ + f * lanes,
+            lanes,          false,   lanes};
+  }
+
+  // A step of each frame in the panel, as long as the slope at its end tells, and the damping for the next
+  // one.
+  void newton_step(float* damping, std::ptrdiff_t n, std::ptrdiff_t lanes) {
+    const std::ptrdiff_t K = p_.n_components, F = p_.n_bins, L = s_.nmf.panel;
+    float *const damped = lanes_, *const before = lanes_ + L, *const after = lanes_ + 2 * L,
+                 *const length = lanes_ + 3 * L;
+    products_with_model(lanes);
+    std::fill_n(damped, lanes, 1.0f);
+    std::copy_n(damping, n, damped);
+    s_.nmf.newton_step({K, lanes, H_, N_, D_, s_.gram(), damped, kNewtonSweeps, nullptr, step_, before},
+                       update_.penalty);
+    std::fill_n(after, lanes, 0.0f);
+    for (std::ptrdiff_t f = 0; f < F; f += kRows) {
+      const std::ptrdiff_t rows = std::min(kRows, F - f);
+      s_.nmf.product(p_.W + f * K, K, step_, rows, K, lanes, up_);
+      s_.nmf.slope_after(frames_tile(f, rows, lanes, model_ + f * lanes), up_, after);
+    }
+    const auto [l1, l2] = update_.penalty;
+    if (l1 != 0 || l2 != 0) {
+      for (std::ptrdiff_t i = 0; i < K * lanes; ++i)
+        after[i % lanes] += (l1 + l2 * (H_[i] + step_[i])) * step_[i];
+    }
+    for (std::ptrdiff_t l = 0; l < lanes; ++l) {
+      const bool too_far =
+          after[l] > -before[l];  // uphill, steeper than it went down: to the root of the secant
+      length[l] = too_far ? before[l] / std::min(before[l] - after[l], -1e-30f) : 1.0f;
+      if (l < n)
+        damping[l] = too_far ? kMoreDamping * damping[l] : std::max(kLessDamping * damping[l], kLeastDamping);
+    }
+    s_.nmf.take_step(H_, step_, length, K, lanes);
   }
 
   // Adds the frames [begin, begin + n) to the sums for W.
@@ -278,6 +372,7 @@ class Worker {
     float* numerator = floats_;
     float* denominator = floats_ + s_.n_numerator();
     const float* W = s_.W_panels();
+    if (s_.newton) square_and_weigh(H, n);
     for (std::ptrdiff_t p = 0; p < s_.bins.count(); ++p) {
       const std::ptrdiff_t lanes = s_.bins.lanes(p), valid = s_.bins.valid(p), f = s_.bins.begin(p);
       const Window v = window(V, p_.V_stride, n, f, valid, lanes, edge_);
@@ -292,28 +387,48 @@ class Worker {
           continue;
         }
         s_.nmf.product(A, p_.H_stride, W, rows, K, lanes, up_);
-        divergence_ += s_.nmf.ratio({s_.loss, p_.beta, kFloor, rows, lanes, up_, down_, v.data + t * v.stride,
-                                     v.stride, mask.data == nullptr ? nullptr : mask.data + t * mask.stride,
+        divergence_ += s_.nmf.ratio({s_.summands(), s_.loss, p_.beta, kFloor, rows, lanes, up_, up_, down_,
+                                     v.data + t * v.stride, v.stride,
+                                     mask.data == nullptr ? nullptr : mask.data + t * mask.stride,
                                      mask.stride, measure_, valid});
         s_.nmf.accumulate(A, p_.H_stride, up_, lanes, rows, K, lanes, numerator);
-        if (down_ != nullptr) s_.nmf.accumulate(A, p_.H_stride, down_, lanes, rows, K, lanes, denominator);
+        if (s_.newton) {
+          s_.nmf.accumulate(squares_ + t * K, K, down_, lanes, rows, K, lanes, denominator);
+        } else if (down_ != nullptr) {
+          s_.nmf.accumulate(A, p_.H_stride, down_, lanes, rows, K, lanes, denominator);
+        }
       }
       numerator += K * lanes;
       if (down_ != nullptr) denominator += K * lanes;
       W += K * lanes;
     }
-    if (down_ != nullptr) return;
+    if (down_ != nullptr && !s_.newton) return;
     const float one = 1;
     for (std::ptrdiff_t p = 0; p < s_.components.count(); ++p) {
-      const std::ptrdiff_t lanes = s_.components.lanes(p);
-      const Window h =
-          window(H, p_.H_stride, n, s_.components.begin(p), s_.components.valid(p), lanes, edge_);
-      if (gram) {
+      const std::ptrdiff_t lanes = s_.components.lanes(p), valid = s_.components.valid(p),
+                           k = s_.components.begin(p);
+      const Window h = s_.newton ? window(weighted_, K, n, k, valid, lanes, edge_)
+                                 : window(H, p_.H_stride, n, k, valid, lanes, edge_);
+      if (gram || s_.newton) {
         s_.nmf.accumulate(H, p_.H_stride, h.data, h.stride, n, K, lanes, denominator);
         denominator += K * lanes;
       } else {
         s_.nmf.accumulate(&one, 0, h.data, h.stride, n, 1, lanes, denominator);
         denominator += lanes;
+      }
+    }
+  }
+
+  // The squares of H, and H weighted by frames as the Hessian that all bins share needs it.
+  void square_and_weigh(const float* H, std::ptrdiff_t n) {
+    const std::ptrdiff_t K = p_.n_components;
+    for (std::ptrdiff_t t = 0; t < n; ++t) {
+      const float* const h = H + t * p_.H_stride;
+      const double mean = s_.nmf.dot(h, s_.column_sums(), K) / static_cast<double>(p_.n_bins);
+      const float weight = std::pow(std::max(static_cast<float>(mean), update_.least_mean), p_.beta - 2);
+      for (std::ptrdiff_t k = 0; k < K; ++k) {
+        squares_[t * K + k] = h[k] * h[k];
+        weighted_[t * K + k] = weight * h[k];
       }
     }
   }
@@ -329,6 +444,7 @@ class Worker {
   const bool measure_;
   double* const sums_;
   std::size_t size_ = 0;
+  float *model_ = nullptr, *step_ = nullptr, *lanes_ = nullptr, *squares_ = nullptr, *weighted_ = nullptr;
   float *V_ = nullptr, *mask_ = nullptr, *H_ = nullptr, *N_ = nullptr, *D_ = nullptr;
   float *up_ = nullptr, *down_ = nullptr, *edge_ = nullptr, *mask_edge_ = nullptr, *floats_ = nullptr;
   double divergence_ = 0;
@@ -360,8 +476,8 @@ double measure_rows(const Shared& shared, const NmfProblem& p, std::ptrdiff_t be
     if (p.mask != nullptr)
       mask = window(p.mask + begin * p.mask_stride, p.mask_stride, n, f, valid, lanes, mask_edge);
     shared.nmf.product(p.H + begin * p.H_stride, p.H_stride, W, n, p.n_components, lanes, model);
-    total += shared.nmf.ratio({shared.loss, p.beta, kFloor, n, lanes, model, nullptr, v.data, v.stride,
-                               mask.data, mask.stride, true, valid});
+    total += shared.nmf.ratio({kernels::NmfSummands::multiplicative, shared.loss, p.beta, kFloor, n, lanes,
+                               model, model, nullptr, v.data, v.stride, mask.data, mask.stride, true, valid});
     W += p.n_components * lanes;
   }
   return total;
@@ -410,7 +526,7 @@ double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::o
                 bool measure) {
   thread_local Workspace dictionary, parts;
   const FlushDenormals flush;
-  const Shared shared(current_kernels(), problem, dictionary);
+  const Shared shared(current_kernels(), problem, update.method, update.bin_weights, dictionary);
   const int n_tasks = tasks_for(problem.n_frames);
   const std::ptrdiff_t n_sums = sums ? shared.n_sums() : 0;
   double* const part = parts.get_doubles(static_cast<std::size_t>(n_tasks * n_sums));
@@ -441,6 +557,7 @@ double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::o
       case NmfDenominator::full:
         from_sums(denominator, shared.bins, K, sums->denominator);
     }
+    if (shared.newton) from_sums(denominator + shared.n_denominator(), shared.components, K, sums->gram);
   }
   return std::accumulate(divergences.begin(), divergences.end(), 0.0);
 }
@@ -448,7 +565,7 @@ double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::o
 double nmf_divergence(const NmfProblem& problem) {
   thread_local Workspace dictionary;
   const FlushDenormals flush;
-  const Shared shared(current_kernels(), problem, dictionary);
+  const Shared shared(current_kernels(), problem, NmfMethod::multiplicative, nullptr, dictionary);
   const int n_tasks = tasks_for(problem.n_frames);
   std::vector<double> divergences(static_cast<std::size_t>(n_tasks));
   parallel(n_tasks, [&](int task) {
@@ -474,10 +591,16 @@ void nmf_update(float* W, std::ptrdiff_t n_rows, std::ptrdiff_t n_components, fl
   const Kernels& kernels = current_kernels();
   const NmfKernels& nmf = *kernels.nmf;
   const std::ptrdiff_t K = n_components, size = K * nmf.panel;
-  float* const B = workspace.get(static_cast<std::size_t>(3 * size + K * K));
-  float *const N = B + size, *const D = N + size, *const gram = D + size;
-  const bool has_gram = denominator == NmfDenominator::gram;
+  float* const B = workspace.get(static_cast<std::size_t>(4 * size + K * K + 2 * nmf.panel));
+  float *const N = B + size, *const D = N + size, *const step = D + size, *const gram = step + size;
+  float *const lane = gram + K * K, *const slope = lane + nmf.panel;
+  const bool newton = update.method == NmfMethod::newton;
+  const bool has_gram = denominator == NmfDenominator::gram && !newton;
   if (has_gram) std::transform(sums.denominator, sums.denominator + K * K, gram, to_float);
+  if (newton) {
+    std::transform(sums.gram, sums.gram + K * K, gram, to_float);
+    to_correlation(gram, K);
+  }
 
   const Panels rows{n_rows, nmf.panel, kernels.lanes};
   for (std::ptrdiff_t p = 0; p < rows.count(); ++p) {
@@ -485,8 +608,15 @@ void nmf_update(float* W, std::ptrdiff_t n_rows, std::ptrdiff_t n_components, fl
     float* const panel_rows = W + begin * K;
     nmf.to_panel(panel_rows, K, valid, K, lanes, B);
     to_float_panel(sums.numerator + begin * K, K, valid, lanes, N);
-    if (denominator == NmfDenominator::full) to_float_panel(sums.denominator + begin * K, K, valid, lanes, D);
-    for (int i = 0; i < update.n_updates; ++i) {
+    if (denominator == NmfDenominator::full || newton)
+      to_float_panel(sums.denominator + begin * K, K, valid, lanes, D);
+    if (newton) {
+      std::fill_n(lane, lanes, *update.damping);
+      nmf.newton_step({K, lanes, B, N, D, gram, lane, kNewtonSweeps, fixed, step, slope}, update.penalty);
+      std::fill_n(lane, lanes, 1.0f);
+      nmf.take_step(B, step, lane, K, lanes);
+    }
+    for (int i = 0; i < update.n_updates && !newton; ++i) {
       if (update.method == NmfMethod::coordinates) {
         nmf.update_coordinates(B, N, gram, K, lanes, update.penalty, fixed);
         continue;

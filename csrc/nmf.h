@@ -22,7 +22,8 @@ struct NmfProblem {
   float beta;
 };
 
-enum class NmfMethod { multiplicative, coordinates };
+// Coordinates: for the Euclidean loss without mask, by Gram matrices.
+enum class NmfMethod { multiplicative, coordinates, newton };
 
 // What the sum over the frames of H' times something leaves to the update of W: for the Euclidean loss
 // without mask the Gram matrix (n_components squared), for Kullback-Leibler without mask the sums of H
@@ -34,12 +35,18 @@ struct NmfUpdate {
   NmfMethod method;
   kernels::NmfPenalty penalty;
   int n_updates;
+  // For newton only. A pass changes the damping of each frame; an update of W has one for all its rows.
+  float* damping = nullptr;
+  const float* bin_weights = nullptr;  // of each bin in the Hessian that all frames share
+  float least_mean = 0;                // of the model of a frame, where its weight for W is taken
 };
 
-// Where a pass puts the sums that the update of W needs.
+// Where a pass puts the sums that the update of W needs. For newton these are the gradient by W and the
+// diagonal of its Hessian (n_bins x n_components), and the weighted Gram matrix of H (n_components squared).
 struct NmfSums {
   double* numerator;
   double* denominator;
+  double* gram = nullptr;
 };
 
 // Updates H in place, frame by frame, with W fixed; then sums for the update of W if asked. V is read once.

@@ -78,3 +78,29 @@ def nmf_update(
     n_updates: int,
     fixed: NDArray[np.bool_] | None,
 ) -> None: ...
+def nmf_newton_pass(
+    V: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    beta: float,
+    l1: float,
+    l2: float,
+    n_updates: int,
+    damping: NDArray[np.float32],
+    bin_weights: NDArray[np.float32],
+    least_mean: float,
+    gradient: NDArray[np.float64] | None,
+    curvature: NDArray[np.float64] | None,
+    gram: NDArray[np.float64] | None,
+) -> float: ...
+def nmf_newton_update(
+    W: NDArray[np.float32],
+    gradient: NDArray[np.float64],
+    curvature: NDArray[np.float64],
+    gram: NDArray[np.float64],
+    damping: float,
+    l1: float,
+    l2: float,
+    fixed: NDArray[np.bool_] | None,
+) -> None: ...

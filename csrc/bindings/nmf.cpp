@@ -54,6 +54,12 @@ void check_sums(const py::array_t<double>& numerator, const py::array_t<double>&
           "denominator must be (F, K), the Gram matrix (K, K), or the sums (K,), as the loss needs it");
 }
 
+const bool* fixed_of(const std::optional<py::array_t<bool>>& fixed, std::ptrdiff_t K) {
+  if (!fixed) return nullptr;
+  require(fixed->ndim() == 1 && fixed->shape(0) == K, "fixed must be (K,)");
+  return fixed->data();
+}
+
 double pass(const py::array& V, const std::optional<py::array>& mask, const py::array& W, py::array H,
             float beta, const std::string& method, float l1, float l2, int n_updates,
             std::optional<py::array_t<double>> numerator, std::optional<py::array_t<double>> denominator,
@@ -92,15 +98,57 @@ void update(py::array W, const py::array_t<double>& numerator, const py::array_t
   check_sums(numerator, denominator, kind, F, K);
   require(step.method == NmfMethod::multiplicative || kind == NmfDenominator::gram,
           "'hals' needs the Gram matrix");
-  const bool* stay = nullptr;
-  if (fixed) {
-    require(fixed->ndim() == 1 && fixed->shape(0) == K, "fixed must be (K,)");
-    stay = fixed->data();
-  }
+  const bool* const stay = fixed_of(fixed, K);
   float* const rows = const_cast<float*>(w.data);
   const NmfSums sums{const_cast<double*>(numerator.data()), const_cast<double*>(denominator.data())};
   const py::gil_scoped_release release;
   nmf_update(rows, F, K, beta, sums, kind, step, stay);
+}
+
+void check_gram(const py::array_t<double>& gram, std::ptrdiff_t K) {
+  require((gram.flags() & py::array::c_style) && gram.ndim() == 2 && gram.shape(0) == K && gram.shape(1) == K,
+          "gram must be (K, K) without gaps");
+}
+
+double newton_pass(const py::array& V, const std::optional<py::array>& mask, const py::array& W, py::array H,
+                   float beta, float l1, float l2, int n_updates, py::array_t<float> damping,
+                   const py::array_t<float>& bin_weights, float least_mean,
+                   std::optional<py::array_t<double>> gradient, std::optional<py::array_t<double>> curvature,
+                   std::optional<py::array_t<double>> gram) {
+  const NmfProblem problem = problem_of(V, mask, W, H, beta);
+  require_writeable(H, "H must be writeable");
+  require(n_updates >= 0, "n_updates must be at least 0");
+  require(damping.ndim() == 1 && damping.shape(0) == problem.n_frames, "damping must be (T,)");
+  require(bin_weights.ndim() == 1 && bin_weights.shape(0) == problem.n_bins, "bin_weights must be (F,)");
+  require(gradient.has_value() == curvature.has_value() && gradient.has_value() == gram.has_value(),
+          "gradient, curvature and gram belong together");
+  std::optional<NmfSums> sums;
+  if (gradient) {
+    check_sums(*gradient, *curvature, NmfDenominator::full, problem.n_bins, problem.n_components);
+    check_gram(*gram, problem.n_components);
+    sums = NmfSums{gradient->mutable_data(), curvature->mutable_data(), gram->mutable_data()};
+  }
+  const NmfUpdate step{NmfMethod::newton,      {l1, l2},           n_updates,
+                       damping.mutable_data(), bin_weights.data(), least_mean};
+  const py::gil_scoped_release release;
+  return nmf_pass(problem, step, sums, gradient.has_value());
+}
+
+void newton_update(py::array W, const py::array_t<double>& gradient, const py::array_t<double>& curvature,
+                   const py::array_t<double>& gram, float damping, float l1, float l2,
+                   const std::optional<py::array_t<bool>>& fixed) {
+  const auto w = view<float>(W, "W", 2, 2);
+  require_writeable(W, "W must be writeable");
+  const std::ptrdiff_t F = w.size[0], K = w.size[1];
+  check_sums(gradient, curvature, NmfDenominator::full, F, K);
+  check_gram(gram, K);
+  const bool* const stay = fixed_of(fixed, K);
+  float* const rows = const_cast<float*>(w.data);
+  const NmfSums sums{const_cast<double*>(gradient.data()), const_cast<double*>(curvature.data()),
+                     const_cast<double*>(gram.data())};
+  const NmfUpdate step{NmfMethod::newton, {l1, l2}, 1, &damping};
+  const py::gil_scoped_release release;
+  nmf_update(rows, F, K, 1, sums, NmfDenominator::full, step, stay);
 }
 
 }  // namespace
@@ -118,6 +166,16 @@ void register_nmf(py::module_& m) {
         py::arg("denominator").noconvert(), py::arg("masked"), py::arg("beta"), py::arg("method"),
         py::arg("l1"), py::arg("l2"), py::arg("n_updates"), py::arg("fixed"),
         "Update W (F, K) in place from the sums of a pass.");
+  m.def("nmf_newton_pass", &newton_pass, py::arg("V"), py::arg("mask"), py::arg("W"), py::arg("H"),
+        py::arg("beta"), py::arg("l1"), py::arg("l2"), py::arg("n_updates"), py::arg("damping").noconvert(),
+        py::arg("bin_weights").noconvert(), py::arg("least_mean"), py::arg("gradient").noconvert(),
+        py::arg("curvature").noconvert(), py::arg("gram").noconvert(),
+        "Newton steps of H (T, K) and of the frames' damping (T,), in place; gradient, curvature and Gram "
+        "matrix for "
+        "the step of W if they are asked for, and then the divergence is returned.");
+  m.def("nmf_newton_update", &newton_update, py::arg("W"), py::arg("gradient").noconvert(),
+        py::arg("curvature").noconvert(), py::arg("gram").noconvert(), py::arg("damping"), py::arg("l1"),
+        py::arg("l2"), py::arg("fixed"), "A Newton step of W (F, K) in place, from the sums of a pass.");
 }
 
 }  // namespace l2i::bindings

@@ -154,6 +154,29 @@ inline void powers(Vec m, float beta, Vec& up, Vec& down) {
   }
 }
 
+// d D(v | m) / dm from the powers of the model, in place of the first.
+template <NmfLoss loss>
+inline Vec first_derivative(Vec v, Vec m, Vec up, Vec down) {
+  if constexpr (loss == NmfLoss::euclidean) return m - v;
+  if constexpr (loss == NmfLoss::kullback_leibler) return 1.0f - v * up;
+  return down - v * up;
+}
+
+// Both derivatives, the second one at least m^(beta - 2), its mean where the model is right: further out the
+// divergence is not convex (beta < 1), or flatter than a step can trust.
+template <NmfLoss loss>
+inline void derivatives(Vec v, Vec m, float beta, Vec& up, Vec& down) {
+  const Vec first = first_derivative<loss>(v, m, up, down);
+  if constexpr (loss == NmfLoss::euclidean) {
+    down = broadcast(1.0f);
+  } else if constexpr (loss == NmfLoss::kullback_leibler) {
+    down = maximum(v, m) * up * up;
+  } else {
+    down = maximum((beta - 1) * m + (2 - beta) * v, m) * up / m;
+  }
+  up = first;
+}
+
 // Terms of the divergence, but for those of the Kullback-Leibler one that are sums of v and m alone. The
 // model m was at least `floor` when its powers were taken; `model` is what it was before.
 template <NmfLoss loss>
@@ -176,7 +199,7 @@ inline Vec divergence(Vec v, Vec m, Vec model, Vec down, float beta, float floor
   }
 }
 
-template <NmfLoss loss, bool masked, bool measured>
+template <NmfLoss loss, NmfSummands summands, bool masked, bool measured>
 double ratio_rows(const RatioTile& tile) {
   const Vec floor = broadcast(tile.floor);
   const int width = static_cast<int>(tile.lanes / kLanes);
@@ -189,7 +212,7 @@ double ratio_rows(const RatioTile& tile) {
     Vec sum{};
     for (int i = 0; i < width; ++i) {
       const std::ptrdiff_t at = r * tile.lanes + i * kLanes;
-      const Vec model = load(tile.up + at);
+      const Vec model = load(tile.model + at);
       const Vec m = maximum(model, floor);
       Vec v = load(tile.V + r * tile.V_stride + i * kLanes);
       Vec weight{};
@@ -204,14 +227,16 @@ double ratio_rows(const RatioTile& tile) {
         if constexpr (masked) d = weight > Vec{} ? d * weight : Vec{};
         sum += reinterpret_cast<Vec>(reinterpret_cast<IntVec>(d) & valid[i]);
       }
-      if constexpr (loss == NmfLoss::kullback_leibler) {
+      if constexpr (summands == NmfSummands::newton) {
+        derivatives<loss>(v, m, tile.beta, up, down);
+      } else if constexpr (loss == NmfLoss::kullback_leibler) {
         up = v / m;
       } else {
         up = v * up;
       }
       if constexpr (masked) {
         up = up * weight;
-        down = (loss == NmfLoss::euclidean ? model : down) * weight;
+        down = down * weight;
       }
       store(tile.up + at, up);
       if (tile.down != nullptr) store(tile.down + at, down);
@@ -225,12 +250,20 @@ double ratio_rows(const RatioTile& tile) {
   return total;
 }
 
+template <NmfLoss loss, NmfSummands summands>
+double ratio_for(const RatioTile& tile) {
+  if (tile.mask != nullptr) {
+    return tile.measured ? ratio_rows<loss, summands, true, true>(tile)
+                         : ratio_rows<loss, summands, true, false>(tile);
+  }
+  return tile.measured ? ratio_rows<loss, summands, false, true>(tile)
+                       : ratio_rows<loss, summands, false, false>(tile);
+}
+
 template <NmfLoss loss>
 double ratio_of(const RatioTile& tile) {
-  if (tile.mask != nullptr) {
-    return tile.measured ? ratio_rows<loss, true, true>(tile) : ratio_rows<loss, true, false>(tile);
-  }
-  return tile.measured ? ratio_rows<loss, false, true>(tile) : ratio_rows<loss, false, false>(tile);
+  return tile.summands == NmfSummands::newton ? ratio_for<loss, NmfSummands::newton>(tile)
+                                              : ratio_for<loss, NmfSummands::multiplicative>(tile);
 }
 
 double ratio(const RatioTile& tile) {
@@ -267,6 +300,26 @@ void update_multiplicative(float* B, const float* N, const float* D, std::ptrdif
   }
 }
 
+// sum = row[0 .. n) times the first n rows of a panel, in chains that do not wait for one another.
+constexpr int kChains = 4;
+template <int width>
+inline void sum_products(const float* row, const float* panel, std::ptrdiff_t n, Vec (&sum)[kChains][width]) {
+  for (int c = 0; c < kChains; ++c) {
+    for (int i = 0; i < width; ++i) sum[c][i] = Vec{};
+  }
+  std::ptrdiff_t j = 0;
+  for (; j + kChains <= n; j += kChains) {
+    for (int c = 0; c < kChains; ++c) {
+      const Vec x = broadcast(row[j + c]);
+      for (int i = 0; i < width; ++i) sum[c][i] += x * load(panel + ((j + c) * width + i) * kLanes);
+    }
+  }
+  for (; j < n; ++j) {
+    const Vec x = broadcast(row[j]);
+    for (int i = 0; i < width; ++i) sum[0][i] += x * load(panel + (j * width + i) * kLanes);
+  }
+}
+
 // One sweep of coordinate descent: B[k, :] to the least of the Euclidean objective, all else fixed, for one k
 // after the other, with the Gram matrix G = A' A and N = A' V (Cichocki and Phan, 2009, algorithm 2: HALS).
 template <int width>
@@ -275,22 +328,8 @@ void update_hals(float* B, const float* N, const float* G, std::ptrdiff_t K, con
   for (std::ptrdiff_t k = 0; k < K; ++k) {
     const float curvature = G[k * K + k] + penalty.l2;
     if (!(curvature > 0) || (fixed != nullptr && fixed[k])) continue;
-    constexpr int kChains = 4;
     Vec sum[kChains][width];
-    for (int c = 0; c < kChains; ++c) {
-      for (int i = 0; i < width; ++i) sum[c][i] = Vec{};
-    }
-    std::ptrdiff_t j = 0;
-    for (; j + kChains <= K; j += kChains) {
-      for (int c = 0; c < kChains; ++c) {
-        const Vec g = broadcast(G[k * K + j + c]);
-        for (int i = 0; i < width; ++i) sum[c][i] += g * load(B + ((j + c) * width + i) * kLanes);
-      }
-    }
-    for (; j < K; ++j) {
-      const Vec g = broadcast(G[k * K + j]);
-      for (int i = 0; i < width; ++i) sum[0][i] += g * load(B + (j * width + i) * kLanes);
-    }
+    sum_products<width>(G + k * K, B, K, sum);
     const Vec inverse = broadcast(1 / curvature);
     for (int i = 0; i < width; ++i) {
       float* const b = B + (k * width + i) * kLanes;
@@ -310,6 +349,122 @@ void update_coordinates(float* B, const float* N, const float* G, std::ptrdiff_t
       return update_hals<2>(B, N, G, K, penalty, fixed);
     default:
       return update_hals<3>(B, N, G, K, penalty, fixed);
+  }
+}
+
+// A step for each lane of B from a model of the objective with the Hessian damping S C S, S the root of the
+// diagonal of the lane's own Hessian and C the correlations that all lanes share; by sweeps of coordinate
+// descent under B + step >= 0, in the variables S B, where the diagonal is 1.
+template <int width>
+void newton_lanes(const NewtonPanel& p, const NmfPenalty& penalty) {
+  Vec damping[width], slope[width];
+  for (int i = 0; i < width; ++i) {
+    damping[i] = load(p.damping + i * kLanes);
+    slope[i] = Vec{};
+  }
+  for (std::ptrdiff_t k = 0; k < p.K; ++k) {
+    const bool stays = p.fixed != nullptr && p.fixed[k];
+    for (int i = 0; i < width; ++i) {
+      const std::ptrdiff_t at = (k * width + i) * kLanes;
+      const Vec b = load(p.B + at), d = load(p.curvature + at) + penalty.l2;
+      const Vec root = square_root(minimum(d, broadcast(kLargest)));
+      const Vec usable = !stays && p.correlation[k * p.K + k] > 0 ? root : Vec{};
+      const Vec g = load(p.gradient + at) + penalty.l1 + penalty.l2 * b;
+      store(p.curvature + at, usable > broadcast(1e-10f) ? usable : Vec{});
+      store(p.gradient + at, usable > broadcast(1e-10f) ? g / usable : Vec{});
+      store(p.step + at, Vec{});
+    }
+  }
+  for (int sweep = 0; sweep < p.n_sweeps; ++sweep) {
+    for (std::ptrdiff_t k = 0; k < p.K; ++k) {
+      Vec sum[kChains][width];
+      sum_products<width>(p.correlation + k * p.K, p.step, sweep == 0 ? k : p.K, sum);
+      for (int i = 0; i < width; ++i) {
+        const std::ptrdiff_t at = (k * width + i) * kLanes;
+        const Vec root = load(p.curvature + at), least = -root * load(p.B + at);
+        const Vec moved = load(p.step + at) - load(p.gradient + at) / damping[i] -
+                          ((sum[0][i] + sum[1][i]) + (sum[2][i] + sum[3][i]));
+        store(p.step + at, root > Vec{} ? maximum(least, moved) : Vec{});
+      }
+    }
+  }
+  for (std::ptrdiff_t k = 0; k < p.K; ++k) {
+    for (int i = 0; i < width; ++i) {
+      const std::ptrdiff_t at = (k * width + i) * kLanes;
+      const Vec root = load(p.curvature + at), step = load(p.step + at);
+      slope[i] += load(p.gradient + at) * step;
+      store(p.step + at, root > Vec{} ? step / root : Vec{});
+    }
+  }
+  for (int i = 0; i < width; ++i) store(p.slope + i * kLanes, slope[i]);
+}
+
+void newton_step(const NewtonPanel& panel, const NmfPenalty& penalty) {
+  switch (panel.lanes / kLanes) {
+    case 1:
+      return newton_lanes<1>(panel, penalty);
+    case 2:
+      return newton_lanes<2>(panel, penalty);
+    default:
+      return newton_lanes<3>(panel, penalty);
+  }
+}
+
+// Adds to slope[l] that of the divergence along `change`, at the model plus `change`.
+template <NmfLoss loss, bool masked>
+void slope_rows(const RatioTile& tile, const float* change, float* slope) {
+  const int width = static_cast<int>(tile.lanes / kLanes);
+  for (int i = 0; i < width; ++i) {
+    Vec sum = load(slope + i * kLanes);
+    for (std::ptrdiff_t r = 0; r < tile.n_rows; ++r) {
+      const std::ptrdiff_t at = r * tile.lanes + i * kLanes;
+      const Vec by = load(change + at);
+      const Vec m = maximum(load(tile.model + at) + by, broadcast(tile.floor));
+      Vec v = load(tile.V + r * tile.V_stride + i * kLanes);
+      Vec up, down;
+      powers<loss>(m, tile.beta, up, down);
+      if constexpr (masked) {
+        const Vec weight = load(tile.mask + r * tile.mask_stride + i * kLanes);
+        v = weight > Vec{} ? v : Vec{};
+        sum += weight * first_derivative<loss>(v, m, up, down) * by;
+      } else {
+        sum += first_derivative<loss>(v, m, up, down) * by;
+      }
+    }
+    store(slope + i * kLanes, sum);
+  }
+}
+
+template <NmfLoss loss>
+void slope_of(const RatioTile& tile, const float* change, float* slope) {
+  if (tile.mask != nullptr) return slope_rows<loss, true>(tile, change, slope);
+  slope_rows<loss, false>(tile, change, slope);
+}
+
+void slope_after(const RatioTile& tile, const float* change, float* slope) {
+  switch (tile.loss) {
+    case NmfLoss::euclidean:
+      return slope_of<NmfLoss::euclidean>(tile, change, slope);
+    case NmfLoss::three_halves:
+      return slope_of<NmfLoss::three_halves>(tile, change, slope);
+    case NmfLoss::kullback_leibler:
+      return slope_of<NmfLoss::kullback_leibler>(tile, change, slope);
+    case NmfLoss::half:
+      return slope_of<NmfLoss::half>(tile, change, slope);
+    case NmfLoss::itakura_saito:
+      return slope_of<NmfLoss::itakura_saito>(tile, change, slope);
+    default:
+      return slope_of<NmfLoss::general>(tile, change, slope);
+  }
+}
+
+// B += length step, lane by lane, and not below zero.
+void take_step(float* B, const float* step, const float* length, std::ptrdiff_t K, std::ptrdiff_t lanes) {
+  for (std::ptrdiff_t k = 0; k < K; ++k) {
+    for (std::ptrdiff_t l = 0; l < lanes; l += kLanes) {
+      const std::ptrdiff_t at = k * lanes + l;
+      store(B + at, maximum(load(B + at) + load(length + l) * load(step + at), Vec{}));
+    }
   }
 }
 
@@ -355,7 +510,6 @@ void from_panel(const float* panel, std::ptrdiff_t lanes, std::ptrdiff_t n_rows,
 
 // Sums of up to `kRun` products are float32, those of the runs float64.
 double dot(const float* a, const float* b, std::ptrdiff_t size) {
-  constexpr int kChains = 4;
   constexpr std::ptrdiff_t kRun = 64 * kChains * kLanes;
   double total = 0;
   for (std::ptrdiff_t start = 0; start < size; start += kRun) {
@@ -382,6 +536,9 @@ constinit const NmfKernels nmf = {
     .ratio = &ratio,
     .update_multiplicative = &update_multiplicative,
     .update_coordinates = &update_coordinates,
+    .newton_step = &newton_step,
+    .slope_after = &slope_after,
+    .take_step = &take_step,
     .to_panel = &to_panel,
     .from_panel = &from_panel,
     .dot = &dot,

@@ -65,20 +65,40 @@ constexpr int kMostLanes = 16;
 // Losses whose powers of the model need no logarithm, and all others.
 enum class NmfLoss { euclidean, three_halves, kullback_leibler, half, itakura_saito, general };
 
-// Rows of a panel whose model W H is to become what the numerator and the denominator of an update sum.
+// What an update sums over the rows of a panel, from V and its model M = W H:
+//   multiplicative  V M^(beta - 2) and M^(beta - 1)
+//   newton          the first and (at least M^(beta - 2)) the second derivative of the divergence by M
+enum class NmfSummands { multiplicative, newton };
+
 struct RatioTile {
+  NmfSummands summands;
   NmfLoss loss;
   float beta;
   float floor;  // least value of the model where its powers are taken
   std::ptrdiff_t n_rows, lanes;
-  float* up;    // the model on entry, V times its power beta - 2 on return: n_rows x lanes
-  float* down;  // its power beta - 1; null where nobody needs it
+  const float* model;  // n_rows x lanes, as are
+  float* up;           // the first summand, and
+  float* down;         // the second; null where nobody needs it
   const float* V;
   std::ptrdiff_t V_stride;
   const float* mask;  // factors of both, for entries that count more or less or are missing; may be null
   std::ptrdiff_t mask_stride;
   bool measured;           // return the divergence of these rows
   std::ptrdiff_t n_valid;  // lanes that count in it
+};
+
+// A panel of a Newton step, see newton_step.
+struct NewtonPanel {
+  std::ptrdiff_t K, lanes;
+  const float* B;
+  float* gradient;           // of the divergence by B; overwritten
+  float* curvature;          // diagonal of its Hessian; overwritten
+  const float* correlation;  // K x K, shared by all lanes, with unit diagonal
+  const float* damping;      // of each lane
+  int n_sweeps;
+  const bool* fixed;  // components that stay; may be null
+  float* step;        // out: K x lanes
+  float* slope;       // out: of the objective along the step, for each lane
 };
 
 // Weights of the penalties l1 sum(B) + l2 / 2 sum(B^2).
@@ -99,6 +119,9 @@ struct NmfKernels {
                                 const NmfPenalty& penalty, float gamma, float floor);
   void (*update_coordinates)(float* B, const float* N, const float* G, std::ptrdiff_t K, std::ptrdiff_t lanes,
                              const NmfPenalty& penalty, const bool* fixed);
+  void (*newton_step)(const NewtonPanel& panel, const NmfPenalty& penalty);
+  void (*slope_after)(const RatioTile& tile, const float* change, float* slope);
+  void (*take_step)(float* B, const float* step, const float* length, std::ptrdiff_t K, std::ptrdiff_t lanes);
   void (*to_panel)(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns,
                    std::ptrdiff_t lanes, float* panel);
   void (*from_panel)(const float* panel, std::ptrdiff_t lanes, std::ptrdiff_t n_rows,

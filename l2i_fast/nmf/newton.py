@@ -1,0 +1,119 @@
+"""Newton steps for ``V ~ H W'`` and every beta divergence: far fewer passes over V than multiplicative updates need.
+
+A frame's step minimises a quadratic model of its objective over ``h + step >= 0``, by coordinate descent. The model's
+gradient ``W'R`` and the diagonal of its Hessian, ``d = (W o W)'Q``, are the frame's own, with
+
+    R = M^(beta-2) (M - V)                                   first derivative of the divergence at the model M = H W'
+    Q = M^(beta-3) max((beta-1) M + (2-beta) V, M)           second, but at least what it is on average at a good fit
+
+and off the diagonal it has the correlations of ``W' diag(a) W``, ``a = mean_t(M)^(beta-2)``, which all frames share: so one
+matrix of K x K serves for all. Each frame scales its Hessian by a damping of its own, which grows where a step went too far.
+Rows of W step in the same way. For beta 2 this is coordinate descent by Gram matrices (HALS).
+
+A pass that does not lower the objective is taken back, and W steps again, with more damping.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i_fast import _core
+from l2i_fast.arrays import Float32
+
+Float64 = NDArray[np.float64]
+
+#: Multiplicative passes that come first: steps from zeros and far-off starts end in poor valleys.
+N_GENTLE = 2
+_MORE_DAMPING, _LESS_DAMPING, _LEAST_DAMPING = 4.0, 0.6, 0.7
+#: Means of the model count as at least this share of their mean.
+_LEAST_MEAN = 1e-5
+
+
+class Newton:
+    """The state of the steps: dampings, and the best W and H so far with what W's next step needs.
+
+    Parameters
+    ----------
+    V, W, H, beta, mask
+        As in `l2i_fast.nmf.factorize.Factorization`; W and H change in place.
+    l1_W, l2_W, l1_H, l2_H : float
+        Penalties.
+    fixed : array (K,), bool, optional
+        Components of W that stay.
+    """
+
+    def __init__(
+        self,
+        V: Float32,
+        W: Float32,
+        H: Float32,
+        beta: float,
+        mask: Float32 | None = None,
+        *,
+        l1_W: float = 0.0,
+        l2_W: float = 0.0,
+        l1_H: float = 0.0,
+        l2_H: float = 0.0,
+        fixed: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.V, self.W, self.H, self.beta, self.mask = V, W, H, beta, mask
+        self.l1_W, self.l2_W, self.l1_H, self.l2_H, self.fixed = l1_W, l2_W, l1_H, l2_H, fixed
+        F, K = W.shape
+        self._sums: tuple[Float64, ...] = (np.empty((F, K)), np.empty((F, K)), np.empty((K, K)))
+        self._damping = np.ones(len(V), np.float32)
+        self._damping_W = 1.0
+        self._best: tuple[float, float] | None = None
+        self._best_W, self._best_H, self._best_sums = W.copy(), H.copy(), tuple(s.copy() for s in self._sums)
+
+    def step(self) -> float:
+        """Step H, then W, and return the divergence at the best W and H so far, which `finish` puts in place."""
+        divergence = self._pass(self._sums)
+        objective = divergence + self._penalties()
+        if self._best is None or objective <= self._best[0] * (1 + 1e-7):
+            self._best = objective, divergence
+            self._copy((self.W, self.H, *self._sums), (self._best_W, self._best_H, *self._best_sums))
+            self._damping_W = max(_LESS_DAMPING * self._damping_W, _LEAST_DAMPING)
+        else:
+            self._copy((self._best_W, self._best_H, *self._best_sums), (self.W, self.H, *self._sums))
+            self._damping_W *= _MORE_DAMPING
+        _core.nmf_newton_update(self.W, *self._sums, self._damping_W, self.l1_W, self.l2_W, self.fixed)
+        if self.fixed is None and not any((self.l1_W, self.l2_W, self.l1_H, self.l2_H)):
+            self._share_scale()
+        return self._best[1]
+
+    def step_H(self) -> None:
+        """Step H alone, with W fixed."""
+        self._pass((None, None, None))
+
+    def finish(self) -> None:
+        """Put the best W and H in place."""
+        self._copy((self._best_W, self._best_H), (self.W, self.H))
+
+    def _pass(self, sums: tuple[Float64 | None, ...]) -> float:
+        means = self.W @ self.H.mean(axis=0, dtype=np.float64)
+        least = max(_LEAST_MEAN * float(means.mean()), float(np.finfo(np.float32).tiny))
+        weights = (np.maximum(means, least) / max(float(means.mean()), least)) ** (self.beta - 2)
+        return _core.nmf_newton_pass(
+            self.V, self.mask, self.W, self.H, self.beta, self.l1_H, self.l2_H, 1,
+            self._damping, weights.astype(np.float32), least, *sums,
+        )  # fmt: skip
+
+    def _penalties(self) -> float:
+        total = 0.0
+        for x, l1, l2 in ((self.W, self.l1_W, self.l2_W), (self.H, self.l1_H, self.l2_H)):
+            if l1 or l2:
+                total += l1 * float(x.sum(dtype=np.float64)) + l2 / 2 * float(np.square(x, dtype=np.float64).sum())
+        return total
+
+    def _share_scale(self) -> None:
+        """Columns of W sum to 1: without it those that are hardly used drift away."""
+        scale = self.W.sum(axis=0)
+        scale[scale == 0] = 1
+        self.W /= scale
+        self.H *= scale
+
+    @staticmethod
+    def _copy(source: tuple[NDArray[np.generic], ...], target: tuple[NDArray[np.generic], ...]) -> None:
+        for a, b in zip(source, target, strict=True):
+            b[...] = a
