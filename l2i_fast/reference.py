@@ -6,6 +6,7 @@ Shapes are the public ones without leading dimensions: spectra (F, T), dictionar
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ Complex128 = NDArray[np.complex128]
 
 #: Least value of W H in logarithms and negative powers, and what replaces denominators of 0: scikit-learn's.
 EPS = float(np.finfo(np.float32).eps)
-_VANISHED = float(np.finfo(np.float64).eps)
 
 
 def stft(y: ArrayLike, window: ArrayLike, hop_length: int, center: bool = True) -> Complex128:
@@ -137,18 +137,15 @@ def factorize(
     def divergence() -> float:
         return beta_divergence(v, h @ w.T, beta, weights)
 
+    step = _descend if solver == "hals" else partial(_multiply, beta=beta)
     sides = [(v, weights, h, w, l1_H, l2_H)]
     if update_W:
         sides.insert(0 if W_first else 1, (v.T, weights.T, w, h, l1_W, l2_W))
     first = before = np.sqrt(2 * max(divergence(), 0))
     iteration = 0
     for iteration in range(1, max_iter + 1):
-        for second, side in enumerate(sides):
-            if solver == "hals":
-                _descend(*side)
-            else:
-                # What vanishes stays zero, as in scikit-learn: with beta 1 only in the side that is updated second.
-                _multiply(*side, beta, least=_VANISHED if beta < 1 or (beta == 1 and second) else 0.0)
+        for side in sides:
+            step(*side)
         objective = divergence() if tol > 0 and iteration % 10 == 0 else None
         if callback is not None:
             callback(iteration, max_iter, objective)
@@ -161,9 +158,7 @@ def factorize(
     return iteration, divergence()
 
 
-def _multiply(
-    V: Float64, weights: Float64, A: Float64, B: Float64, l1: float, l2: float, beta: float, least: float
-) -> None:
+def _multiply(V: Float64, weights: Float64, A: Float64, B: Float64, l1: float, l2: float, beta: float) -> None:
     """One multiplicative update of A in V ~ A B' (Fevotte and Idier, 2011, table 2), with scikit-learn's floors."""
     model = A @ B.T
     safe = np.maximum(model, EPS)
@@ -172,7 +167,6 @@ def _multiply(
     denominator[denominator == 0] = EPS
     gamma = 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.0
     A *= (numerator / denominator) ** gamma
-    A[least > A] = 0
 
 
 def _descend(V: Float64, weights: Float64, A: Float64, B: Float64, l1: float, l2: float) -> None:

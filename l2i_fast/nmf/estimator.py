@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -21,7 +20,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from l2i_fast.arrays import Float32
-from l2i_fast.nmf.factorize import beta_of, factorize
+from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
 
 Floats = NDArray[Any]
@@ -110,7 +109,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         alpha_H: float | Literal["same"] = "same",
         l1_ratio: float = 0.0,
         verbose: int = 0,
-        callback: Callable[[int, int, float | None], None] | None = None,
+        callback: Callback | None = None,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -156,7 +155,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             Initial values, used with ``init="custom"`` only. They are not written to.
         mask : array-like (n_samples, n_features), optional
             Weight of each entry in the divergence, at least 0. Where it is 0 the entry is missing, and X may hold
-            anything, NaN too.
+            anything, NaN too. With solver "mu" only.
 
         Returns
         -------
@@ -298,7 +297,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         dictionary *= np.float32(scale_H)
         return activations, dictionary.T, n_iter, max(objective, 0) * unit
 
-    def _reporter(self, unit: float) -> Callable[[int, int, float | None], None] | None:
+    def _reporter(self, unit: float) -> Callback | None:
         """The callback, told objectives in `unit`, with what `verbose` prints."""
         if self.callback is None and not self.verbose:
             return None
@@ -338,6 +337,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         dtypes = [np.float64, np.float32]
         if mask is None:
             return validate_data(self, X, dtype=dtypes, reset=reset, ensure_non_negative=True), None
+        if _SOLVERS[self.solver] == "hals":
+            raise ValueError(f"mask cannot be combined with solver {self.solver!r}, only with 'mu'")
         X = validate_data(self, X, dtype=dtypes, reset=reset, ensure_all_finite=False)
         weights = check_array(mask, dtype=np.float32, ensure_non_negative=True, input_name="mask")
         if weights.shape != X.shape:
