@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import librosa
@@ -58,7 +59,7 @@ def assert_close(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("penalties", PENALTIES, ids=["plain", "L1 and L2", "W only"])
-@pytest.mark.parametrize("shape", [(45, 29), (29, 45), (67, 5)])
+@pytest.mark.parametrize("shape", [(45, 29), (29, 45), (101, 17)])
 def test_same_objective_as_scikit_learn(
     beta: float, penalties: dict[str, float], shape: tuple[int, int], rng: np.random.Generator
 ) -> None:
@@ -414,3 +415,14 @@ def test_bad_data_is_named(rng: np.random.Generator) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             custom.fit(X, W=W, H=H)
+
+
+def test_the_page_works() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "nmf.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert names["ticks"].shape == names["y"].shape
+    missing = ~names["known"]
+    error, size = names["filled"] - names["V"].T, names["V"].T
+    assert np.linalg.norm(error[missing]) < 0.5 * np.linalg.norm(size[missing])
