@@ -192,10 +192,12 @@ inline Vec divergence(Vec v, Vec m, Vec model, Vec down, float beta, float floor
     const Vec safe = maximum(v, broadcast(floor));
     return safe * down - (log_positive(safe) - log_positive(m)) - 1.0f;
   } else {
-    const Vec safe = maximum(v, broadcast(floor));
-    const Vec raised = power(safe, beta);
+    // Where no power is negative, what is next to nothing counts as it is: many frames may be silent.
+    const Vec least = broadcast(beta > 0 ? kSmallest : floor);
+    const Vec raised = power(maximum(v, least), beta);
     const Vec first = beta > 0 ? (v > zero ? raised : zero) : raised;
-    return (first + (beta - 1) * m * down - beta * v * down) * (1 / (beta * (beta - 1)));
+    const Vec second = beta > 0 ? power(maximum(model, least), beta) : m * down;
+    return (first + (beta - 1) * second - beta * v * down) * (1 / (beta * (beta - 1)));
   }
 }
 
