@@ -97,12 +97,32 @@ def test_same_initial_values(init: str, dtype: type, shape: tuple[int, int], rng
     assert_close(ours.components_, theirs.components_, 1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:The multiplicative update:UserWarning", "ignore:multiplicative updates:UserWarning")
+def test_same_initial_values_for_odd_data(rng: np.random.Generator) -> None:
+    faint = samples(rng)
+    faint[::5] *= 1e-10
+    for X in (faint, np.eye(9, 7), np.kron(np.eye(2), np.ones((5, 4)))):
+        theirs, ours, wanted, got = both(X, n_components=4, init="nndsvd", max_iter=1)
+        np.testing.assert_array_equal(got == 0, wanted == 0)
+        np.testing.assert_array_equal(ours.components_ == 0, theirs.components_ == 0)
+        assert_close(got, wanted, 1e-4)
+
+
+def test_initial_values_of_a_lone_entry() -> None:
+    for place in range(20):  # scikit-learn divides zero by zero for some
+        X = (np.arange(20) == place).reshape(4, 5).astype(float)
+        model = l2i.NMF(4, tol=0, max_iter=1)
+        assert np.isfinite(model.fit_transform(X)).all()
+        assert np.isfinite(model.components_).all()
+
+
 @pytest.mark.parametrize("shape", [(45, 29), (29, 45)])
-def test_custom_start_is_used_and_left_alone(shape: tuple[int, int], rng: np.random.Generator) -> None:
-    X = samples(rng, *shape)
-    W, H = rng.random((shape[0], 3)), rng.random((3, shape[1]))
-    theirs = ScikitNMF(init="custom", solver="mu", tol=0, max_iter=20)
-    ours = l2i.NMF(init="custom", tol=0, max_iter=20)
+@pytest.mark.parametrize("scale", [1.0, 1e20])
+def test_custom_start_is_used_and_left_alone(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> None:
+    X = samples(rng, *shape) * scale
+    W, H = (np.sqrt(scale) * rng.random(size) for size in ((shape[0], 3), (3, shape[1])))
+    theirs = ScikitNMF(init="custom", solver="mu", beta_loss=1, tol=0, max_iter=20)
+    ours = l2i.NMF(init="custom", beta_loss=1, tol=0, max_iter=20)
     before = X.copy(), W.copy(), H.copy()
     got = ours.fit_transform(X, W=W, H=H)
     for now, then in zip((X, W, H), before, strict=True):
@@ -142,7 +162,9 @@ def test_coordinate_descent_finds_the_same_activations(rng: np.random.Generator)
     theirs, ours, hals = ScikitNMF(**same).fit(X), l2i.NMF(solver="cd", **same), l2i.NMF(solver="hals", **same)
     ours.fit(X)
     theirs.components_ = ours.components_.astype(np.float64)
-    assert_close(ours.transform(X), theirs.transform(X), 1e-4)
+    for max_iter in (1, 500):  # the start is the same, too
+        wanted, got = (model.set_params(max_iter=max_iter).transform(X) for model in (theirs, ours))
+        assert_close(got, wanted, 1e-4)
     np.testing.assert_array_equal(hals.fit(X).components_, ours.components_)
 
 
@@ -246,13 +268,14 @@ def test_decomposes_for_librosa(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("beta_loss", [*LOSSES, 0.5, 1.5, 3.0])
 @pytest.mark.parametrize("exponent", [-140, -100, -50, -12, 12, 50, 100, 120])
-def test_scale_does_not_matter(beta_loss: float | str, exponent: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("l1_ratio", [0, 1])
+def test_scale_does_not_matter(beta_loss: float | str, exponent: int, l1_ratio: int, rng: np.random.Generator) -> None:
     X, scale = samples(rng).astype(np.float32).astype(np.float64), 2.0**exponent
     beta = {"frobenius": 2, "kullback-leibler": 1, "itakura-saito": 0}.get(beta_loss, beta_loss)
     same = {"init": "random", "random_state": 0, "tol": 0, "max_iter": 50, "beta_loss": beta_loss, "alpha_H": 0}
-    wanted = l2i.NMF(4, alpha_W=0.01, l1_ratio=1, **same)
-    # D_beta grows with scale^beta, an L1 penalty with the square root of the scale.
-    got = l2i.NMF(4, alpha_W=0.01 * scale ** (beta - 0.5), l1_ratio=1, **same)
+    wanted = l2i.NMF(4, alpha_W=0.01, l1_ratio=l1_ratio, **same)
+    # D_beta grows with scale^beta, an L1 penalty with the square root of the scale, an L2 penalty with the scale.
+    got = l2i.NMF(4, alpha_W=0.01 * scale ** (beta - (0.5 if l1_ratio else 1)), l1_ratio=l1_ratio, **same)
     W = got.fit_transform(X * scale)
     assert_close(W / np.sqrt(scale), wanted.fit_transform(X), 1e-3)
     assert_close(got.components_ / np.sqrt(scale), wanted.components_, 1e-3)
