@@ -178,6 +178,57 @@ def _descend(V: Float64, weights: Float64, A: Float64, B: Float64, l1: float, l2
         np.maximum(a, 0, out=a)
 
 
+def newton_step(
+    V: ArrayLike,
+    A: ArrayLike,
+    B: ArrayLike,
+    beta: float,
+    damping: ArrayLike,
+    weights: ArrayLike,
+    mask: ArrayLike = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    search: bool = True,
+) -> tuple[Float64, Float64]:
+    """One Newton step of the rows of A (N, K) in V (N, M) ~ A B', as l2i_fast.nmf.newton describes it.
+
+    `weights` (M,) are those of the rows of B in the shared Hessian. Returns the new A and the damping (N,) that a
+    search along the step leads to; without a search the step is taken in full, and the damping stays.
+    """
+    a, b, lam = (np.asarray(x, np.float64) for x in (A, B, damping))
+    mask = np.broadcast_to(np.asarray(mask, np.float64), np.shape(V))
+    v = np.where(mask > 0, V, 0).astype(np.float64)
+
+    def slope(model: Float64) -> Float64:
+        m = np.maximum(model, EPS)
+        return mask * m ** (beta - 2) * (m - v)
+
+    model = a @ b.T
+    m = np.maximum(model, EPS)
+    second = mask * m ** (beta - 3) * np.maximum((beta - 1) * m + (2 - beta) * v, m)
+    gradient = slope(model) @ b + l1 + l2 * a
+    root = np.sqrt(second @ b**2 + l2)
+    gram = (b * np.asarray(weights, np.float64)[:, None]).T @ b
+    size = np.sqrt(np.diag(gram))
+    live = (root > 1e-10) & (size > 0)
+    root = np.where(live, root, 1)
+    unit = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+    correlation = gram * np.outer(unit, unit)
+    step = np.zeros_like(a)
+    for _ in range(2):
+        for k in range(a.shape[1]):
+            moved = step[:, k] - gradient[:, k] / root[:, k] / lam - step @ correlation[:, k]
+            step[:, k] = np.where(live[:, k], np.maximum(-root[:, k] * a[:, k], moved), 0)
+    step /= root
+    if not search:
+        return np.maximum(a + step, 0), lam
+    before = (gradient * step).sum(1)
+    after = (slope(model + step @ b.T) * (step @ b.T)).sum(1) + ((l1 + l2 * (a + step)) * step).sum(1)
+    too_far = after > -before
+    length = np.where(too_far, before / np.minimum(before - after, -1e-30), 1)
+    return np.maximum(a + length[:, None] * step, 0), np.where(too_far, 2.5 * lam, np.maximum(0.6 * lam, 0.7))
+
+
 def activations(V: ArrayLike, W: ArrayLike, beta: float, n_iter: int, sparsity: float = 0.0) -> Float64:
     """Return the activations (K, T) of V (F, T) after multiplicative updates that start at 1."""
     v, w = np.asarray(V, np.float64), np.asarray(W, np.float64)

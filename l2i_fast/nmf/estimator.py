@@ -26,7 +26,7 @@ from l2i_fast.nmf.initialize import initialize
 Floats = NDArray[Any]
 _INITS = ("random", "nndsvd", "nndsvda", "nndsvdar", "custom")
 #: The solvers' names, scikit-learn's "cd" among them, and what `factorize` calls them.
-_SOLVERS = {"mu": "mu", "cd": "hals", "hals": "hals"}
+_SOLVERS = {"mu": "mu", "cd": "hals", "hals": "hals", "newton": "newton"}
 _TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -49,9 +49,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     init : {None, "random", "nndsvd", "nndsvda", "nndsvdar", "custom"}
         Initial values, the same as scikit-learn's for the same `random_state`. None: "nndsvda" where K is at most
         min(n_samples, n_features), otherwise "random". "custom": the W and H given to `fit`.
-    solver : {"mu", "cd", "hals"}
+    solver : {"mu", "newton", "cd", "hals"}
         "mu": multiplicative updates, for every divergence. "cd", also called "hals": coordinate descent, component
-        after component, for "frobenius" only.
+        after component, for "frobenius" only. "newton": second-order steps, for every divergence; each takes up to
+        twice the time of a multiplicative update, and far fewer are needed.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}
         Any real beta; the names are those of 2, 1 and 0. X must be positive if beta is 0 or less.
     tol : float

@@ -6,9 +6,9 @@ gradient ``W'R`` and the diagonal of its Hessian, ``d = (W o W)'Q``, are the fra
     R = M^(beta-2) (M - V)                                   first derivative of the divergence at the model M = H W'
     Q = M^(beta-3) max((beta-1) M + (2-beta) V, M)           second, but at least what it is on average at a good fit
 
-and off the diagonal it has the correlations of ``W' diag(a) W``, ``a = mean_t(M)^(beta-2)``, which all frames share: so one
-matrix of K x K serves for all. Each frame scales its Hessian by a damping of its own, which grows where a step went too far.
-Rows of W step in the same way. For beta 2 this is coordinate descent by Gram matrices (HALS).
+and off the diagonal it has the correlations of ``W' diag(a) W``, ``a = mean_t(M)^(beta-2)``, which all frames share:
+one matrix of K x K serves for all. Each frame scales its Hessian by a damping of its own, which grows where a step went
+too far. Rows of W step in the same way.
 
 A pass that does not lower the objective is taken back, and W steps again, with more damping.
 """
@@ -22,6 +22,8 @@ from l2i_fast import _core
 from l2i_fast.arrays import Float32
 
 Float64 = NDArray[np.float64]
+#: Gradient by W (F, K), the diagonal of its Hessian (F, K), and the weighted Gram matrix of H (K, K).
+Sums = tuple[Float64, Float64, Float64]
 
 #: Multiplicative passes that come first: steps from zeros and far-off starts end in poor valleys.
 N_GENTLE = 2
@@ -60,11 +62,12 @@ class Newton:
         self.V, self.W, self.H, self.beta, self.mask = V, W, H, beta, mask
         self.l1_W, self.l2_W, self.l1_H, self.l2_H, self.fixed = l1_W, l2_W, l1_H, l2_H, fixed
         F, K = W.shape
-        self._sums: tuple[Float64, ...] = (np.empty((F, K)), np.empty((F, K)), np.empty((K, K)))
+        self._sums: Sums = np.empty((F, K)), np.empty((F, K)), np.empty((K, K))
         self._damping = np.ones(len(V), np.float32)
         self._damping_W = 1.0
         self._best: tuple[float, float] | None = None
-        self._best_W, self._best_H, self._best_sums = W.copy(), H.copy(), tuple(s.copy() for s in self._sums)
+        self._best_W, self._best_H = np.empty_like(W), np.empty_like(H)
+        self._best_sums: Sums = np.empty((F, K)), np.empty((F, K)), np.empty((K, K))
 
     def step(self) -> float:
         """Step H, then W, and return the divergence at the best W and H so far, which `finish` puts in place."""
@@ -87,10 +90,11 @@ class Newton:
         self._pass((None, None, None))
 
     def finish(self) -> None:
-        """Put the best W and H in place."""
-        self._copy((self._best_W, self._best_H), (self.W, self.H))
+        """Put the best W and H in place, if `step` has been called."""
+        if self._best:
+            self._copy((self._best_W, self._best_H), (self.W, self.H))
 
-    def _pass(self, sums: tuple[Float64 | None, ...]) -> float:
+    def _pass(self, sums: Sums | tuple[None, None, None]) -> float:
         means = self.W @ self.H.mean(axis=0, dtype=np.float64)
         least = max(_LEAST_MEAN * float(means.mean()), float(np.finfo(np.float32).tiny))
         weights = (np.maximum(means, least) / max(float(means.mean()), least)) ** (self.beta - 2)
