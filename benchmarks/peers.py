@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 N_FFT, HOP = 1024, 512
 SLICE = 144
 
-Answer = Callable[[], NDArray[Any]]
+Answer = Callable[[], Any]
 
 
 class Problem:
@@ -129,6 +129,43 @@ def log_mel_tuned(p: Problem) -> Answer:
             torch.matmul(a.add_(b).sqrt_(), bands, out=out)
             out.clamp_(min=1e-10).log10_().mul_(10)
         return mel.numpy().T
+
+    return run
+
+
+def analyze_tuned(p: Problem) -> Answer:
+    """The spectrum, log(1 + |X|) and mel decibels, frame-major."""
+    padded, window = torch.zeros(p.y.size + N_FFT), torch.from_numpy(p.window)
+    y, frames = torch.from_numpy(p.y), padded.unfold(0, N_FFT, HOP)
+    bands = torch.from_numpy(librosa.filters.mel(sr=44100, n_fft=N_FFT, n_mels=128)).T.contiguous()
+    T, n_bins = len(frames), N_FFT // 2 + 1
+    X, V, mel = torch.empty(T, n_bins, dtype=torch.complex64), torch.empty(T, n_bins), torch.empty(T, 128)
+    buffer, scratch = torch.empty(SLICE, N_FFT), torch.empty(SLICE, n_bins)
+
+    def run() -> tuple[NDArray[Any], ...]:
+        padded[N_FFT // 2 : -N_FFT // 2] = y
+        for t in range(0, T, SLICE):
+            rows, magnitude, decibels = X[t : t + SLICE], V[t : t + SLICE], mel[t : t + SLICE]
+            torch.fft.rfft(torch.mul(frames[t : t + SLICE], window, out=buffer[: len(rows)]), out=rows)
+            x, b = torch.view_as_real(rows), scratch[: len(rows)]
+            torch.mul(x[..., 0], x[..., 0], out=magnitude)
+            torch.mul(x[..., 1], x[..., 1], out=b)
+            torch.matmul(magnitude.add_(b).sqrt_(), bands, out=decibels)
+            decibels.clamp_(min=1e-10).log10_().mul_(10)
+            magnitude.log1p_()
+        return X.numpy(), V.numpy(), mel.numpy()
+
+    return run
+
+
+def analyze_librosa(p: Problem) -> Answer:
+    """The same in the manner of the published code."""
+    bands = librosa.filters.mel(sr=44100, n_fft=N_FFT, n_mels=128)
+
+    def run() -> tuple[NDArray[Any], ...]:
+        X = librosa.stft(p.y, n_fft=N_FFT, hop_length=HOP)
+        magnitude = np.abs(X)
+        return X.T, np.log1p(magnitude).T, librosa.power_to_db(bands @ magnitude, top_db=None).T
 
     return run
 

@@ -6,17 +6,17 @@
 
 namespace l2i {
 
-// X: n_clips x n_frames rows of n_bins complex numbers, contiguous. M: n_clips x n_frames x n_bands,
-// contiguous. Band m sums counts[m] bins from starts[m] on, with the next counts[m] of `factors`.
-struct MelProblem {
-  std::ptrdiff_t n_clips, n_frames, n_bins, n_bands;
-  const float* X;
+// Mel bands: band m sums counts[m] bins from starts[m] on, with the next counts[m] of `factors`, and is at
+// least amin.
+struct MelBands {
+  std::ptrdiff_t n_bands;
   const std::int32_t* starts;
   const std::int32_t* counts;
   const float* factors;
   float amin;
 };
 
-void log_mel(const MelProblem& problem, float* M);
+// X: n_rows contiguous rows of n_bins complex numbers. M: n_rows x n_bands, contiguous.
+void log_mel(const MelBands& bands, const float* X, std::ptrdiff_t n_rows, std::ptrdiff_t n_bins, float* M);
 
 }  // namespace l2i

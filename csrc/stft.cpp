@@ -52,15 +52,11 @@ void FftPlan::place(std::uint32_t position, std::uint32_t size, std::uint32_t fi
   for (std::uint32_t i = 0; i < 4; ++i) place(position + i * size / 4, size / 4, first + i * step, 4 * step);
 }
 
-namespace {
-
 std::vector<float> scaled(const float* window, std::ptrdiff_t n, float factor) {
   std::vector<float> values(window, window + n);
   for (float& value : values) value *= factor;
   return values;
 }
-
-}  // namespace
 
 const float* const* FrameReader::at(std::ptrdiff_t t, int n) {
   thread_local Workspace edges;
@@ -94,7 +90,7 @@ void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptr
                     for (std::ptrdiff_t t = first; t < last; t += kernels.lanes) {
                       const auto n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, last - t));
                       kernels.stft_tile(plan.tables(), frames.at(t, n), n, half.data(), work,
-                                        X + (b * shape.n_frames + t) * row, row);
+                                        X + (b * shape.n_frames + t) * row, row, nullptr);
                     }
                   });
 }

@@ -43,6 +43,9 @@ struct StftShape {
   std::ptrdiff_t start;  // samples of padding before the signal: frame t begins at t * hop - start
 };
 
+// A window times a factor: the kernels leave the transforms' constants to it.
+std::vector<float> scaled(const float* window, std::ptrdiff_t n, float factor);
+
 // Where the frames of a clip begin; those that reach over an end are copied, with zeros around. The memory is
 // the calling thread's: one at a time.
 class FrameReader {

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from l2i_fast.nmf.estimator import NMF
     from l2i_fast.result import Explanation, Result
 
-# Three names are those of their modules, too: imported here, so that the functions win. Where the native module
+# Four names are those of their modules, too: imported here, so that the functions win. Where the native module
 # does not load, the package still does, and `l2i doctor` can say why.
 _failure: ImportError | None = None
 try:
+    from l2i_fast.analyze import analyze
     from l2i_fast.log_mel import log_mel
     from l2i_fast.soft_mask import decode, soft_mask
     from l2i_fast.stft import istft, stft
@@ -27,6 +28,7 @@ __all__ = [
     "Explanation",
     "Result",
     "activations",
+    "analyze",
     "decode",
     "get_num_threads",
     "istft",

@@ -24,6 +24,14 @@ def stft(y: NDArray[np.float32], window: NDArray[np.float32], hop: int, pad: int
 def istft(
     X: NDArray[np.complex64], window: NDArray[np.float32], hop: int, start: int, length: int
 ) -> NDArray[np.float32]: ...
+def analyze(
+    y: NDArray[np.float32],
+    window: NDArray[np.float32],
+    hop: int,
+    pad: int,
+    filters: NDArray[np.float32],
+    amin: float,
+) -> tuple[NDArray[np.complex64], NDArray[np.float32], NDArray[np.float32]]: ...
 def log_mel(X: NDArray[np.complex64], filters: NDArray[np.float32], amin: float) -> NDArray[np.float32]: ...
 def soft_mask(
     X: NDArray[np.complex64],

@@ -53,10 +53,7 @@ def log_mel(
     M : same kind, float32, shape (..., n_mels, T)
         Decibels; frames are contiguous in memory.
     """
-    if not TINY <= amin <= LARGEST:
-        raise ValueError(f"amin is {amin}, but must be positive, and a normal number as float32")
-    if top_db is not None and not top_db >= 0:
-        raise ValueError(f"top_db is {top_db}, but must not be negative")
+    check_floor(amin, top_db)
     X: NDArray[Any] = to_numpy(X_or_y, "X_or_y")
     if X.dtype.kind != "c":
         X = stft(X, n_fft, hop_length, win_length, window, center, pad_mode)
@@ -67,9 +64,22 @@ def log_mel(
         raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
     bands = mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
     mel = _core.log_mel(rows, bands.T, amin)
+    limit(mel, top_db)
+    return like(public(mel, lead), X_or_y)
+
+
+def check_floor(amin: float, top_db: float | None) -> None:
+    """Refuse an `amin` or a `top_db` out of range."""
+    if not TINY <= amin <= LARGEST:
+        raise ValueError(f"amin is {amin}, but must be positive, and a normal number as float32")
+    if top_db is not None and not top_db >= 0:
+        raise ValueError(f"top_db is {top_db}, but must not be negative")
+
+
+def limit(mel: Float32, top_db: float | None) -> None:
+    """Raise the decibels (B, T, M) in place to at least each clip's maximum less `top_db`."""
     if top_db is not None and mel.size:
         np.maximum(mel, mel.max((1, 2), keepdims=True) - np.float32(top_db), out=mel)
-    return like(public(mel, lead), X_or_y)
 
 
 @lru_cache(maxsize=8)

@@ -19,16 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from l2i_fast.analyze import analyze
 from l2i_fast.audio import read_audio, scale_to_peak
 from l2i_fast.files import write_whole
-from l2i_fast.log_mel import log_mel
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.result import Explanation, Result
 from l2i_fast.settings import Analysis, Selection, from_dict
 from l2i_fast.soft_mask import Domain, decode
-from l2i_fast.stft import stft
 
 #: Version of the layout of a model folder.
 FORMAT = 1
@@ -285,8 +284,8 @@ class L2I:
         if scales is None:
             scales = [scale_to_peak(y, a.peak)[1] for y in signals]
         divisors = np.asarray(scales, np.float32)
-        X = stft(np.stack(signals) / divisors[:, None], n_fft=a.n_fft, hop_length=a.hop_length)
-        M = log_mel(X, sr=a.sample_rate, n_mels=a.n_mels, n_fft=a.n_fft, amin=a.amin)
+        y = np.stack(signals) / divisors[:, None]
+        X, _, M = analyze(y, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
         x = torch.from_numpy(M.swapaxes(-1, -2)).unsqueeze(1)
         n_frames = x.shape[2]
         short = getattr(self.classifier, "min_frames", 1) - n_frames

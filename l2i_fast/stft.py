@@ -66,21 +66,8 @@ def stft(
     ValueError
         For empty or non-finite audio, or, without `center`, fewer than `n_fft` samples.
     """
-    audio = to_audio(y)
-    frame = _Frame(n_fft, hop_length, win_length, window)
-    pad = frame.n_fft // 2 if center else 0
-    if pad_mode not in _PAD_MODES:
-        raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
-    if center and pad_mode != "constant":
-        audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(pad, pad)], mode=pad_mode)  # type: ignore[call-overload]
-        pad = 0
-    if audio.shape[-1] + 2 * pad < frame.n_fft:
-        raise ValueError(f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} are needed where center is False")
-    if audio.strides[-1] != audio.itemsize:
-        audio = np.ascontiguousarray(audio)
-    clips = audio.reshape(-1, audio.shape[-1])
-    rows = _forward(clips, frame.window, frame.hop, pad)
-    return like(public(rows, audio.shape[:-1]), y)
+    frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
+    return like(public(frames.transform(), frames.lead), y)
 
 
 def istft(
@@ -114,6 +101,44 @@ def istft(
     rows, lead = frame_major(X)
     synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length)
     return like(synthesis(rows).reshape(*lead, synthesis.length), X)
+
+
+class Frames:
+    """Checked samples and settings of a forward transform, and the transform itself."""
+
+    def __init__(
+        self,
+        y: Any,
+        n_fft: int,
+        hop_length: int | None,
+        win_length: int | None,
+        window: Window,
+        center: bool,
+        pad_mode: str,
+    ) -> None:
+        audio = to_audio(y)
+        frame = _Frame(n_fft, hop_length, win_length, window)
+        pad = frame.n_fft // 2 if center else 0
+        if pad_mode not in _PAD_MODES:
+            raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
+        if center and pad_mode != "constant":
+            audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(pad, pad)], mode=pad_mode)  # type: ignore[call-overload]
+            pad = 0
+        if audio.shape[-1] + 2 * pad < frame.n_fft:
+            raise ValueError(
+                f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} are needed where center is False"
+            )
+        if audio.strides[-1] != audio.itemsize:
+            audio = np.ascontiguousarray(audio)
+        self.lead = audio.shape[:-1]
+        self.clips = audio.reshape(-1, audio.shape[-1])
+        self.window = frame.window
+        self.hop = frame.hop
+        self.pad = pad
+
+    def transform(self) -> Complex64:
+        """Return frame-major rows (B, T, F)."""
+        return _forward(self.clips, self.window, self.hop, self.pad)
 
 
 def frame_major(X: Any, name: str = "X") -> tuple[Complex64, tuple[int, ...]]:

@@ -2,25 +2,19 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "frames.h"
 
 namespace py = pybind11;
 
 namespace l2i::bindings {
 namespace {
 
-std::shared_ptr<const FftPlan> plan_of(std::ptrdiff_t n_fft) {
-  require(FftPlan::supports(n_fft), "the window's length must be a power of two from 32 to 65536");
-  return FftPlan::of(n_fft);
-}
-
 py::array_t<Complex64> stft_array(const py::array& y, const py::array& window, std::ptrdiff_t hop,
                                   std::ptrdiff_t pad) {
   const auto samples = view<float>(y, "y", 2, 1);
   const auto w = view<float>(window, "window", 1, 1);
   const auto plan = plan_of(w.size[0]);
-  require(hop >= 1 && pad >= 0, "hop must be at least 1 and pad at least 0");
-  require(samples.size[1] + 2 * pad >= w.size[0], "y is shorter than the window");
-  const StftShape shape{samples.size[0], 1 + (samples.size[1] + 2 * pad - w.size[0]) / hop, hop, pad};
+  const StftShape shape = shape_of(samples, w.size[0], hop, pad);
   py::array_t<Complex64> X({shape.n_clips, shape.n_frames, w.size[0] / 2 + 1});
   float* const out = reinterpret_cast<float*>(X.mutable_data());
   const py::gil_scoped_release release;

@@ -13,10 +13,6 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-static inline Vec magnitude(Vec re, Vec im) {
-  return square_root(minimum(re * re + im * im, broadcast(3.402823466e38f)));
-}
-
 template <int n, bool log>
 static inline void gains(const Vec* m, const Vec* re, const Vec* im, Vec* g) {
   if (!log) {
@@ -24,7 +20,7 @@ static inline void gains(const Vec* m, const Vec* re, const Vec* im, Vec* g) {
     return;
   }
   Vec a[n], x[n];
-  for (int i = 0; i < n; ++i) a[i] = magnitude(re[i], im[i]);
+  for (int i = 0; i < n; ++i) a[i] = minimum(magnitude(re[i], im[i]), broadcast(kLargestMagnitude));
   for (int i = 0; i < n; ++i) x[i] = m[i] * log1p_positive(a[i]);
   for (int i = 0; i < n; ++i) x[i] = expm1_positive(x[i]);
   for (int i = 0; i < n; ++i) g[i] = a[i] > Vec{} ? x[i] / a[i] : m[i];

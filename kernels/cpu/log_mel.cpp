@@ -22,37 +22,38 @@ constexpr float kDecibels = 4.3429448190325183f;  // 10 / log(10)
 constexpr float kLargest = 3.402823466e38f;
 constexpr int kBins = kLanes / 2;  // complex numbers in a vector
 
-static inline Vec magnitude(Vec re, Vec im) { return square_root(re * re + im * im); }
-
 }  // namespace
 
-void mel_tile(const MelTile& tile) {
+void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames,
+                    float* magnitudes) {
   const float* row[kLanes];
-  for (int t = 0; t < kLanes; ++t)
-    row[t] = tile.X + (t < tile.n_frames ? t : tile.n_frames - 1) * tile.X_stride;
+  for (int t = 0; t < kLanes; ++t) row[t] = X + (t < n_frames ? t : n_frames - 1) * X_stride;
 
   Vec v[kLanes];
   std::ptrdiff_t f = 0;
-  for (; f + kBins <= tile.n_bins; f += kBins) {
+  for (; f + kBins <= n_bins; f += kBins) {
     for (int t = 0; t < kLanes; ++t) v[t] = load(row[t] + 2 * f);
     transpose(v);
-    for (int i = 0; i < kBins; ++i) store(tile.work + (f + i) * kLanes, magnitude(v[2 * i], v[2 * i + 1]));
+    for (int i = 0; i < kBins; ++i) store(magnitudes + (f + i) * kLanes, magnitude(v[2 * i], v[2 * i + 1]));
   }
-  for (; f < tile.n_bins; ++f) {
+  for (; f < n_bins; ++f) {
     Vec re, im;
     for (int t = 0; t < kLanes; ++t) {
       re[t] = row[t][2 * f];
       im[t] = row[t][2 * f + 1];
     }
-    store(tile.work + f * kLanes, magnitude(re, im));
+    store(magnitudes + f * kLanes, magnitude(re, im));
   }
+}
 
+void mel_tile(const MelTile& tile) {
+  Vec v[kLanes];
   const float* factor = tile.factors;
   for (std::ptrdiff_t m0 = 0; m0 < tile.n_bands; m0 += kLanes) {
     const int n_bands = tile.n_bands - m0 < kLanes ? static_cast<int>(tile.n_bands - m0) : kLanes;
     for (int m = 0; m < kLanes; ++m) v[m] = Vec{};
     for (int m = 0; m < n_bands; ++m) {
-      const float* bins = tile.work + tile.starts[m0 + m] * kLanes;
+      const float* bins = tile.magnitudes + tile.starts[m0 + m] * kLanes;
       Vec sum = {};
       for (std::int32_t i = 0; i < tile.counts[m0 + m]; ++i) sum += load(bins + i * kLanes) * *factor++;
       const Vec decibels = log_positive(sum < tile.amin ? broadcast(tile.amin) : sum) * kDecibels;

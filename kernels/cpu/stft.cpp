@@ -121,7 +121,7 @@ constexpr int kBins = kLanes / 2;  // complex numbers in a vector, bins that are
 }  // namespace
 
 void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
-               float* work, float* out, std::ptrdiff_t out_stride) {
+               float* work, float* out, std::ptrdiff_t out_stride, float* magnitudes) {
   const std::ptrdiff_t points = fft.n / 2;
   const float* rows[kLanes];
   for (int t = 0; t < kLanes; ++t) rows[t] = frames[t < n_frames ? t : n_frames - 1];
@@ -148,6 +148,13 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
       high[kLanes - 2 - 2 * i] = even.r - odd.r;
       high[kLanes - 1 - 2 * i] = odd.i - even.i;
     }
+    if (magnitudes != nullptr) {
+      for (int i = 0; i < kBins; ++i) {
+        store(magnitudes + (k0 + i) * kLanes, magnitude(low[2 * i], low[2 * i + 1]));
+        store(magnitudes + (points - k0 - i) * kLanes,
+              magnitude(high[kLanes - 2 - 2 * i], high[kLanes - 1 - 2 * i]));
+      }
+    }
     transpose(low);
     transpose(high);
     for (int t = 0; t < n_frames; ++t) {
@@ -160,6 +167,9 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
   for (int t = 0; t < n_frames; ++t) {
     out[t * out_stride + points] = 2 * real[t];
     out[t * out_stride + points + 1] = -2 * imaginary[t];
+  }
+  if (magnitudes != nullptr) {
+    store(magnitudes + points / 2 * kLanes, magnitude(2 * load(real), 2 * load(imaginary)));
   }
 }
 

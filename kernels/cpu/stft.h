@@ -6,7 +6,7 @@
 namespace l2i::kernels::L2I_ISA {
 
 void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
-               float* work, float* out, std::ptrdiff_t out_stride);
+               float* work, float* out, std::ptrdiff_t out_stride, float* magnitudes);
 void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                 const float* window, float* work, float* sums, std::ptrdiff_t hop);
 void decode_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,

@@ -1,6 +1,7 @@
 // One instruction set's table of kernels.
 #include "table.h"
 
+#include "analyze.h"
 #include "log_mel.h"
 #include "nmf.h"
 #include "simd.h"
@@ -44,7 +45,9 @@ constinit const Kernels table = {
     .gather = &gather,
     .mask_tile = &mask_tile,
     .apply_tile = &apply_tile,
+    .magnitude_tile = &magnitude_tile,
     .mel_tile = &mel_tile,
+    .log1p_tile = &log1p_tile,
     .nmf = &nmf,
 };
 

@@ -46,16 +46,14 @@ struct ApplyTile {
 };
 
 // A tile of at most `lanes` frames for log_mel. Band m sums counts[m] bins from starts[m] on, with its own
-// run of `factors`. work: n_bins x lanes floats.
+// run of `factors`.
 struct MelTile {
-  const float* X;
-  std::ptrdiff_t X_stride;
-  float* out;  // n_frames rows of n_bands floats
-  std::ptrdiff_t n_bins, n_bands;
+  const float* magnitudes;  // for each bin a vector of frames
+  float* out;               // n_frames rows of n_bands floats
+  std::ptrdiff_t n_bands;
   const std::int32_t* starts;
   const std::int32_t* counts;
   const float* factors;
-  float* work;
   int n_frames;
   float amin;
 };
@@ -137,8 +135,9 @@ struct Kernels {
   bool (*in_range)(const float* x, std::ptrdiff_t size, float low, float high);
 
   // stft.cpp
+  // magnitudes: |X|, for each bin a vector of frames, or null where they are not wanted.
   void (*stft_tile)(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
-                    float* work, float* out, std::ptrdiff_t out_stride);
+                    float* work, float* out, std::ptrdiff_t out_stride, float* magnitudes);
   void (*istft_tile)(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                      const float* window, float* work, float* sums, std::ptrdiff_t hop);
 
@@ -155,7 +154,14 @@ struct Kernels {
   void (*apply_tile)(const ApplyTile& tile);
 
   // log_mel.cpp
+  // |X| of rows of n_bins complex numbers: for each bin a vector of frames.
+  void (*magnitude_tile)(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames,
+                         float* magnitudes);
   void (*mel_tile)(const MelTile& tile);
+
+  // analyze.cpp
+  // n_frames rows of n_bins floats, log(1 + |X|).
+  void (*log1p_tile)(const float* magnitudes, std::ptrdiff_t n_bins, int n_frames, float* V);
 
   const NmfKernels* nmf;
 };

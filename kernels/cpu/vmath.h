@@ -10,6 +10,11 @@
 
 namespace l2i::kernels::L2I_ISA {
 
+// |X|, infinite where its square is. Magnitudes below 1e-19 come out as zero.
+static inline Vec magnitude(Vec re, Vec im) { return square_root(re * re + im * im); }
+
+constexpr float kLargestMagnitude = 1.8446743e19f;  // of a finite square
+
 // log((1 + f) 2^n) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1.
 static inline Vec log_of_parts(Vec f, IntVec exponent) {
   Vec p = f * 0x1.1dedf8p-4f - 0x1.d6d10ep-4f;
