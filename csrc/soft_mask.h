@@ -29,4 +29,14 @@ void soft_mask(const MaskProblem& problem, float* Y);
 void decode(const MaskProblem& problem, const FftPlan& plan, const float* window, const StftShape& shape,
             float* y, std::ptrdiff_t length);
 
+// Gradients of a sum over soft_mask's answer. dY: n_clips x n_frames rows of n_bins complex numbers,
+// contiguous: derivatives by the real and by the imaginary parts. dH: n_clips x n_frames x n_components,
+// dweights: n_clips x n_components, contiguous.
+void soft_mask_gradient(const MaskProblem& problem, const float* dY, float* dH, float* dweights);
+
+// The same for decode; dy: n_clips x length, contiguous.
+void decode_gradient(const MaskProblem& problem, const FftPlan& plan, const float* window,
+                     const StftShape& shape, const float* dy, std::ptrdiff_t length, float* dH,
+                     float* dweights);
+
 }  // namespace l2i

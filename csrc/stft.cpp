@@ -213,4 +213,37 @@ void OverlapAdd::next() {
   std::fill(sums_ + kept, sums_ + size_, 0.0f);
 }
 
+Rows synthesis_gradient(const Synthesis& synthesis, const float* dy, std::ptrdiff_t t, int n) {
+  thread_local Workspace workspace;
+  const Kernels& kernels = current_kernels();
+  const FftPlan& plan = synthesis.plan();
+  const std::ptrdiff_t n_fft = plan.tables().n, hop = synthesis.hop(), row = n_fft + 16;  // whole cache lines
+  const std::ptrdiff_t span = (n - 1) * hop + n_fft;
+  const std::size_t work_size = plan.work_size(kernels.lanes);
+  float* const work = workspace.get(work_size + static_cast<std::size_t>(n * row + span));
+  float* const rows = work + work_size;
+  float* const samples = rows + n * row;
+
+  const std::ptrdiff_t first = t * hop - synthesis.start();
+  const std::ptrdiff_t from = std::clamp<std::ptrdiff_t>(first, 0, synthesis.silent_from());
+  const std::ptrdiff_t to = std::clamp<std::ptrdiff_t>(first + span, from, synthesis.silent_from());
+  std::fill_n(samples, span, 0.0f);
+  synthesis.normalize(from, to - from, dy + from, samples + std::min(from - first, span));
+
+  const float* frames[kernels::kMostLanes];
+  for (int i = 0; i < n; i += kernels.lanes) {
+    const int count = std::min(kernels.lanes, n - i);
+    for (int j = 0; j < count; ++j) frames[j] = samples + (i + j) * hop;
+    kernels.stft_tile(plan.tables(), frames, count, synthesis.window(), work, rows + i * row, row, nullptr);
+  }
+  // The inverse transform counts all bins twice but the first and the last, whose imaginary parts it ignores.
+  for (int i = 0; i < n; ++i) {
+    for (float* const bin : {rows + i * row, rows + i * row + n_fft}) {
+      bin[0] *= 0.5f;
+      bin[1] = 0.0f;
+    }
+  }
+  return {rows, row};
+}
+
 }  // namespace l2i

@@ -1,6 +1,7 @@
 // Short-time Fourier transform and its inverse over batches, tile by tile.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -84,6 +85,9 @@ class Synthesis {
   std::ptrdiff_t start() const { return start_; }
   std::ptrdiff_t length() const { return length_; }
 
+  // Samples from this one on are zero whatever the spectrum is.
+  std::ptrdiff_t silent_from() const { return std::clamp<std::ptrdiff_t>(end_ - start_, 0, length_); }
+
   // to[i] = from[i] over the sum of squared windows at sample first + i (over 1 where that is zero).
   void normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* from, float* to) const;
 
@@ -126,6 +130,16 @@ class OverlapAdd {
   std::ptrdiff_t size_;  // of sums_, the first of which is at padded position t_ hop
   float* sums_;
 };
+
+struct Rows {
+  const float* data;
+  std::ptrdiff_t stride;
+};
+
+// The adjoint of an inverse transform: gradients (by real and imaginary part) of the spectrum rows [t, t + n)
+// of one clip, for the gradient dy of its samples: a forward transform of dy over the sum of squared windows.
+// The rows are the calling thread's memory, good until its next call.
+Rows synthesis_gradient(const Synthesis& synthesis, const float* dy, std::ptrdiff_t t, int n);
 
 // Runs task(clip, first, last) for parts of n_clips x n_frames frames that together make all; `cost` is about
 // what a frame takes, in nanoseconds. Parts begin at multiples of `step`.

@@ -112,3 +112,24 @@ def nmf_newton_update(
     l2: float,
     fixed: NDArray[np.bool_] | None,
 ) -> None: ...
+def soft_mask_gradient(
+    X: NDArray[np.complex64],
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    log: bool,
+    eps: float,
+    dY: NDArray[np.complex64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+def decode_gradient(
+    X: NDArray[np.complex64],
+    W: NDArray[np.float32],
+    H: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    log: bool,
+    eps: float,
+    window: NDArray[np.float32],
+    hop: int,
+    start: int,
+    dy: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...

@@ -35,6 +35,16 @@ def is_tensor(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
+def needs_gradient(*arrays: Any) -> bool:
+    """Tell whether one of them is a tensor that autograd is to go back to."""
+    return any(is_tensor(x) and x.requires_grad for x in arrays) and sys.modules["torch"].is_grad_enabled()
+
+
+def detached(x: Any) -> Any:
+    """Return `x` without autograd's memory of where it comes from."""
+    return x.detach() if is_tensor(x) else x
+
+
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
     """Return `x` as a NumPy array; a torch CPU tensor is not copied.
 

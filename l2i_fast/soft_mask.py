@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Complex64, Float32, in_range, like, to_float32
+from l2i_fast.arrays import (
+    LARGEST,
+    TINY,
+    Array,
+    ArrayT,
+    Complex64,
+    Float32,
+    detached,
+    in_range,
+    like,
+    needs_gradient,
+    to_float32,
+)
 from l2i_fast.stft import Synthesis, Window, frame_major, is_native, public
 
 Domain = Literal["log", "magnitude"]
@@ -49,15 +63,23 @@ def soft_mask(
     -------
     Y : same kind as X, complex64, shape (..., F, T)
         The leading dimensions of X, H and weights are broadcast: several rows of weights for one X give
-        several spectra. Frames are contiguous in memory.
+        several spectra. Frames are contiguous in memory. Where H or weights require grad, Y is a tensor that
+        autograd can go back to them from, once; X and W are constants.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1].
+        For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1], X or W that require
+        grad.
     """
     job = _operands(X, W, H, weights, domain, eps)
-    return like(public(_core.soft_mask(*job.native), job.lead), X)
+    answer = partial(_core.soft_mask, *job.native)
+    if needs_gradient(H, weights):
+        from l2i_fast.gradient import tracked
+
+        rows: Any = tracked((X, W, H, weights), job.lead, answer, partial(_core.soft_mask_gradient, *job.native))
+        return cast("ArrayT", rows.mT)
+    return like(public(answer(), job.lead), X)
 
 
 def decode(
@@ -86,15 +108,26 @@ def decode(
     Returns
     -------
     y : same kind as X, float32, shape (..., length)
-        Samples.
+        Samples. Where H or weights require grad, y is a tensor that autograd can go back to them from, once;
+        X and W are constants.
     """
     job = _operands(X, W, H, weights, domain, eps)
     synthesis = Synthesis(job.X.shape, hop_length, win_length, n_fft, window, center, length)
+    answer: Callable[[], Float32]
+    gradients: Callable[[Float32], tuple[Float32, Float32]]
     if is_native(synthesis.window.size):
-        y = _core.decode(*job.native, synthesis.window, synthesis.hop, synthesis.start, synthesis.length)
+        frame = synthesis.window, synthesis.hop, synthesis.start
+        answer = partial(_core.decode, *job.native, *frame, synthesis.length)
+        gradients = partial(_core.decode_gradient, *job.native, *frame)
     else:
-        y = synthesis(_core.soft_mask(*job.native))
-    return like(y.reshape(*job.lead, synthesis.length), X)
+        answer = lambda: synthesis(_core.soft_mask(*job.native))  # noqa: E731
+        gradients = lambda dy: _core.soft_mask_gradient(*job.native, synthesis.adjoint(dy))  # noqa: E731
+    if needs_gradient(H, weights):
+        from l2i_fast.gradient import tracked
+
+        samples: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
+        return cast("ArrayT", samples)
+    return like(answer().reshape(*job.lead, synthesis.length), X)
 
 
 @dataclass(frozen=True)
@@ -125,10 +158,10 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
     if W.ndim != 2 or W.shape[0] != n_bins or W.shape[1] == 0:
         raise ValueError(f"W has shape {W.shape}, but (F, K) with F={n_bins} as in X is needed")
     K = W.shape[1]
-    H = to_float32(H, "H")
+    H = to_float32(detached(H), "H")
     if H.ndim < 2 or H.shape[-2:] != (K, n_frames):
         raise ValueError(f"H has shape {H.shape}, but (..., K, T) with K={K} as in W, T={n_frames} as in X is needed")
-    weights = to_float32(weights, "weights")
+    weights = to_float32(detached(weights), "weights")
     if weights.ndim < 1 or weights.shape[-1] != K:
         raise ValueError(f"weights has shape {weights.shape}, but (K,) or (..., K) with K={K} as in W is needed")
     for name, values in (("W", W), ("H", H)):

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from l2i_fast import _core
 from l2i_fast.arrays import (
+    TINY,
     ArrayT,
     Complex64,
     Float32,
@@ -170,6 +171,7 @@ class Synthesis:
         frame = _Frame(2 * (n_bins - 1) if n_fft is None else n_fft, hop_length, win_length, window)
         if frame.n_fft // 2 + 1 != n_bins:
             raise ValueError(f"X has {n_bins} bins, but n_fft={frame.n_fft} has {frame.n_fft // 2 + 1}")
+        self.n_frames = n_frames
         self.window = frame.window
         self.hop = frame.hop
         self.start = frame.n_fft // 2 if center else 0
@@ -181,6 +183,22 @@ class Synthesis:
     def __call__(self, rows: Complex64) -> Float32:
         """Return the samples (B, length) of frame-major rows (B, T, F)."""
         return _inverse(rows, self.window, self.hop, self.start, self.length)
+
+    def adjoint(self, dy: Float32) -> Complex64:
+        """Return the gradients of the rows (B, T, F), by real and imaginary part, from that of the samples."""
+        import scipy.fft
+
+        n_fft, wanted = self.window.size, slice(self.start, self.start + self.length)
+        squares = _window_squares(self.window, self.hop, self.n_frames, wanted.stop)
+        samples = np.zeros((len(dy), squares.size), np.float32)
+        samples[:, wanted] = dy / squares[wanted]
+        frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft, axis=1)[:, :: self.hop][:, : self.n_frames]
+        rows = np.empty((len(dy), self.n_frames, n_fft // 2 + 1), np.complex64)
+        for b, t in _slices(frames.shape):
+            rows[b, t] = scipy.fft.rfft(frames[b, t] * self.window) * (2 / n_fft)
+        ends = [0] if n_fft % 2 else [0, -1]  # counted once, and without their imaginary parts
+        rows[..., ends] = rows[..., ends].real / 2
+        return rows
 
 
 class _Frame:
@@ -256,18 +274,23 @@ def _inverse(rows: Complex64, window: Float32, hop: int, start: int, length: int
 
     n_clips, n_frames, _ = rows.shape
     n_frames = min(n_frames, -(-(start + length) // hop))
-    size = max(window.size + hop * (n_frames - 1), start + length)
-    sums = np.zeros((n_clips, size), np.float32)
+    squares = _window_squares(window, hop, n_frames, start + length)
+    sums = np.zeros((n_clips, squares.size), np.float32)
     for b, frames in _slices((n_clips, n_frames)):
         block = scipy.fft.irfft(rows[b, frames], n=window.size) * window
         for t, values in enumerate(block, frames.start):
             sums[b, t * hop : t * hop + window.size] += values
-    squares = np.zeros(size)
-    for t in range(n_frames):
-        squares[t * hop : t * hop + window.size] += window.astype(np.float64) ** 2
-    squares[squares <= np.finfo(np.float32).tiny] = 1
     wanted = slice(start, start + length)
     return (sums[:, wanted] / squares[wanted]).astype(np.float32)
+
+
+def _window_squares(window: Float32, hop: int, n_frames: int, size: int) -> NDArray[np.float64]:
+    # The sum of squared windows at each of at least `size` padded positions; 1 where that is zero.
+    squares = np.zeros(max(window.size + hop * (n_frames - 1), size))
+    for t in range(n_frames):
+        squares[t * hop : t * hop + window.size] += window.astype(np.float64) ** 2
+    squares[squares <= TINY] = 1
+    return squares
 
 
 def _slices(shape: tuple[int, ...]) -> list[tuple[int, slice]]:

@@ -225,7 +225,7 @@ NAMES = ["X", "W", "H", "weights"]
         ("weights", [0, 1, 1.001], ValueError, "weights holds numbers outside [0, 1]"),
         ("weights", [0, 1, -0.001], ValueError, "weights holds numbers outside [0, 1]"),
         ("weights", [0, 1, np.nan], ValueError, "weights holds numbers outside [0, 1]"),
-        ("H", torch.ones((3, 5), requires_grad=True), ValueError, "H requires grad"),
+        ("W", torch.ones((129, 3), requires_grad=True), ValueError, "W requires grad"),
         ("W", torch.ones((129, 3), device="meta"), ValueError, "W is on meta, but this build runs on the CPU"),
     ],
 )

@@ -1,7 +1,12 @@
 #include "soft_mask.h"
 
+#include <pybind11/stl.h>
+
+#include <utility>
+
 #include "arrays.h"
 #include "bindings.h"
+#include "frames.h"
 
 namespace py = pybind11;
 
@@ -35,20 +40,62 @@ py::array_t<Complex64> soft_mask_array(const py::array& X, const py::array& W, c
   return Y;
 }
 
+std::shared_ptr<const FftPlan> synthesis_plan(const MaskProblem& problem, const ArrayView& window,
+                                              std::ptrdiff_t hop, std::ptrdiff_t start) {
+  const auto plan = plan_of(window.size[0]);
+  require(problem.n_bins == window.size[0] / 2 + 1, "X must have one bin more than half the window's length");
+  require(hop >= 1 && start >= 0, "hop must be at least 1 and start at least 0");
+  return plan;
+}
+
 py::array_t<float> decode_array(const py::array& X, const py::array& W, const py::array& H,
                                 const py::array& weights, bool log, float eps, const py::array& window,
                                 std::ptrdiff_t hop, std::ptrdiff_t start, std::ptrdiff_t length) {
   const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
   const auto v = view<float>(window, "window", 1, 1);
-  require(FftPlan::supports(v.size[0]), "the window's length must be a power of two from 32 to 65536");
-  require(problem.n_bins == v.size[0] / 2 + 1, "X must have one bin more than half the window's length");
-  require(hop >= 1 && start >= 0 && length >= 0, "hop must be at least 1, start and length at least 0");
-  const auto plan = FftPlan::of(v.size[0]);
+  const auto plan = synthesis_plan(problem, v, hop, start);
+  require(length >= 0, "length must be at least 0");
   py::array_t<float> y({problem.n_clips, length});
   float* const out = y.mutable_data();
   const py::gil_scoped_release release;
   decode(problem, *plan, v.data, {problem.n_clips, problem.n_frames, hop, start}, out, length);
   return y;
+}
+
+using Gradients = std::pair<py::array_t<float>, py::array_t<float>>;  // of H (B, T, K), of weights (B, K)
+
+Gradients empty_gradients(const MaskProblem& problem) {
+  return {py::array_t<float>({problem.n_clips, problem.n_frames, problem.n_components}),
+          py::array_t<float>({problem.n_clips, problem.n_components})};
+}
+
+Gradients soft_mask_gradient_arrays(const py::array& X, const py::array& W, const py::array& H,
+                                    const py::array& weights, bool log, float eps, const py::array& dY) {
+  const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
+  const auto d = view<Complex64>(dY, "dY", 3, 3);
+  require(d.size[0] == problem.n_clips && d.size[1] == problem.n_frames && d.size[2] == problem.n_bins,
+          "dY must have the shape of X");
+  Gradients result = empty_gradients(problem);
+  float *const dH = result.first.mutable_data(), *const dweights = result.second.mutable_data();
+  const py::gil_scoped_release release;
+  soft_mask_gradient(problem, d.data, dH, dweights);
+  return result;
+}
+
+Gradients decode_gradient_arrays(const py::array& X, const py::array& W, const py::array& H,
+                                 const py::array& weights, bool log, float eps, const py::array& window,
+                                 std::ptrdiff_t hop, std::ptrdiff_t start, const py::array& dy) {
+  const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
+  const auto v = view<float>(window, "window", 1, 1);
+  const auto d = view<float>(dy, "dy", 2, 2);
+  const auto plan = synthesis_plan(problem, v, hop, start);
+  require(d.size[0] == problem.n_clips, "dy must have the clips of X");
+  Gradients result = empty_gradients(problem);
+  float *const dH = result.first.mutable_data(), *const dweights = result.second.mutable_data();
+  const py::gil_scoped_release release;
+  decode_gradient(problem, *plan, v.data, {problem.n_clips, problem.n_frames, hop, start}, d.data, d.size[1],
+                  dH, dweights);
+  return result;
 }
 
 }  // namespace
@@ -60,6 +107,13 @@ void register_soft_mask(py::module_& m) {
   m.def("decode", &decode_array, py::arg("X"), py::arg("W"), py::arg("H"), py::arg("weights"), py::arg("log"),
         py::arg("eps"), py::arg("window"), py::arg("hop"), py::arg("start"), py::arg("length"),
         "Samples (B, length) of the masked rows: soft_mask and istft in one pass.");
+  m.def("soft_mask_gradient", &soft_mask_gradient_arrays, py::arg("X"), py::arg("W"), py::arg("H"),
+        py::arg("weights"), py::arg("log"), py::arg("eps"), py::arg("dY"),
+        "Gradients of H (B, T, K) and weights (B, K) from that of soft_mask's answer (B, T, F).");
+  m.def("decode_gradient", &decode_gradient_arrays, py::arg("X"), py::arg("W"), py::arg("H"),
+        py::arg("weights"), py::arg("log"), py::arg("eps"), py::arg("window"), py::arg("hop"),
+        py::arg("start"), py::arg("dy"),
+        "Gradients of H (B, T, K) and weights (B, K) from that of decode's answer (B, length).");
 }
 
 }  // namespace l2i::bindings

@@ -8,9 +8,16 @@
 // vector of frames, so it is neither packed nor copied. The numerator runs over the components of non-zero
 // weight only. The phase of X is kept by the real gain g (gain.h), never computed.
 //
+// Gradients, for dg = Re(conj(dY) X), P and S the numerator and the denominator of m:
+//
+//   dP = dg dg/dm / S,   dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1;   dS = -m dP
+//   dh[t, k] = sum_f W[f, k] (weight_k dP[t, f] + dS[t, f]),   dweight_k = sum_t h[t, k] sum_f W[f, k] dP[t,
+//   f]
+//
 // dtypes: float32; spectra are frame-major complex64 as (re, im) pairs.
-// Precision: float32, sums over the components in index order. Cost: (K + K selected) fused multiply-adds and
-// one division a bin for the mask, then the gain.
+// Precision: float32, sums over the components or bins in index order. Cost: (K + K selected) fused
+// multiply-adds and one division a bin for the mask, then the gain; 2 K more for the gradients. dh is a
+// difference, small beside its terms where all weights are alike; its rounding is that of the terms.
 #include "soft_mask.h"
 
 #include "gain.h"
@@ -54,8 +61,11 @@ void mask_block(const MaskTile& tile, std::ptrdiff_t f) {
   multiply<rows, vectors>(W, tile.bin_stride, tile.component_stride, tile.n_selected, tile.selected,
                           tile.weighted, part);
   for (int i = 0; i < rows; ++i) {
-    for (int v = 0; v < vectors; ++v)
-      store(tile.mask + ((f + i) * vectors + v) * kLanes, part[i][v] / whole[i][v]);
+    for (int v = 0; v < vectors; ++v) {
+      const std::ptrdiff_t at = ((f + i) * vectors + v) * kLanes;
+      store(tile.mask + at, part[i][v] / whole[i][v]);
+      if (tile.whole != nullptr) store(tile.whole + at, whole[i][v]);
+    }
   }
 }
 
@@ -69,6 +79,74 @@ static inline void mask_blocks(const MaskTile& tile) {
     mask_block<kRows, vectors>(tile, tile.n_bins - kRows);
   } else {
     for (; f < tile.n_bins; ++f) mask_block<1, vectors>(tile, f);
+  }
+}
+
+// dg/dm of the gain g.
+static inline Vec slope(bool log, Vec m, Vec re, Vec im) {
+  if (!log) return broadcast(1.0f);
+  const Vec a = minimum(magnitude(re, im), broadcast(kLargestMagnitude));
+  const Vec logarithm = log1p_positive(a);
+  return a > Vec{} ? (expm1_positive(m * logarithm) + 1.0f) * logarithm / a : broadcast(1.0f);
+}
+
+// dP and dS of vector v of the tile: work[f] holds all dP of the bin f, then all dS.
+static inline void bin_gradients(const MaskGradientTile& tile, int v) {
+  constexpr int kBins = kLanes / 2;  // complex numbers in a vector
+  const MaskTile& forward = tile.forward;
+  const int vectors = forward.n_vectors, n_frames = tile.n_frames - v * kLanes;
+  for (std::ptrdiff_t f = 0; f < forward.n_bins; f += kBins) {
+    const int n = forward.n_bins - f < kBins ? static_cast<int>(forward.n_bins - f) : kBins;
+    Vec x[kLanes] = {}, dy[kLanes] = {};
+    for (int t = 0; t < kLanes && t < n_frames; ++t) {
+      const std::ptrdiff_t frame = v * kLanes + t;
+      const auto bytes = static_cast<std::size_t>(2 * n) * sizeof(float);
+      __builtin_memcpy(&x[t], tile.X + frame * tile.X_stride + 2 * f, n == kBins ? sizeof(Vec) : bytes);
+      __builtin_memcpy(&dy[t], tile.dY + frame * tile.dY_stride + 2 * f, n == kBins ? sizeof(Vec) : bytes);
+    }
+    transpose(x);
+    transpose(dy);
+    for (int i = 0; i < n; ++i) {
+      const std::ptrdiff_t at = ((f + i) * vectors + v) * kLanes;
+      const Vec re = x[2 * i], im = x[2 * i + 1], m = load(forward.mask + at);
+      const Vec dg = re * dy[2 * i] + im * dy[2 * i + 1];
+      const Vec dP = dg * slope(tile.log, m, re, im) / load(forward.whole + at);
+      float* out = tile.work + ((f + i) * 2 * vectors + v) * kLanes;
+      store(out, dP);
+      store(out + vectors * kLanes, -m * dP);
+    }
+  }
+}
+
+// Components [k, k + rows).
+template <int rows, int vectors>
+void component_gradients(const MaskGradientTile& tile, std::ptrdiff_t k) {
+  const MaskTile& forward = tile.forward;
+  Vec sum[rows][2 * vectors] = {};
+  multiply<rows, 2 * vectors>(forward.W + k * forward.component_stride, forward.component_stride,
+                              forward.bin_stride, forward.n_bins, nullptr, tile.work, sum);
+  for (int i = 0; i < rows; ++i) {
+    Vec dw = {};
+    for (int v = 0; v < vectors; ++v) {
+      const std::ptrdiff_t at = ((k + i) * vectors + v) * kLanes;
+      store(tile.dh + at, tile.weights[k + i] * sum[i][v] + sum[i][vectors + v]);
+      dw += load(forward.h + at) * sum[i][v];
+    }
+    store(tile.dw + (k + i) * kLanes, dw);
+  }
+}
+
+// As in mask_blocks, the last block reaches back.
+template <int rows, int vectors>
+static inline void all_component_gradients(const MaskGradientTile& tile) {
+  const std::ptrdiff_t K = tile.forward.n_components;
+  std::ptrdiff_t k = 0;
+  for (; k + rows <= K; k += rows) component_gradients<rows, vectors>(tile, k);
+  if (k == K) return;
+  if (K >= rows) {
+    component_gradients<rows, vectors>(tile, K - rows);
+  } else {
+    for (; k < K; ++k) component_gradients<1, vectors>(tile, k);
   }
 }
 
@@ -158,6 +236,15 @@ void apply_tile(const ApplyTile& tile) {
     apply<true>(tile);
   } else {
     apply<false>(tile);
+  }
+}
+
+void mask_gradient_tile(const MaskGradientTile& tile) {
+  for (int v = 0; v < tile.forward.n_vectors; ++v) bin_gradients(tile, v);
+  if (tile.forward.n_vectors == 2) {
+    all_component_gradients<kRows / 2, 2>(tile);
+  } else {
+    all_component_gradients<kRows, 1>(tile);
   }
 }
 

@@ -45,6 +45,7 @@ constinit const Kernels table = {
     .gather = &gather,
     .mask_tile = &mask_tile,
     .apply_tile = &apply_tile,
+    .mask_gradient_tile = &mask_gradient_tile,
     .magnitude_tile = &magnitude_tile,
     .mel_tile = &mel_tile,
     .log1p_tile = &log1p_tile,

@@ -29,7 +29,23 @@ struct MaskTile {
   std::ptrdiff_t n_selected;
   float eps;
   int n_vectors;
-  float* mask;  // the answer, n_bins x n_vectors * lanes
+  float* mask;   // the answer, n_bins x n_vectors * lanes
+  float* whole;  // its denominator, where the gradient wants it; otherwise null
+};
+
+// What the gradient of a tile needs besides what its mask needed.
+struct MaskGradientTile {
+  MaskTile forward;  // mask and whole have been computed
+  const float* X;    // n_frames rows of n_bins complex numbers
+  std::ptrdiff_t X_stride;
+  const float* dY;  // the same: gradient of the masked spectrum, by real and imaginary part
+  std::ptrdiff_t dY_stride;
+  const float* weights;  // n_components
+  int n_frames;
+  bool log;
+  float* work;  // n_bins x 2 n_vectors * lanes
+  float* dh;    // of h, n_components x n_vectors * lanes
+  float* dw;    // of the weights, n_components x lanes, yet to be summed over the lanes
 };
 
 // Rows of a spectrum to be multiplied with the gain of a mask; at most `lanes` frames.
@@ -152,6 +168,7 @@ struct Kernels {
                  std::ptrdiff_t n_components, int n_vectors, float* h);
   void (*mask_tile)(const MaskTile& tile);
   void (*apply_tile)(const ApplyTile& tile);
+  void (*mask_gradient_tile)(const MaskGradientTile& tile);
 
   // log_mel.cpp
   // |X| of rows of n_bins complex numbers: for each bin a vector of frames.
