@@ -1,4 +1,4 @@
-"""soft_mask and decode of 6 components out of 100 beside torch and the paper's loop."""
+"""soft_mask and decode of 6 components out of 100 beside torch; of 5 and of all beside the published loop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,18 @@ def test_soft_mask(peer: Any, problem: peers.Problem, compare: Any) -> None:
     compare("soft_mask", lambda: l2i.soft_mask(p.X, p.W, p.H, p.weights), peer.__name__, peer(p), exact)
 
 
-@pytest.mark.parametrize("peer", [peers.decode_tuned, peers.decode_torch, peers.decode_loop])
-def test_decode(peer: Any, problem: peers.Problem, compare: Any) -> None:
-    p = problem
+def run_decode(peer: Any, p: peers.Problem, operation: str, compare: Any) -> None:
     exact = reference.decode(p.X, p.W, p.H, p.weights, p.window, peers.HOP, length=p.y.size)
     ours = lambda: l2i.decode(p.X, p.W, p.H, p.weights, peers.HOP, length=p.y.size)  # noqa: E731
-    compare("decode", ours, peer.__name__, peer(p), exact)
+    compare(operation, ours, peer.__name__, peer(p), exact)
+
+
+@pytest.mark.parametrize("peer", [peers.decode_tuned, peers.decode_torch])
+def test_decode(peer: Any, problem: peers.Problem, compare: Any) -> None:
+    run_decode(peer, problem, "decode", compare)
+
+
+@pytest.mark.parametrize("peer", [peers.decode_loop, peers.decode_loop_audible])
+@pytest.mark.parametrize("n_selected", [5, 100])
+def test_decode_loop(peer: Any, n_selected: int, compare: Any) -> None:
+    run_decode(peer, peers.Problem(n_selected=n_selected), f"decode, {n_selected}", compare)

@@ -241,16 +241,35 @@ def decode_torch(p: Problem) -> Answer:
     return lambda: torch.istft(torch.from_numpy(masked()), N_FFT, HOP, window=window, length=p.y.size).numpy()
 
 
+def _component(p: Problem, k: int, V: NDArray[Any]) -> NDArray[Any]:
+    # The published code computes W H afresh for every component.
+    ratio = np.outer(p.W[:, k], p.H[k]) / (1e-6 + np.dot(p.W, p.H))
+    return V * ratio
+
+
 def decode_loop(p: Problem) -> Answer:
-    """One spectrogram for each selected component, as in the paper's published code."""
-    magnitude, phase = np.abs(p.X), np.exp(1j * np.angle(p.X))
+    """Select one component after another and sum, in float64, as the published code does to judge an interpretation."""
+    V, phase = np.log1p(np.abs(p.X)), np.exp(1j * np.angle(p.X))
 
     def run() -> NDArray[Any]:
-        V = np.log1p(magnitude)
-        WH = p.W @ p.H + np.float32(1e-6)
-        total = np.zeros_like(V)
+        total = np.zeros(V.shape)
         for k in np.flatnonzero(p.weights):
-            total += np.outer(p.W[:, k], p.H[k]) / WH * V
-        return librosa.istft(np.expm1(total) * phase, hop_length=HOP, length=p.y.size)
+            total += _component(p, k, V)
+        return librosa.istft((np.exp(total) - 1) * phase, hop_length=HOP, length=p.y.size)
+
+    return run
+
+
+def decode_loop_audible(p: Problem) -> Answer:
+    """The same with the sound of every single component, as the published code does to explain a prediction."""
+    V, phase = np.log1p(np.abs(p.X)), np.exp(1j * np.angle(p.X))
+
+    def run() -> NDArray[Any]:
+        total = np.zeros(V.shape)
+        for k in np.flatnonzero(p.weights):
+            part = _component(p, k, V).astype(np.float64)
+            total += part
+            librosa.istft((np.exp(part) - 1) * phase, hop_length=HOP, length=p.y.size)
+        return librosa.istft((np.exp(total) - 1) * phase, hop_length=HOP, length=p.y.size)
 
     return run
