@@ -108,6 +108,14 @@ def test_same_initial_values_for_odd_data(rng: np.random.Generator) -> None:
         assert_close(got, wanted, 1e-4)
 
 
+@pytest.mark.parametrize("beta", [4, 6, 8, 12, 20, -1, -3, -5])
+def test_extreme_divergences(beta: float, rng: np.random.Generator) -> None:
+    for scale in (1e-3, 1, 1e5):
+        X = samples(rng) * scale
+        theirs, ours, _, _ = both(X, n_components=4, init="random", beta_loss=beta, max_iter=20)
+        assert ours.reconstruction_err_ == pytest.approx(theirs.reconstruction_err_, rel=1e-3)
+
+
 def test_initial_values_of_a_lone_entry() -> None:
     for place in range(20):  # scikit-learn divides zero by zero for some
         X = (np.arange(20) == place).reshape(4, 5).astype(float)
@@ -427,6 +435,8 @@ def test_bad_data_is_named(rng: np.random.Generator) -> None:
         model.transform(samples(rng, 12, 6))
     with pytest.raises(ValueError, match="3 columns, but must have n_components_ = 2"):
         model.inverse_transform(np.ones((4, 3)))
+    with pytest.raises(ValueError, match="beta_loss is 20, but then X around"):
+        l2i.NMF(2, beta_loss=20).fit(1e30 * X)
     with pytest.raises(ValueError, match="mask cannot be combined with solver 'cd'"):
         l2i.NMF(2, solver="cd").fit(X, mask=loud)
     custom = l2i.NMF(2, init="custom")

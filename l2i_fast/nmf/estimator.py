@@ -172,7 +172,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         beta = self._check_parameters()
         X, weights = self._check_data(X, mask, reset=True)
-        scale = _scale_of(X)
+        scale = _scale_of(X, beta)
         X, root = _divided(X, scale), math.sqrt(scale)
         if self.init == "custom":
             W, H = (matrix / root for matrix in _custom(W, H, X.shape, self.n_components))
@@ -215,7 +215,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         beta = self._check_parameters()
         X, weights = self._check_data(X, mask, reset=False)
         H = self.components_
-        scale, scale_H = _scale_of(X), _scale_of(H)
+        scale, scale_H = _scale_of(X, beta), _scale_of(H, beta)
         X, H = _divided(X, scale), _divided(H, scale_H)
         # Multiplicative updates would stay at zero, where coordinate descent starts best.
         start = 0.0 if _SOLVERS[self.solver] == "hals" else math.sqrt(X.mean() / len(H))
@@ -252,7 +252,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         update_H: bool = True,
     ) -> tuple[Float32, Float32, int, float]:
         """Return W, H, the iterations and D_beta at the scale of the data, for X, W and H divided by theirs."""
-        unit = (scale_W * scale_H) ** beta
+        scale = scale_W * scale_H
+        if abs(beta * math.log10(scale)) > 300:
+            raise ValueError(f"beta_loss is {beta:g}, but then X around {scale:.0e} leaves the range of float64")
+        unit = scale**beta
         alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         activations, dictionary = np.array(W, np.float32, order="C"), np.array(H.T, np.float32, order="C")
 
@@ -399,12 +402,13 @@ def _custom(W: Any, H: Any, shape: tuple[int, int], n_components: Any) -> tuple[
     return start[0], start[1]
 
 
-def _scale_of(X: Floats) -> float:
-    """A power of 4 to divide by, lest products of float32 overflow or vanish; 1 for values of an ordinary size."""
+def _scale_of(X: Floats, beta: float) -> float:
+    """A power of 4 to divide by, lest powers and sums of float32 overflow or vanish; 1 for an ordinary size."""
     peak = float(X.max())
     if peak > _LARGEST:
         raise ValueError(f"X must fit into float32, but its largest value is {peak:g}")
-    if peak == 0 or 1e-6 <= peak <= 1e6:
+    limit = 10 ** (6 / max(1, abs(beta) / 2))
+    if peak == 0 or 1 / limit <= peak <= limit:
         return 1.0
     return 4.0 ** max(math.frexp(peak)[1] // 2, -100)
 
