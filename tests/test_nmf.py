@@ -58,6 +58,18 @@ def test_batches_and_warm_starts(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(warm, H, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize(("beta", "solver"), [(2.0, "hals"), (2.0, "newton"), (1.0, "newton"), (0.5, "newton")])
+def test_other_solvers_end_where_many_updates_do(beta: float, solver: str, rng: np.random.Generator) -> None:
+    V, W = problem(rng, F=40, K=6, T=60)
+
+    def objective(H: np.ndarray) -> float:
+        return reference.beta_divergence(V, W @ H, beta) + 0.1 * float(H.sum(dtype=np.float64))
+
+    slow = activations(V, W, beta, 3000, sparsity=0.1)
+    fast = activations(V, W, beta, 60, sparsity=0.1, solver=solver)
+    assert objective(fast) <= objective(slow) * (1 + 1e-4)
+
+
 def test_dictionary_has_unit_columns_and_explains(rng: np.random.Generator) -> None:
     errors = []
     for _ in range(7):  # the problem is not convex: now and then a run ends elsewhere, most do not

@@ -372,7 +372,7 @@ def test_what_is_given_but_not_used_is_told(rng: np.random.Generator) -> None:
         ({"n_components": 6, "init": "nndsvd"}, ValueError, r"n_components <= min\(n_samples, n_features\) = 5, got 6"),
         ({"init": "svd"}, ValueError, "init is 'svd', but must be one of"),
         ({"init": "custom"}, ValueError, "needs both W and H"),
-        ({"solver": "newton"}, ValueError, "solver is 'newton', but must be one of"),
+        ({"solver": "simplex"}, ValueError, "solver is 'simplex', but must be one of"),
         ({"solver": "cd", "beta_loss": 1}, ValueError, "beta_loss is 1, but solver 'cd' minimises 'frobenius' only"),
         ({"beta_loss": "cosine"}, ValueError, "beta_loss must be a number or one of"),
         ({"beta_loss": None}, TypeError, "beta_loss is None"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from l2i_fast.arrays import Float32, in_range, like, to_float32
-from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of
+from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of, update_H_only
 
 #: Added to denominators.
 _EPS = 1e-9
@@ -263,8 +263,9 @@ def activations(
     n_iter: int = 50,
     H0: Any = None,
     sparsity: float = 0.0,
+    solver: str = "mu",
 ) -> Any:
-    """Activations of a fixed dictionary, by multiplicative updates.
+    """Activations of a fixed dictionary: H that lowers ``D_beta(V | W H) + sparsity * sum(H)``.
 
     Parameters
     ----------
@@ -280,6 +281,9 @@ def activations(
         Where to start; by default 1 everywhere. Zeros stay zero.
     sparsity : float
         Weight of the L1 penalty on H.
+    solver : {"mu", "hals", "newton"}
+        Multiplicative updates; coordinate descent, for "frobenius" only; or Newton steps, of which far fewer are needed
+        (see `l2i_fast.nmf.newton`), but whose way, not their end, depends a little on the other frames.
 
     Returns
     -------
@@ -307,7 +311,7 @@ def activations(
         if h0.shape != (*lead, K, T):
             raise ValueError(f"H0 must have shape {(*lead, K, T)}, got {h0.shape}")
         h[...] = h0.swapaxes(-1, -2) / np.float32(peak)
-    Factorization(rows, w, h.reshape(-1, K), beta).update_H(n_iter, l1=sparsity * peak ** (1 - beta))
+    update_H_only(Factorization(rows, w, h.reshape(-1, K), beta), solver, n_iter, sparsity * peak ** (1 - beta))
     if peak != 1:
         h *= np.float32(peak)
     return like(h.swapaxes(-1, -2), V)

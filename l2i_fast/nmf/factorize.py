@@ -93,6 +93,22 @@ class Factorization:
         return _core.nmf_divergence(self.V, self.mask, self.W, self.H, self.beta)
 
 
+def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l2: float = 0.0) -> None:
+    """Improve H with W fixed, with no reason to stop on the way: each tile of frames does all its updates at once."""
+    method, n_sweeps = _method_of(solver, f)
+    n_plain = n_iter if method != "newton" else min(n_iter, N_GENTLE)
+    f.update_H(n_plain * n_sweeps, method="mu" if method == "newton" else method, l1=l1, l2=l2)
+    if n_plain < n_iter:
+        Newton(f.V, f.W, f.H, f.beta, f.mask, l1_H=l1, l2_H=l2).step_H(n_iter - n_plain)
+
+
+def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
+    """What a solver is for this loss, and sweeps in one of its iterations."""
+    if solver == "newton" and f.beta == 2 and f.mask is None:
+        return "hals", 3
+    return solver, 1
+
+
 def factorize(
     V: Float32,
     W: Float32,
@@ -143,12 +159,14 @@ def factorize(
         ``D_beta(V | H W')`` at the end.
     """
     f = Factorization(V, W, H, beta, mask)
+    method, n_sweeps = _method_of(solver, f)
     newton: Newton | None = None
-    method, n_sweeps = solver, 1
-    if solver == "newton":
-        method, n_sweeps = ("hals", 3) if beta == 2 and mask is None else ("mu", 1)
-        if method == "mu":
-            newton = Newton(V, W, H, beta, mask, l1_W=l1_W, l2_W=l2_W, l1_H=l1_H, l2_H=l2_H, fixed=fixed)
+    if method == "newton":
+        newton = Newton(V, W, H, beta, mask, l1_W=l1_W, l2_W=l2_W, l1_H=l1_H, l2_H=l2_H, fixed=fixed)
+        method = "mu"  # the first iterations
+    if not update_W and not tol and callback is None:
+        update_H_only(f, solver, max_iter, l1_H, l2_H)
+        return max_iter, f.divergence()
     first = before = np.sqrt(2 * max(f.divergence(), 0)) if tol > 0 else 0.0
     iteration = 0
     for iteration in range(1, max_iter + 1):

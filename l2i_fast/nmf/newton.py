@@ -85,21 +85,21 @@ class Newton:
             self._share_scale()
         return self._best[1]
 
-    def step_H(self) -> None:
-        """Step H alone, with W fixed."""
-        self._pass((None, None, None))
+    def step_H(self, n: int = 1) -> None:
+        """Step H alone `n` times, with W fixed."""
+        self._pass((None, None, None), n)
 
     def finish(self) -> None:
         """Put the best W and H in place, if `step` has been called."""
         if self._best:
             self._copy((self._best_W, self._best_H), (self.W, self.H))
 
-    def _pass(self, sums: Sums | tuple[None, None, None]) -> float:
+    def _pass(self, sums: Sums | tuple[None, None, None], n: int = 1) -> float:
         means = self.W @ self.H.mean(axis=0, dtype=np.float64)
         least = max(_LEAST_MEAN * float(means.mean()), float(np.finfo(np.float32).tiny))
         weights = (np.maximum(means, least) / max(float(means.mean()), least)) ** (self.beta - 2)
         return _core.nmf_newton_pass(
-            self.V, self.mask, self.W, self.H, self.beta, self.l1_H, self.l2_H, 1,
+            self.V, self.mask, self.W, self.H, self.beta, self.l1_H, self.l2_H, n,
             self._damping, weights.astype(np.float32), least, *sums,
         )  # fmt: skip
 
