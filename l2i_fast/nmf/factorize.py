@@ -159,14 +159,14 @@ def factorize(
         ``D_beta(V | H W')`` at the end.
     """
     f = Factorization(V, W, H, beta, mask)
+    if not update_W and not tol and callback is None:
+        update_H_only(f, solver, max_iter, l1_H, l2_H)
+        return max_iter, f.divergence()
     method, n_sweeps = _method_of(solver, f)
     newton: Newton | None = None
     if method == "newton":
         newton = Newton(V, W, H, beta, mask, l1_W=l1_W, l2_W=l2_W, l1_H=l1_H, l2_H=l2_H, fixed=fixed)
         method = "mu"  # the first iterations
-    if not update_W and not tol and callback is None:
-        update_H_only(f, solver, max_iter, l1_H, l2_H)
-        return max_iter, f.divergence()
     first = before = np.sqrt(2 * max(f.divergence(), 0)) if tol > 0 else 0.0
     iteration = 0
     for iteration in range(1, max_iter + 1):
