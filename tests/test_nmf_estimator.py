@@ -176,6 +176,22 @@ def test_coordinate_descent_finds_the_same_activations(rng: np.random.Generator)
     np.testing.assert_array_equal(hals.fit(X).components_, ours.components_)
 
 
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("penalties", PENALTIES[:2], ids=["plain", "L1 and L2"])
+@pytest.mark.parametrize("shape", [(90, 29), (29, 90)])
+def test_newton_steps_need_fewer_iterations(
+    beta: float, penalties: dict[str, float], shape: tuple[int, int], rng: np.random.Generator
+) -> None:
+    ratios = []
+    for _ in range(5):  # now and then a run ends in another valley
+        X = samples(rng, *shape)
+        same = {"n_components": 4, "random_state": 0, "beta_loss": beta, "tol": 0, **penalties}
+        slow, fast = l2i.NMF(max_iter=100, **same), l2i.NMF(solver="newton", max_iter=40, **same)
+        wanted, got = (objective(model, model.fit_transform(X), *shape) for model in (slow, fast))
+        ratios.append(got / wanted)
+    assert np.median(ratios) < 1.01
+
+
 def test_stops_where_scikit_learn_does_and_warns_where_it_does(rng: np.random.Generator) -> None:
     X = samples(rng)
     theirs, ours, _, _ = both(X, n_components=4, tol=3e-3, max_iter=500)
@@ -187,7 +203,9 @@ def test_stops_where_scikit_learn_does_and_warns_where_it_does(rng: np.random.Ge
         short.transform(X)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"solver": "cd"}, {"beta_loss": 1}, {"beta_loss": 0.5}])
+@pytest.mark.parametrize(
+    "parameters", [{}, {"solver": "cd"}, {"solver": "newton", "beta_loss": 1}, {"beta_loss": 1}, {"beta_loss": 0.5}]
+)
 def test_same_seed_same_bits(parameters: dict[str, Any], rng: np.random.Generator) -> None:
     X = samples(rng)
     a, b, c = (
@@ -206,6 +224,7 @@ def test_scikit_learns_checks() -> None:
         return {result["check_name"] for result in results if result["status"] == "failed"}
 
     assert failed(l2i.NMF(solver="cd", tol=1e-6, max_iter=1000)) == set()
+    assert failed(l2i.NMF(solver="newton", tol=1e-6, max_iter=1000)) == set()
     # Multiplicative updates end before they converge, so `transform` differs from `fit_transform`, scikit-learn's too.
     unconverged = {"check_transformer_general", "check_transformer_data_not_an_array"}
     assert failed(l2i.NMF()) <= unconverged
@@ -293,7 +312,8 @@ def test_scale_does_not_matter(beta_loss: float | str, exponent: int, l1_ratio: 
 
 
 @pytest.mark.parametrize(
-    ("solver", "beta_loss"), [("cd", "frobenius"), *(("mu", beta) for beta in (*LOSSES[:2], 0.5, 1.5, 3.0))]
+    ("solver", "beta_loss"),
+    [("cd", "frobenius"), *((solver, beta) for solver in ("mu", "newton") for beta in (*LOSSES[:2], 0.5, 1.5, 3.0))],
 )
 @pytest.mark.parametrize("init", ["random", "nndsvda", "nndsvdar"])
 def test_no_nan(solver: str, beta_loss: float | str, init: str, rng: np.random.Generator) -> None:
@@ -311,11 +331,15 @@ def test_no_nan(solver: str, beta_loss: float | str, init: str, rng: np.random.G
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("shape", [(45, 29), (29, 45)])
-def test_missing_entries_do_not_count(beta: float, shape: tuple[int, int], rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("solver", ["mu", "newton"])
+def test_missing_entries_do_not_count(
+    beta: float, shape: tuple[int, int], solver: str, rng: np.random.Generator
+) -> None:
     X = samples(rng, *shape)
     mask = rng.random(shape) < 0.8
     holes = np.where(mask, X, np.nan)
-    parameters = {"n_components": 4, "init": "random", "random_state": 0, "beta_loss": beta, "tol": 0, "max_iter": 150}
+    parameters = {"n_components": 4, "init": "random", "random_state": 0, "beta_loss": beta, "tol": 0}
+    parameters |= {"solver": solver, "max_iter": 150 if solver == "mu" else 30}
     model, same = l2i.NMF(**parameters), l2i.NMF(**parameters)
     W = model.fit_transform(holes, mask=mask)
     np.testing.assert_array_equal(same.fit_transform(np.where(mask, X, -7), mask=mask), W)

@@ -156,7 +156,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             Initial values, used with ``init="custom"`` only. They are not written to.
         mask : array-like (n_samples, n_features), optional
             Weight of each entry in the divergence, at least 0. Where it is 0 the entry is missing, and X may hold
-            anything, NaN too. With solver "mu" only.
+            anything, NaN too. Not with solver "cd".
 
         Returns
         -------
@@ -342,7 +342,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if mask is None:
             return validate_data(self, X, dtype=dtypes, reset=reset, ensure_non_negative=True), None
         if _SOLVERS[self.solver] == "hals":
-            raise ValueError(f"mask cannot be combined with solver {self.solver!r}, only with 'mu'")
+            raise ValueError(f"mask cannot be combined with solver {self.solver!r}, only with 'mu' and 'newton'")
         X = validate_data(self, X, dtype=dtypes, reset=reset, ensure_all_finite=False)
         weights = check_array(mask, dtype=np.float32, ensure_non_negative=True, input_name="mask")
         if weights.shape != X.shape:
