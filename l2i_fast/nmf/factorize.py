@@ -192,7 +192,7 @@ def factorize(
             callback(iteration, max_iter, known)
         if looked_at and known is not None:
             after = np.sqrt(2 * max(known, 0))
-            if before - after < tol * first:
+            if before - after <= tol * first:
                 break
             before = after
     if newton:
