@@ -149,6 +149,24 @@ def test_newton_never_raises_the_objective_and_ends_below_mu(
     assert np.median(ratios) < 1, ratios
 
 
+@pytest.mark.parametrize(
+    ("beta", "solver"), [(2.0, "mu"), (1.0, "mu"), (0.5, "mu"), (2.0, "hals"), (1.0, "newton"), (0.5, "newton")]
+)
+def test_one_of_the_two_can_be_kept(beta: float, solver: str, rng: np.random.Generator) -> None:
+    p = problem(rng, 90, 40, 5)
+    for kept, changed in (("W", "H"), ("H", "W")):
+        q = {name: p[name].copy() for name in "WH"}
+        before = reference.beta_divergence(p["V"], q["H"] @ q["W"].T, beta)
+        _, after = factorize(
+            p["V"], q["W"], q["H"], beta=beta, solver=solver, max_iter=8, tol=1e-9, **{f"update_{kept}": False}
+        )
+        assert np.array_equal(q[kept], p[kept])
+        assert not np.array_equal(q[changed], p[changed])
+        assert after < before
+    with pytest.raises(ValueError, match="one of W and H must change"):
+        factorize(p["V"], p["W"], p["H"], beta=beta, update_W=False, update_H=False)
+
+
 @pytest.mark.parametrize("beta", [1.0, 0.5])
 def test_newton_finds_activations_of_a_fixed_dictionary(beta: float, rng: np.random.Generator) -> None:
     p = problem(rng, 80, 50, 6)

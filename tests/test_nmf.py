@@ -134,6 +134,19 @@ def test_blocks_may_come_from_an_iterator(rng: np.random.Generator) -> None:
         learn_dictionary_online([V], 4, forget=1.0)
 
 
+def test_known_components_stay_and_the_rest_is_learnt(rng: np.random.Generator) -> None:
+    errors = []
+    for _ in range(5):
+        base = (rng.random((50, 4)) ** 6 + 1e-3).astype(np.float32)
+        V = (base @ (rng.random((4, 400)) * (rng.random((4, 400)) < 0.5))).astype(np.float32)
+        W = learn_dictionary(V, 2, sparsity=0.001, max_iter=300, known=7 * base[:, :2])
+        assert W.shape == (50, 4)
+        np.testing.assert_allclose(W[:, :2], base[:, :2] / np.linalg.norm(base[:, :2], axis=0), rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-5)
+        errors.append(np.linalg.norm(V - W @ activations(V, W, n_iter=300)) / np.linalg.norm(V))
+    assert np.median(errors) < 0.05, errors
+
+
 def test_learning_stops_once_settled(rng: np.random.Generator) -> None:
     V, _ = problem(rng, F=30, K=3, T=100)
     objectives: list[float] = []
@@ -218,6 +231,8 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
         (lambda V: learn_dictionary([]), "at least one spectrogram"),
         (lambda V: learn_dictionary([V, V[1:]]), "agree in F"),
         (lambda V: learn_dictionary(V, 0), "n_components"),
+        (lambda V: learn_dictionary(V, known=V[1:]), r"known must be \(F, K0\) with F = 23"),
+        (lambda V: learn_dictionary(V, known=0 * V), "zero everywhere"),
         (lambda V: learn_dictionary(V, sparsity=-1), "sparsity"),
         (lambda V: learn_dictionary(V, beta_loss="cosine"), "beta_loss"),
         (lambda V: activations(V, V[1:]), r"V must be \(\.\.\., F, T\) with F = 22"),

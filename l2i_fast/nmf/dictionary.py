@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l2i_fast.arrays import Float32, in_range, like, to_float32
 from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of, update_H_only
@@ -29,6 +30,7 @@ def learn_dictionary(
     max_iter: int = 150,
     random_state: int = 0,
     max_cosine: float = 0.95,
+    known: Any = None,
     tol: float = 0.0,
     callback: Callback | None = None,
 ) -> Any:
@@ -54,6 +56,9 @@ def learn_dictionary(
         Seed of the initial values: the same seed gives the same dictionary.
     max_cosine : float
         Components more alike than this cosine count as duplicates; 1 turns the replacement of duplicates off.
+    known : array (F, K0), optional
+        Components that are there already, of noise say, and stay as they are but for their norm; `n_components` more
+        are learnt beside them.
     tol : float
         In the last quarter of the run, stop once an iteration lowers the objective by less than `tol` times itself.
     callback : callable, optional
@@ -62,13 +67,13 @@ def learn_dictionary(
 
     Returns
     -------
-    W : array (F, K), float32
-        NumPy, or torch if a tensor (or a sequence of tensors) came in.
+    W : array (F, K0 + K), float32
+        NumPy, or torch if a tensor (or a sequence of tensors) came in; known components first.
 
     Raises
     ------
     ValueError
-        Negative, non-finite or only silent input; sizes or parameters out of range.
+        Negative, non-finite or only silent input; shapes that do not fit; sizes or parameters out of range.
     """
     _at_least(1, n_components=n_components, max_iter=max_iter)
     _at_least(0, sparsity=sparsity, tol=tol)
@@ -77,16 +82,19 @@ def learn_dictionary(
     V, peak = _at_safe_scale(V)
     sparsity *= peak ** (1 - beta)
     rng = np.random.default_rng(random_state)
-    W, H = _start(V, n_components, rng)
+    stay = _known_components(known, V.shape[1])
+    W, H = _start(V, n_components, rng, stay)
+    fixed = np.arange(W.shape[1]) < stay.shape[1]
     f = Factorization(V, W, H, beta)
     before = np.inf
     for iteration in range(1, max_iter + 1):
         measured = f.update_H_and_gather(l1=sparsity, measure=tol > 0 or callback is not None)
         objective = (measured + sparsity * float(H.sum(dtype=np.float64))) * peak**beta
         _update_unit_columns(f)
+        W[:, fixed] = stay
         exploring = iteration < 0.75 * max_iter
         if exploring and iteration % 10 == 0:
-            _replace_useless(f, max_cosine, H.sum(axis=0, dtype=np.float64))
+            _replace_useless(f, max_cosine, H.sum(axis=0, dtype=np.float64), fixed)
         if callback is not None:
             callback(iteration, max_iter, objective)
         if not exploring and before - objective < tol * objective:
@@ -94,6 +102,7 @@ def learn_dictionary(
         before = objective
     W[W < 1e-7] = 0  # nothing audible, and denormals slow every later product
     _normalize(W)
+    W[:, fixed] = stay
     return like(W, clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V)
 
 
@@ -199,12 +208,29 @@ def _learn_block(f: Factorization, sparsity: float, n_updates: int, past: Float6
     return present
 
 
-def _start(V: Float32, K: int, rng: np.random.Generator) -> tuple[Float32, Float32]:
-    """Real frames as components, roughened so that equal frames do not stay equal; and random activations."""
+def _known_components(known: Any, n_bins: int) -> Float32:
+    """`known` with columns of unit norm; none if there are none."""
+    if known is None:
+        return np.empty((n_bins, 0), np.float32)
+    W = _non_negative(known, "known")
+    if W.ndim != 2 or len(W) != n_bins:
+        raise ValueError(f"known must be (F, K0) with F = {n_bins} as in the spectrograms, got shape {W.shape}")
+    norms = np.linalg.norm(W, axis=0)
+    if not norms.all():
+        raise ValueError("known holds a component that is zero everywhere")
+    unit: Float32 = W / norms
+    return unit
+
+
+def _start(V: Float32, K: int, rng: np.random.Generator, known: Float32 | None = None) -> tuple[Float32, Float32]:
+    """Known components, then real frames, roughened so that equal ones do not stay equal; and random activations."""
     n_frames, n_bins = V.shape
     picks = rng.integers(n_frames, size=K)
     W = np.ascontiguousarray(V[picks].T) * (0.5 + rng.random((n_bins, K), dtype=np.float32)) + np.float32(1e-4)
     _normalize(W)
+    if known is not None:
+        W = np.hstack([known, W])
+    K = W.shape[1]
     scale = float(V.mean(dtype=np.float64)) / max(float(W.mean()) * K, _EPS)
     return W, rng.random((n_frames, K), dtype=np.float32) * np.float32(2 * scale)
 
@@ -229,16 +255,19 @@ def unit_column_sums(W: Float64, numerator: Float64, denominator: Float64) -> tu
     )
 
 
-def _replace_useless(f: Factorization, max_cosine: float, energy: Float64) -> list[int]:
+def _replace_useless(
+    f: Factorization, max_cosine: float, energy: Float64, fixed: NDArray[np.bool_] | None = None
+) -> list[int]:
     """Point components of hardly any energy (K,) and duplicates, in place, at the frames with the largest error.
 
-    Returns those that were replaced.
+    Those that are `fixed` stay. Returns those that were replaced.
     """
     V, W, H = f.V, f.W, f.H
-    useless = set(np.flatnonzero(energy < 1e-3 * energy.mean()).tolist())
+    stay = np.zeros(len(energy), np.bool_) if fixed is None else fixed
+    useless = set(np.flatnonzero((energy < 1e-3 * energy.mean()) & ~stay).tolist())
     for i, j in np.argwhere(np.triu(W.T @ W, 1) > max_cosine).tolist():
-        if i not in useless and j not in useless:
-            kept, gone = (i, j) if energy[i] >= energy[j] else (j, i)
+        if i not in useless and j not in useless and not (stay[i] and stay[j]):
+            kept, gone = (i, j) if stay[i] or (energy[i] >= energy[j] and not stay[j]) else (j, i)
             H[:, kept] += H[:, gone]
             useless.add(gone)
     if not useless:

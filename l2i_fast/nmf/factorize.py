@@ -123,6 +123,7 @@ def factorize(
     max_iter: int = 200,
     tol: float = 0.0,
     update_W: bool = True,
+    update_H: bool = True,
     W_first: bool = False,
     mask: Float32 | None = None,
     fixed: NDArray[np.bool_] | None = None,
@@ -142,8 +143,8 @@ def factorize(
         without mask three sweeps of coordinate descent take their place).
     tol : float
         scikit-learn's rule: every 10 iterations, stop if ``sqrt(2 D)`` fell by less than tol times its first value.
-    update_W : bool
-        False keeps W.
+    update_W, update_H : bool
+        False keeps that one; one of them must change.
     W_first : bool
         Each iteration updates W before H; by default H goes first, with V read once for both.
     fixed : array (K,), bool, optional
@@ -158,6 +159,8 @@ def factorize(
     divergence : float
         ``D_beta(V | H W')`` at the end.
     """
+    if not (update_W or update_H):
+        raise ValueError("update_W and update_H are both False, but one of W and H must change")
     f = Factorization(V, W, H, beta, mask)
     if not update_W and not tol and callback is None:
         update_H_only(f, solver, max_iter, l1_H, l2_H)
@@ -173,15 +176,16 @@ def factorize(
         known = None
         if newton and iteration > N_GENTLE:
             if update_W:
-                known = newton.step()
+                known = newton.step(update_H)
             else:
                 newton.step_H()
         elif not update_W:
             f.update_H(n_sweeps, method=method, l1=l1_H, l2=l2_H)
-        elif W_first:
+        elif W_first or not update_H:
             f.update_H_and_gather(0)
             f.update_W(n_sweeps, method=method, l1=l1_W, l2=l2_W, fixed=fixed)
-            f.update_H(n_sweeps, method=method, l1=l1_H, l2=l2_H)
+            if update_H:
+                f.update_H(n_sweeps, method=method, l1=l1_H, l2=l2_H)
         else:
             f.update_H_and_gather(n_sweeps, method=method, l1=l1_H, l2=l2_H)
             f.update_W(n_sweeps, method=method, l1=l1_W, l2=l2_W, fixed=fixed)

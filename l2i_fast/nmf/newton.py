@@ -69,9 +69,9 @@ class Newton:
         self._best_W, self._best_H = np.empty_like(W), np.empty_like(H)
         self._best_sums: Sums = np.empty((F, K)), np.empty((F, K)), np.empty((K, K))
 
-    def step(self) -> float:
+    def step(self, update_H: bool = True) -> float:
         """Step H, then W, and return the divergence at the best W and H so far, which `finish` puts in place."""
-        divergence = self._pass(self._sums)
+        divergence = self._pass(self._sums, int(update_H))
         objective = divergence + self._penalties()
         if self._best is None or objective <= self._best[0] * (1 + 1e-7):
             self._best = objective, divergence
@@ -81,7 +81,7 @@ class Newton:
             self._copy((self._best_W, self._best_H, *self._best_sums), (self.W, self.H, *self._sums))
             self._damping_W *= _MORE_DAMPING
         _core.nmf_newton_update(self.W, *self._sums, self._damping_W, self.l1_W, self.l2_W, self.fixed)
-        if self.fixed is None and not any((self.l1_W, self.l2_W, self.l1_H, self.l2_H)):
+        if update_H and self.fixed is None and not any((self.l1_W, self.l2_W, self.l1_H, self.l2_H)):
             self._share_scale()
         return self._best[1]
 
