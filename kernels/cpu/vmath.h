@@ -48,12 +48,9 @@ static inline Vec log1p_positive(Vec x) {
   return log_of_parts(x * down + (down - 1.0f), e);
 }
 
-// exp(x) for |x| <= 87; beyond, what it is at the bound.
-static inline Vec exp_bounded(Vec x) {
+// exp(x) = (1 + p) scale, for |x| <= 88: returns p, which is small, and scale, a power of two.
+static inline Vec exp_parts(Vec x, Vec& scale) {
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  constexpr float kBound = 87.0f;
-  x = x < kBound ? x : broadcast(kBound);
-  x = x > -kBound ? x : broadcast(-kBound);
   const Vec n = (x * 1.44269504f + kRound) - kRound;
   const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
@@ -61,23 +58,24 @@ static inline Vec exp_bounded(Vec x) {
   q = q * r + 0x1.5554e4p-5f;
   q = q * r + 0x1.555556p-3f;
   q = q * r + 0.5f;
-  const Vec p = (r * r * q + r) + 1.0f;
-  return p * reinterpret_cast<Vec>((__builtin_convertvector(n, IntVec) + 127) << 23);
+  scale = reinterpret_cast<Vec>((__builtin_convertvector(n, IntVec) + 127) << 23);
+  return r * r * q + r;
+}
+
+// exp(x) for |x| <= 87; beyond, what it is at the bound.
+static inline Vec exp_bounded(Vec x) {
+  constexpr float kBound = 87.0f;
+  x = x < kBound ? x : broadcast(kBound);
+  x = x > -kBound ? x : broadcast(-kBound);
+  Vec scale;
+  const Vec p = exp_parts(x, scale);
+  return (p + 1.0f) * scale;
 }
 
 // 0 <= x <= 88.
 static inline Vec expm1_positive(Vec x) {
-  constexpr float kRound = 12582912.0f;          // 1.5 * 2^23: adding it rounds to an integer
-  const Vec shifted = x * 1.44269504f + kRound;  // and leaves it in the lowest bits
-  const Vec n = shifted - kRound;
-  const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
-  q = q * r + 0x1.1110ep-7f;
-  q = q * r + 0x1.5554e4p-5f;
-  q = q * r + 0x1.555556p-3f;
-  q = q * r + 0.5f;
-  const Vec p = r * r * q + r;
-  const Vec scale = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) + 127) << 23);  // 2^n
+  Vec scale;
+  const Vec p = exp_parts(x, scale);
   return p * scale + (scale - 1.0f);
 }
 
