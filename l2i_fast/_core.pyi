@@ -12,6 +12,9 @@ class CpuFeatures(TypedDict):
     supported: list[str]
     path: str
 
+class MelBands:
+    def __init__(self, filters: NDArray[np.float32]) -> None: ...
+
 FFT_SIZES: tuple[int, int]
 
 def cpu_features() -> CpuFeatures: ...
@@ -29,10 +32,10 @@ def analyze(
     window: NDArray[np.float32],
     hop: int,
     pad: int,
-    filters: NDArray[np.float32],
+    bands: MelBands,
     amin: float,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32], NDArray[np.float32]]: ...
-def log_mel(X: NDArray[np.complex64], filters: NDArray[np.float32], amin: float) -> NDArray[np.float32]: ...
+def log_mel(X: NDArray[np.complex64], bands: MelBands, amin: float) -> NDArray[np.float32]: ...
 def soft_mask(
     X: NDArray[np.complex64],
     W: NDArray[np.float32],

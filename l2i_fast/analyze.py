@@ -8,7 +8,7 @@ import numpy as np
 
 from l2i_fast import _core
 from l2i_fast.arrays import ArrayT, like, positive_int
-from l2i_fast.log_mel import check_floor, limit, mel_bands
+from l2i_fast.log_mel import check_floor, limit, native_bands
 from l2i_fast.stft import Frames, Window, is_native, public
 
 
@@ -68,7 +68,7 @@ def analyze(
     """
     check_floor(amin, top_db)
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
-    bands = mel_bands(float(sr), positive_int(n_fft, "n_fft"), positive_int(n_mels, "n_mels"), float(fmin), fmax).T
+    bands = native_bands(float(sr), frames.window.size, positive_int(n_mels, "n_mels"), float(fmin), fmax)
     if is_native(frames.window.size):
         X, V, mel = _core.analyze(frames.clips, frames.window, frames.hop, frames.pad, bands, amin)
     else:

@@ -62,8 +62,8 @@ def log_mel(
     n_bins = rows.shape[2]
     if n_bins != n_fft // 2 + 1:
         raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
-    bands = mel_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
-    mel = _core.log_mel(rows, bands.T, amin)
+    bands = native_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
+    mel = _core.log_mel(rows, bands, amin)
     limit(mel, top_db)
     return like(public(mel, lead), X_or_y)
 
@@ -90,3 +90,9 @@ def mel_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | Non
     bands: Float32 = np.ascontiguousarray(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax).T)
     bands.flags.writeable = False
     return bands
+
+
+@lru_cache(maxsize=8)
+def native_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> _core.MelBands:
+    """Return `mel_bands` as the native operations take them."""
+    return _core.MelBands(mel_bands(sr, n_fft, n_mels, fmin, fmax).T)

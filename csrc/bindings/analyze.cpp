@@ -11,23 +11,21 @@ namespace l2i::bindings {
 namespace {
 
 py::tuple analyze_array(const py::array& y, const py::array& window, std::ptrdiff_t hop, std::ptrdiff_t pad,
-                        const py::array& filters, float amin) {
+                        const Bands& bands, float amin) {
   const auto samples = view<float>(y, "y", 2, 1);
   const auto w = view<float>(window, "window", 1, 1);
-  const auto bank = view<float>(filters, "filters", 2, 0);
   const auto plan = plan_of(w.size[0]);
   const StftShape shape = shape_of(samples, w.size[0], hop, pad);
-  const Bands bands(bank, w.size[0] / 2 + 1, amin);
   const std::ptrdiff_t n_bins = w.size[0] / 2 + 1;
+  const MelBands mel = bands.get(n_bins, amin);
   py::array_t<Complex64> X({shape.n_clips, shape.n_frames, n_bins});
   py::array_t<float> V({shape.n_clips, shape.n_frames, n_bins});
-  py::array_t<float> M({shape.n_clips, shape.n_frames, bank.size[0]});
+  py::array_t<float> M({shape.n_clips, shape.n_frames, mel.n_bands});
   float* const x = reinterpret_cast<float*>(X.mutable_data());
   float *const v = V.mutable_data(), *const decibels = M.mutable_data();
   {
     const py::gil_scoped_release release;
-    analyze(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, bands.get(), x, v,
-            decibels);
+    analyze(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, mel, x, v, decibels);
   }
   return py::make_tuple(X, V, M);
 }
@@ -35,10 +33,9 @@ py::tuple analyze_array(const py::array& y, const py::array& window, std::ptrdif
 }  // namespace
 
 void register_analyze(py::module_& m) {
-  m.def(
-      "analyze", &analyze_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
-      py::arg("filters"), py::arg("amin"),
-      "Rows X and log(1 + |X|) (B, T, F) and decibels (B, T, M) of the filters (M, F), from samples (B, N).");
+  m.def("analyze", &analyze_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
+        py::arg("bands"), py::arg("amin"),
+        "Rows X and log(1 + |X|) (B, T, F) and decibels (B, T, M) of mel bands, from samples (B, N).");
 }
 
 }  // namespace l2i::bindings

@@ -1,4 +1,4 @@
-// The mel filters (M, F) that Python gives, as the engine wants them.
+// Mel filters as the engine wants them.
 #pragma once
 
 #include <cfloat>
@@ -11,17 +11,17 @@
 
 namespace l2i::bindings {
 
-// The bins that each band covers, and their factors one after another.
+// The bins that each band covers, and their factors one after another: made once of filters (M, F).
 class Bands {
  public:
-  Bands(const ArrayView& filters, std::ptrdiff_t n_bins, float amin) : amin_(amin) {
-    require(filters.size[1] == n_bins, "filters must have as many columns as X has bins");
-    require(amin >= FLT_MIN && amin <= FLT_MAX, "amin must be a positive, normal number");
-    for (std::ptrdiff_t m = 0; m < filters.size[0]; ++m) {
+  explicit Bands(const pybind11::array& filters) {
+    const auto bank = view<float>(filters, "filters", 2, 0);
+    n_bins_ = bank.size[1];
+    for (std::ptrdiff_t m = 0; m < bank.size[0]; ++m) {
       const auto factor = [&](std::ptrdiff_t f) {
-        return filters.data[m * filters.stride[0] + f * filters.stride[1]];
+        return bank.data[m * bank.stride[0] + f * bank.stride[1]];
       };
-      std::ptrdiff_t first = 0, last = n_bins;
+      std::ptrdiff_t first = 0, last = n_bins_;
       while (first < last && factor(last - 1) == 0) --last;
       while (first < last && factor(first) == 0) ++first;
       starts_.push_back(static_cast<std::int32_t>(first));
@@ -30,13 +30,17 @@ class Bands {
     }
   }
 
-  MelBands get() const {
-    return {static_cast<std::ptrdiff_t>(starts_.size()), starts_.data(), counts_.data(), factors_.data(),
-            amin_};
+  std::ptrdiff_t size() const { return static_cast<std::ptrdiff_t>(starts_.size()); }
+
+  // For rows of n_bins.
+  MelBands get(std::ptrdiff_t n_bins, float amin) const {
+    require(n_bins == n_bins_, "bands must have as many bins as X");
+    require(amin >= FLT_MIN && amin <= FLT_MAX, "amin must be a positive, normal number");
+    return {size(), starts_.data(), counts_.data(), factors_.data(), amin};
   }
 
  private:
-  float amin_;
+  std::ptrdiff_t n_bins_;
   std::vector<std::int32_t> starts_, counts_;
   std::vector<float> factors_;
 };

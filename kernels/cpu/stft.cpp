@@ -116,7 +116,8 @@ static inline void transform(const FftTables& fft, float* work) {
             fft.twiddles);
 }
 
-constexpr int kBins = kLanes / 2;  // complex numbers in a vector, bins that are transposed together
+constexpr int kBins = kLanes / 2;      // complex numbers in a vector, bins that are transposed together
+constexpr std::ptrdiff_t kBlocks = 4;  // of bins that are stored together
 
 }  // namespace
 
@@ -136,30 +137,34 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
 
   transform(fft, work);
 
-  Vec low[kLanes], high[kLanes];
-  for (std::ptrdiff_t k0 = 0; k0 < points / 2; k0 += kBins) {
-    for (int i = 0; i < kBins; ++i) {
-      const std::ptrdiff_t k = k0 + i;
-      const Complex a = get(work, k), b = get(work, (points - k) & (points - 1));
-      const Complex even = {a.r + b.r, a.i - b.i};
-      const Complex odd = times(minus_i({a.r - b.r, a.i + b.i}), fft.split[2 * k], fft.split[2 * k + 1]);
-      low[2 * i] = even.r + odd.r;
-      low[2 * i + 1] = even.i + odd.i;
-      high[kLanes - 2 - 2 * i] = even.r - odd.r;
-      high[kLanes - 1 - 2 * i] = odd.i - even.i;
-    }
-    if (magnitudes != nullptr) {
+  // Several blocks of bins at a time: rows lie so that few of them fit the cache together.
+  const std::ptrdiff_t n_blocks = points / 2 / kBins < kBlocks ? points / 2 / kBins : kBlocks;
+  Vec low[kBlocks][kLanes], high[kBlocks][kLanes];
+  for (std::ptrdiff_t k0 = 0; k0 < points / 2; k0 += n_blocks * kBins) {
+    for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
       for (int i = 0; i < kBins; ++i) {
-        store(magnitudes + (k0 + i) * kLanes, magnitude(low[2 * i], low[2 * i + 1]));
-        store(magnitudes + (points - k0 - i) * kLanes,
-              magnitude(high[kLanes - 2 - 2 * i], high[kLanes - 1 - 2 * i]));
+        const std::ptrdiff_t k = k0 + j * kBins + i;
+        const Complex a = get(work, k), b = get(work, (points - k) & (points - 1));
+        const Complex even = {a.r + b.r, a.i - b.i};
+        const Complex odd = times(minus_i({a.r - b.r, a.i + b.i}), fft.split[2 * k], fft.split[2 * k + 1]);
+        low[j][2 * i] = even.r + odd.r;
+        low[j][2 * i + 1] = even.i + odd.i;
+        high[j][kLanes - 2 - 2 * i] = even.r - odd.r;
+        high[j][kLanes - 1 - 2 * i] = odd.i - even.i;
+        if (magnitudes != nullptr) {
+          store(magnitudes + k * kLanes, magnitude(low[j][2 * i], low[j][2 * i + 1]));
+          store(magnitudes + (points - k) * kLanes,
+                magnitude(high[j][kLanes - 2 - 2 * i], high[j][kLanes - 1 - 2 * i]));
+        }
       }
+      transpose(low[j]);
+      transpose(high[j]);
     }
-    transpose(low);
-    transpose(high);
     for (int t = 0; t < n_frames; ++t) {
-      store(out + t * out_stride + 2 * k0, low[t]);
-      store(out + t * out_stride + 2 * (points - k0 - kBins + 1), high[t]);
+      float* row = out + t * out_stride;
+      for (std::ptrdiff_t j = 0; j < n_blocks; ++j) store(row + 2 * (k0 + j * kBins), low[j][t]);
+      for (std::ptrdiff_t j = n_blocks; j-- > 0;)
+        store(row + 2 * (points - k0 - (j + 1) * kBins + 1), high[j][t]);
     }
   }
   const float* real = re(work, points / 2);
