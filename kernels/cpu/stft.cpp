@@ -116,8 +116,14 @@ static inline void transform(const FftTables& fft, float* work) {
             fft.twiddles);
 }
 
-constexpr int kBins = kLanes / 2;      // complex numbers in a vector, bins that are transposed together
-constexpr std::ptrdiff_t kBlocks = 4;  // of bins that are stored together
+constexpr int kBins = kLanes / 2;  // complex numbers in a vector, bins that are transposed together
+
+// So many blocks of kBins bins of a row are loaded or stored at a time: rows may lie so that few of them fit
+// the first-level cache together.
+constexpr std::ptrdiff_t kBlocks = 4;
+static inline std::ptrdiff_t blocks(std::ptrdiff_t points) {
+  return points / 2 / kBins < kBlocks ? points / 2 / kBins : kBlocks;
+}
 
 }  // namespace
 
@@ -137,8 +143,7 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
 
   transform(fft, work);
 
-  // Several blocks of bins at a time: rows lie so that few of them fit the cache together.
-  const std::ptrdiff_t n_blocks = points / 2 / kBins < kBlocks ? points / 2 / kBins : kBlocks;
+  const std::ptrdiff_t n_blocks = blocks(points);
   Vec low[kBlocks][kLanes], high[kBlocks][kLanes];
   for (std::ptrdiff_t k0 = 0; k0 < points / 2; k0 += n_blocks * kBins) {
     for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
@@ -216,26 +221,31 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
   const float* row[kLanes];
   for (int t = 0; t < kLanes; ++t) row[t] = rows + (t < n_frames ? t : n_frames - 1) * row_stride;
 
-  Vec low[kLanes], high[kLanes];
-  for (std::ptrdiff_t k0 = 0; k0 < points / 2; k0 += kBins) {
+  const std::ptrdiff_t n_blocks = blocks(points);
+  Vec low[kBlocks][kLanes], high[kBlocks][kLanes];
+  for (std::ptrdiff_t k0 = 0; k0 < points / 2; k0 += n_blocks * kBins) {
     for (int t = 0; t < kLanes; ++t) {
-      low[t] = load(row[t] + 2 * k0);
-      high[t] = load(row[t] + 2 * (points - k0 - kBins + 1));
+      for (std::ptrdiff_t j = 0; j < n_blocks; ++j) low[j][t] = load(row[t] + 2 * (k0 + j * kBins));
+      for (std::ptrdiff_t j = n_blocks; j-- > 0;)
+        high[j][t] = load(row[t] + 2 * (points - k0 - (j + 1) * kBins + 1));
     }
-    transpose(low);
-    transpose(high);
-    change.template apply<kBins>(low, k0);
-    change.template apply<kBins>(high, points - k0 - kBins + 1);
-    if (k0 == 0) low[1] = high[kLanes - 1] = Vec{};
-    for (int i = 0; i < kBins; ++i) {
-      const std::ptrdiff_t k = k0 + i;
-      const Complex a = {low[2 * i], low[2 * i + 1]};
-      const Complex b = {high[kLanes - 2 - 2 * i], high[kLanes - 1 - 2 * i]};
-      const Complex even = {a.r + b.r, a.i - b.i};
-      const Complex odd = times({a.r - b.r, a.i + b.i}, fft.split[2 * k], -fft.split[2 * k + 1]);
-      // Z[k] = E + i O and Z[N/2 - k] = conj(E) + i conj(O), stored with their parts exchanged.
-      put(work, fft.order[k], {even.i + odd.r, even.r - odd.i});
-      if (k != 0) put(work, fft.order[points - k], {odd.r - even.i, even.r + odd.i});
+    for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
+      const std::ptrdiff_t first = k0 + j * kBins;
+      transpose(low[j]);
+      transpose(high[j]);
+      change.template apply<kBins>(low[j], first);
+      change.template apply<kBins>(high[j], points - first - kBins + 1);
+      if (first == 0) low[j][1] = high[j][kLanes - 1] = Vec{};
+      for (int i = 0; i < kBins; ++i) {
+        const std::ptrdiff_t k = first + i;
+        const Complex a = {low[j][2 * i], low[j][2 * i + 1]};
+        const Complex b = {high[j][kLanes - 2 - 2 * i], high[j][kLanes - 1 - 2 * i]};
+        const Complex even = {a.r + b.r, a.i - b.i};
+        const Complex odd = times({a.r - b.r, a.i + b.i}, fft.split[2 * k], -fft.split[2 * k + 1]);
+        // Z[k] = E + i O and Z[N/2 - k] = conj(E) + i conj(O), stored with their parts exchanged.
+        put(work, fft.order[k], {even.i + odd.r, even.r - odd.i});
+        if (k != 0) put(work, fft.order[points - k], {odd.r - even.i, even.r + odd.i});
+      }
     }
   }
   Vec middle[2] = {};
