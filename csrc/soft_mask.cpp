@@ -55,6 +55,9 @@ class Masker {
         .n_vectors = n_vectors,
         .mask = mask_,
         .whole = whole_,
+        .X = problem_.X + clip_ * problem_.X_stride + t * 2 * problem_.n_bins,
+        .X_stride = 2 * problem_.n_bins,
+        .n_frames = n,
     };
     kernels_.mask_tile(tile);
     return tile;

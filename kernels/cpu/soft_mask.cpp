@@ -29,6 +29,8 @@ namespace {
 // Rows in a block of two vectors: their sums fill the registers (32 with AVX-512, otherwise 16).
 constexpr int kRows = kLanes == 16 ? 12 : 6;
 
+constexpr int kLine = 16;  // floats in a line of the cache
+
 // sum[i][v] += A[i, k] B[k][v] over the steps k, or over the steps that `steps` lists.
 template <int rows, int vectors>
 static inline void multiply(const float* A, std::ptrdiff_t row_stride, std::ptrdiff_t step_stride,
@@ -49,6 +51,11 @@ static inline void multiply(const float* A, std::ptrdiff_t row_stride, std::ptrd
 template <int rows, int vectors>
 void mask_block(const MaskTile& tile, std::ptrdiff_t f) {
   const float* W = tile.W + f * tile.bin_stride;
+  for (int t = 0; t < tile.n_frames; ++t) {
+    const float* x = tile.X + t * tile.X_stride + 2 * f;
+    __builtin_prefetch(x, 0, 2);
+    __builtin_prefetch(x + kLine, 0, 2);
+  }
   Vec whole[rows][vectors], part[rows][vectors];
   for (int i = 0; i < rows; ++i) {
     for (int v = 0; v < vectors; ++v) whole[i][v] = broadcast(tile.eps);

@@ -31,6 +31,10 @@ struct MaskTile {
   int n_vectors;
   float* mask;   // the answer, n_bins x n_vectors * lanes
   float* whole;  // its denominator, where the gradient wants it; otherwise null
+  // The spectrum that the mask is for, n_frames rows: fetched meanwhile.
+  const float* X;
+  std::ptrdiff_t X_stride;
+  int n_frames;
 };
 
 // What the gradient of a tile needs besides what its mask needed.
