@@ -42,7 +42,8 @@ void parallel_parts(std::ptrdiff_t n, double cost, const F& task) {
   const int n_threads = num_threads();
   const auto worthwhile = static_cast<std::ptrdiff_t>(static_cast<double>(n) * cost / kWorthwhile);
   const std::ptrdiff_t most = n_threads == 1 ? 1 : std::min<std::ptrdiff_t>(kPartsPerThread * n_threads, n);
-  const std::ptrdiff_t n_parts = std::clamp<std::ptrdiff_t>(worthwhile, 1, std::max<std::ptrdiff_t>(most, 1));
+  std::ptrdiff_t n_parts = std::clamp<std::ptrdiff_t>(worthwhile, 1, std::max<std::ptrdiff_t>(most, 1));
+  if (n_parts > n_threads) n_parts -= n_parts % n_threads;  // as many for each
   parallel(static_cast<int>(n_parts), [&](int i) { task(n * i / n_parts, n * (i + 1) / n_parts); });
 }
 
