@@ -6,6 +6,7 @@
 namespace l2i::bindings {
 
 void register_analyze(pybind11::module_& m);
+void register_ceilings(pybind11::module_& m);
 void register_cpu(pybind11::module_& m);
 void register_log_mel(pybind11::module_& m);
 void register_nmf(pybind11::module_& m);

@@ -5,6 +5,7 @@
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The native engine of l2i_fast.";
   l2i::bindings::register_analyze(m);
+  l2i::bindings::register_ceilings(m);
   l2i::bindings::register_cpu(m);
   l2i::bindings::register_log_mel(m);
   l2i::bindings::register_nmf(m);

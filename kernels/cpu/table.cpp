@@ -2,6 +2,7 @@
 #include "table.h"
 
 #include "analyze.h"
+#include "ceilings.h"
 #include "log_mel.h"
 #include "nmf.h"
 #include "simd.h"
@@ -50,6 +51,7 @@ constinit const Kernels table = {
     .mel_tile = &mel_tile,
     .log1p_tile = &log1p_tile,
     .nmf = &nmf,
+    .ceilings = &ceilings,
 };
 
 }  // namespace l2i::kernels::L2I_ISA

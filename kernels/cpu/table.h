@@ -147,6 +147,13 @@ struct NmfKernels {
   double (*dot)(const float* a, const float* b, std::ptrdiff_t size);
 };
 
+// ceilings.cpp
+struct CeilingKernels {
+  int flops_per_round;  // of multiply_adds
+  float (*multiply_adds)(std::ptrdiff_t n_rounds, float factor, float term);
+  float (*read)(const float* x, std::ptrdiff_t size);  // a multiple of 8 * kMostLanes
+};
+
 struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512"
   int lanes;         // frames in a tile: floats in a vector register
@@ -185,6 +192,7 @@ struct Kernels {
   void (*log1p_tile)(const float* magnitudes, std::ptrdiff_t n_bins, int n_frames, float* V);
 
   const NmfKernels* nmf;
+  const CeilingKernels* ceilings;
 };
 
 namespace scalar {
