@@ -8,13 +8,15 @@ from typing import Any
 
 import librosa
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import l2i_fast as l2i
-from benchmarks import peers
+from l2i_fast.bench import peers
+from l2i_fast.bench.cases import Case
+from l2i_fast.bench.problem import Problem
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
@@ -31,10 +33,10 @@ def weights_for(model: L2I, logits: Tensor, z: Tensor) -> Tensor:
     return weights
 
 
-def torch_interpretation(model: L2I, problem: peers.Problem, tuned: bool) -> Callable[[], Samples]:
+def torch_interpretation(model: L2I, problem: Problem, tuned: bool) -> Callable[[], Samples]:
     """Plain torch, or tuned: batch normalisation folded, channels last, only the selected
     columns in the numerator, inverse FFT and overlap-add by slices."""
-    log_mel, window = LogMel(model.analysis), torch.hann_window(peers.N_FFT)
+    log_mel, window = LogMel(model.analysis), torch.hann_window(problem.n_fft)
     classifier = (model.classifier.fused() if tuned else copy.deepcopy(model.classifier)).to(
         memory_format=torch.channels_last if tuned else torch.contiguous_format
     )
@@ -47,7 +49,9 @@ def torch_interpretation(model: L2I, problem: peers.Problem, tuned: bool) -> Cal
     def run() -> Samples:
         samples = torch.from_numpy(problem.y)
         peak = samples.abs().amax()
-        X = torch.stft(samples / peak, peers.N_FFT, peers.HOP, window=window, pad_mode="constant", return_complex=True)
+        X = torch.stft(
+            samples / peak, problem.n_fft, problem.hop, window=window, pad_mode="constant", return_complex=True
+        )
         parts = torch.view_as_real(X.T)
         A = (parts * parts).sum(-1).sqrt_()
         logits, maps = hidden(log_mel(A[None]))
@@ -66,13 +70,13 @@ def torch_interpretation(model: L2I, problem: peers.Problem, tuned: bool) -> Cal
         else:
             mask = ((h * weights) @ W) / (h @ W + 1e-6)
             Y = torch.polar(torch.expm1(mask * torch.log1p(A)), torch.angle(X.T)).T
-        out = torch.istft(Y, peers.N_FFT, peers.HOP, window=window, length=len(samples))
+        out = torch.istft(Y, problem.n_fft, problem.hop, window=window, length=len(samples))
         return (out * peak).numpy()
 
     return run
 
 
-def authors_interpretation(model: L2I, problem: peers.Problem, _tuned: bool = False) -> Callable[[], Samples]:
+def authors_interpretation(model: L2I, problem: Problem) -> Callable[[], Samples]:
     """librosa for the transforms, one spectrogram for each selected component, as in the authors' published code."""
     log_mel = LogMel(model.analysis)
     classifier = copy.deepcopy(model.classifier).to(memory_format=torch.contiguous_format)
@@ -84,7 +88,7 @@ def authors_interpretation(model: L2I, problem: peers.Problem, _tuned: bool = Fa
     def run() -> Samples:
         y = problem.y
         peak = np.abs(y).max()
-        X = librosa.stft(y / peak, n_fft=peers.N_FFT, hop_length=peers.HOP)
+        X = librosa.stft(y / peak, n_fft=problem.n_fft, hop_length=problem.hop)
         A, phase = np.abs(X), np.angle(X)
         logits, maps = hidden(log_mel(torch.from_numpy(A.T.copy())[None]))
         H, z, _ = interpreter(maps, A.shape[1])
@@ -94,20 +98,29 @@ def authors_interpretation(model: L2I, problem: peers.Problem, _tuned: bool = Fa
         for k in weights_for(model, logits, z).nonzero()[:, 0].tolist():
             kept += np.outer(W[:, k], h[k]) / total * V
         Y = np.expm1(kept) * np.exp(1j * phase)
-        return librosa.istft(Y, hop_length=peers.HOP, length=len(y)) * peak
+        return librosa.istft(Y, hop_length=problem.hop, length=len(y)) * peak
 
     return run
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "tuned"),
-    [
-        ("torch, tuned", torch_interpretation, True),
-        ("torch", torch_interpretation, False),
-        ("authors' manner", authors_interpretation, False),
-    ],
-)
-def test_interpret(name: str, make: Any, tuned: bool, problem: peers.Problem, compare: Any) -> None:
-    model = l2i.load("esc10")
-    ours = lambda: model.interpret((problem.y, 44100)).audio  # noqa: E731
-    compare("interpret", ours, name, make(model, problem, tuned), authors_interpretation(model, problem)())
+def test_interpret(compare: Any) -> None:
+    model, problem = l2i.load("esc10"), Problem()
+    plain = torch_interpretation(model, problem, False)
+    with FlopCounterMode(display=False) as counter:
+        plain()
+    compare(
+        Case(
+            "interpret",
+            "clip",
+            "5 s at 44.1 kHz",
+            flops=counter.get_total_flops(),  # those of convolutions and products
+            bytes=8 * problem.y.size,
+            ours=lambda: lambda: model.interpret((problem.y, 44100)).audio,
+            exact=authors_interpretation(model, problem),
+            peers={
+                "torch, tuned": lambda: torch_interpretation(model, problem, True),
+                "torch": lambda: plain,
+                "authors' manner": lambda: authors_interpretation(model, problem),
+            },
+        )
+    )

@@ -45,7 +45,8 @@ double peak_flops(double seconds) {
 
 double read_bandwidth(std::size_t n_bytes, double seconds) {
   constexpr std::size_t kStep = 8 * kernels::kMostLanes;
-  constexpr std::size_t kLeast = std::size_t{1} << 25;  // floats in a run: waking threads takes no time beside it
+  constexpr std::size_t kLeast = std::size_t{1}
+                                 << 25;  // floats in a run: waking threads takes no time beside it
   const std::size_t size = n_bytes / sizeof(float) / kStep * kStep;
   if (size == 0) throw std::invalid_argument("n_bytes must be at least 512");
   const std::size_t n_passes = (kLeast + size - 1) / size;

@@ -111,6 +111,30 @@ class AudioFormat(StrEnum):
     flac = "flac"
 
 
+class Operation(StrEnum):
+    """What can be measured."""
+
+    stft = "stft"
+    istft = "istft"
+    log_mel = "log_mel"
+    analyze = "analyze"
+    soft_mask = "soft_mask"
+    decode = "decode"
+    nmf = "nmf"
+    activations = "activations"
+    race = "race"
+    scaling = "scaling"
+
+
+class Size(StrEnum):
+    """Sizes of the problems."""
+
+    clip = "clip"
+    batch = "batch"
+    archive = "archive"
+    hour = "hour"
+
+
 class Stage(StrEnum):
     """What can be trained alone."""
 
@@ -336,6 +360,75 @@ def cross_validate(
     with _progress() as report:
         figures = cross_validate(dataset, output, settings, report, folds=fold or None)
     print(json.dumps(figures, indent=2))
+
+
+@app.command()
+def bench(
+    operation: Annotated[
+        list[Operation] | None,
+        typer.Option(
+            "--operation",
+            show_default="all",
+            help="What to measure; repeat it for several. A race goes to scikit-learn's objective, scaling is how "
+            "times grow.",
+        ),
+    ] = None,
+    size: Annotated[
+        list[Size] | None,
+        typer.Option(
+            "--size",
+            show_default="all",
+            help="A clip of 5 s, a batch of 32, an archive of 27,584 frames, an hour; repeat it for several.",
+        ),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            show_default="1 and as many as there are processors",
+            help="Repeat it for several; only with the first number all peers run.",
+        ),
+    ] = None,
+    peers: Annotated[bool, typer.Option(help="Time the peers, too.")] = True,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="About how long a comparison may take; it makes at least 5 pairs.")
+    ] = 5.0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for bench.json, roofline.png and scaling.png.")
+    ] = Path("out/bench"),
+) -> None:
+    """Time the operations beside the strongest peers and this machine's limits. Ctrl-C keeps what was measured."""
+    from l2i_fast.bench.pictures import save_pictures
+    from l2i_fast.bench.report import blas_hint, render, summary
+    from l2i_fast.bench.run import Measurements, run
+    from l2i_fast.threads import get_num_threads
+
+    measurements = Measurements()
+    interrupted = False
+    try:
+        with _progress() as report:
+            run(
+                measurements,
+                [one.value for one in operation or Operation],
+                [one.value for one in size or Size],
+                list(dict.fromkeys(threads or (1, get_num_threads()))),
+                peers,
+                seconds,
+                report,
+            )
+    except KeyboardInterrupt:
+        interrupted = True
+    measurements.save(output / "bench.json")
+    pictures = save_pictures(output, measurements)
+    console = _console()
+    for part in [*render(measurements), *summary(measurements), blas_hint(measurements)]:
+        if part:
+            console.print(part)
+    console.print(f"written: {', '.join(map(str, [output / 'bench.json', *pictures]))}")
+    if interrupted:
+        print("l2i: interrupted; what was measured is kept", file=sys.stderr)
+        raise typer.Exit(130)
 
 
 @contextmanager

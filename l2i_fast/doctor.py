@@ -75,7 +75,8 @@ def _package(name: str, library: str = "") -> Callable[[], str]:
     return look
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name and the system."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -157,7 +158,7 @@ _CHECKS: list[tuple[str, str, Callable[[], str]]] = [
     ("versions", "soundfile", _package("soundfile", "libsndfile")),
     ("versions", "soxr", _package("soxr", "libsoxr")),
     ("versions", "matplotlib", _package("matplotlib")),
-    ("processor", "model", _processor),
+    ("processor", "model", processor),
     ("processor", "cores", _cores),
     ("processor", "threads", _torch_threads),
     ("backends", "native CPU", _native),

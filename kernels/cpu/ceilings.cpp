@@ -1,5 +1,5 @@
-// What the processor does at most, to set the other kernels' speed against: multiply-adds that never leave the
-// registers, and reading without arithmetic to speak of.
+// What the processor does at most, to set the other kernels' speed against: multiply-adds that never leave
+// the registers, and reading without arithmetic to speak of.
 //
 // dtypes: float32. Both return a sum that depends on all the work, so that no compiler leaves it out.
 #include "ceilings.h"

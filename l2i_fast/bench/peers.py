@@ -1,7 +1,8 @@
-"""The strongest other ways to the same answers, each at its best settings, for one 5 s clip at 44.1 kHz.
+"""The strongest other ways to the same answers, each at its best settings, for one clip.
 
-All peers work on float32, one thread, frame-major where they can, with denormals flushed. Those named "tuned" reuse
-preallocated buffers and work in slices of frames that stay in the second-level cache.
+All peers work on float32, frame-major where they can, with denormals flushed. Those named "tuned" reuse preallocated
+buffers and work in slices of frames that stay in the second-level cache. Each function prepares a problem and returns
+what is timed.
 """
 
 from __future__ import annotations
@@ -9,47 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-N_FFT, HOP = 1024, 512
+from l2i_fast.bench.problem import SAMPLE_RATE, Problem
+from l2i_fast.log_mel import mel_bands
+
 SLICE = 144
 
 Answer = Callable[[], Any]
 
 
-class Problem:
-    """One clip, its spectrum, a dictionary with activations, and which components to keep."""
-
-    def __init__(self, n_components: int = 100, n_selected: int = 6) -> None:
-        rng = np.random.default_rng(0)
-        n = 5 * 44100
-        envelope = np.repeat(rng.random(50), n // 50)
-        self.y = (0.3 * envelope * rng.standard_normal(n)).astype(np.float32)
-        self.window = librosa.filters.get_window("hann", N_FFT).astype(np.float32)
-        self.X = librosa.stft(self.y, n_fft=N_FFT, hop_length=HOP).T.copy().T
-        T = self.X.shape[1]
-        self.W = rng.gamma(0.5, 1.0, (N_FFT // 2 + 1, n_components)).astype(np.float32)
-        self.H = np.ascontiguousarray(rng.gamma(0.3, 1.0, (T, n_components)).astype(np.float32)).T
-        self.weights = np.zeros(n_components, np.float32)
-        self.weights[rng.choice(n_components, n_selected, replace=False)] = 1
-
-
 def stft_torch(p: Problem) -> Answer:
+    """torch.stft."""
     y, window = torch.from_numpy(p.y), torch.from_numpy(p.window)
-    return lambda: torch.stft(y, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True).numpy()
+    return lambda: torch.stft(y, p.n_fft, p.hop, window=window, pad_mode="constant", return_complex=True).numpy()
 
 
 def stft_tuned(p: Problem) -> Answer:
-    padded, window = torch.zeros(p.y.size + N_FFT), torch.from_numpy(p.window)
+    """Windowed frames and MKL's real FFT, slice by slice."""
+    padded, window = torch.zeros(p.y.size + p.n_fft), torch.from_numpy(p.window)
     y, X = torch.from_numpy(p.y), torch.empty(p.X.shape[::-1], dtype=torch.complex64)
-    frames = padded.unfold(0, N_FFT, HOP)
-    buffer = torch.empty(SLICE, N_FFT)
+    frames = padded.unfold(0, p.n_fft, p.hop)
+    buffer = torch.empty(SLICE, p.n_fft)
 
     def run() -> NDArray[Any]:
-        padded[N_FFT // 2 : -N_FFT // 2] = y
+        padded[p.n_fft // 2 : -p.n_fft // 2] = y
         for t in range(0, len(X), SLICE):
             block = buffer[: len(X) - t]
             torch.mul(frames[t : t + SLICE], window, out=block)
@@ -60,12 +47,16 @@ def stft_tuned(p: Problem) -> Answer:
 
 
 def stft_librosa(p: Problem) -> Answer:
-    return lambda: librosa.stft(p.y, n_fft=N_FFT, hop_length=HOP)
+    """librosa.stft."""
+    import librosa
+
+    return lambda: librosa.stft(p.y, n_fft=p.n_fft, hop_length=p.hop)
 
 
 def istft_torch(p: Problem) -> Answer:
+    """torch.istft."""
     X, window = torch.from_numpy(p.X), torch.from_numpy(p.window)
-    return lambda: torch.istft(X, N_FFT, HOP, window=window, length=p.y.size).numpy()
+    return lambda: torch.istft(X, p.n_fft, p.hop, window=window, length=p.y.size).numpy()
 
 
 class TunedIstft:
@@ -73,27 +64,30 @@ class TunedIstft:
 
     def __init__(self, p: Problem) -> None:
         T = p.X.shape[1]
-        self.length = p.y.size
+        self.length, self.hop, self.n_fft = p.y.size, p.hop, p.n_fft
         self.window = torch.from_numpy(p.window)
-        self.frames = torch.empty(SLICE, N_FFT)
-        self.sums = torch.empty(T + 1, HOP)
-        squares = torch.zeros(T + 1, HOP)
-        squares[:-1] += self.window[:HOP] ** 2
-        squares[1:] += self.window[HOP:] ** 2
+        self.frames = torch.empty(SLICE, p.n_fft)
+        self.sums = torch.empty(T + 1, p.hop)
+        squares = torch.zeros(T + 1, p.hop)
+        squares[:-1] += self.window[: p.hop] ** 2
+        squares[1:] += self.window[p.hop :] ** 2
         self.scale = torch.where(squares > 1e-30, 1 / squares, 1.0)
 
     def __call__(self, t: int, rows: torch.Tensor) -> None:
+        """Add the frames of these rows, which stand at t."""
         n = len(rows)
-        frames = torch.fft.irfft(rows, n=N_FFT, out=self.frames[:n]).mul_(self.window)
-        self.sums[t : t + n] += frames[:, :HOP]
-        self.sums[t + 1 : t + n + 1] += frames[:, HOP:]
+        frames = torch.fft.irfft(rows, n=self.n_fft, out=self.frames[:n]).mul_(self.window)
+        self.sums[t : t + n] += frames[:, : self.hop]
+        self.sums[t + 1 : t + n + 1] += frames[:, self.hop :]
 
     def finish(self) -> NDArray[Any]:
+        """Return the audio of all slices."""
         audio = self.sums.mul_(self.scale).view(-1)
-        return audio[N_FFT // 2 :][: self.length].numpy()
+        return audio[self.hop :][: self.length].numpy()
 
 
 def istft_tuned(p: Problem) -> Answer:
+    """Slices through `TunedIstft`."""
     synthesis, X = TunedIstft(p), torch.from_numpy(p.X.T)
 
     def run() -> NDArray[Any]:
@@ -106,16 +100,23 @@ def istft_tuned(p: Problem) -> Answer:
 
 
 def istft_librosa(p: Problem) -> Answer:
-    return lambda: librosa.istft(p.X, hop_length=HOP, length=p.y.size)
+    """librosa.istft."""
+    import librosa
+
+    return lambda: librosa.istft(p.X, hop_length=p.hop, length=p.y.size)
 
 
 def log_mel_librosa(p: Problem) -> Answer:
-    bands = librosa.filters.mel(sr=44100, n_fft=N_FFT, n_mels=128)
+    """NumPy and librosa.power_to_db."""
+    import librosa
+
+    bands = mel_bands(SAMPLE_RATE, p.n_fft, 128, 0.0, None).T
     return lambda: librosa.power_to_db(bands @ np.abs(p.X), top_db=None)
 
 
 def log_mel_tuned(p: Problem) -> Answer:
-    bands = torch.from_numpy(librosa.filters.mel(sr=44100, n_fft=N_FFT, n_mels=128)).T.contiguous()
+    """torch, slice by slice."""
+    bands = torch.from_numpy(mel_bands(SAMPLE_RATE, p.n_fft, 128, 0.0, None).copy())
     X = torch.view_as_real(torch.from_numpy(p.X.T))
     magnitude, mel = torch.empty(SLICE, X.shape[1]), torch.empty(X.shape[0], 128)
     scratch = torch.empty_like(magnitude)
@@ -135,15 +136,15 @@ def log_mel_tuned(p: Problem) -> Answer:
 
 def analyze_tuned(p: Problem) -> Answer:
     """The spectrum, log(1 + |X|) and mel decibels, frame-major."""
-    padded, window = torch.zeros(p.y.size + N_FFT), torch.from_numpy(p.window)
-    y, frames = torch.from_numpy(p.y), padded.unfold(0, N_FFT, HOP)
-    bands = torch.from_numpy(librosa.filters.mel(sr=44100, n_fft=N_FFT, n_mels=128)).T.contiguous()
-    T, n_bins = len(frames), N_FFT // 2 + 1
+    padded, window = torch.zeros(p.y.size + p.n_fft), torch.from_numpy(p.window)
+    y, frames = torch.from_numpy(p.y), padded.unfold(0, p.n_fft, p.hop)
+    bands = torch.from_numpy(mel_bands(SAMPLE_RATE, p.n_fft, 128, 0.0, None).copy())
+    T, n_bins = len(frames), p.n_fft // 2 + 1
     X, V, mel = torch.empty(T, n_bins, dtype=torch.complex64), torch.empty(T, n_bins), torch.empty(T, 128)
-    buffer, scratch = torch.empty(SLICE, N_FFT), torch.empty(SLICE, n_bins)
+    buffer, scratch = torch.empty(SLICE, p.n_fft), torch.empty(SLICE, n_bins)
 
     def run() -> tuple[NDArray[Any], ...]:
-        padded[N_FFT // 2 : -N_FFT // 2] = y
+        padded[p.n_fft // 2 : -p.n_fft // 2] = y
         for t in range(0, T, SLICE):
             rows, magnitude, decibels = X[t : t + SLICE], V[t : t + SLICE], mel[t : t + SLICE]
             torch.fft.rfft(torch.mul(frames[t : t + SLICE], window, out=buffer[: len(rows)]), out=rows)
@@ -153,24 +154,27 @@ def analyze_tuned(p: Problem) -> Answer:
             torch.matmul(magnitude.add_(b).sqrt_(), bands, out=decibels)
             decibels.clamp_(min=1e-10).log10_().mul_(10)
             magnitude.log1p_()
-        return X.numpy(), V.numpy(), mel.numpy()
+        return X.numpy().T, V.numpy().T, mel.numpy().T
 
     return run
 
 
 def analyze_librosa(p: Problem) -> Answer:
     """The same in the manner of the published code."""
-    bands = librosa.filters.mel(sr=44100, n_fft=N_FFT, n_mels=128)
+    import librosa
+
+    bands = mel_bands(SAMPLE_RATE, p.n_fft, 128, 0.0, None).T
 
     def run() -> tuple[NDArray[Any], ...]:
-        X = librosa.stft(p.y, n_fft=N_FFT, hop_length=HOP)
+        X = librosa.stft(p.y, n_fft=p.n_fft, hop_length=p.hop)
         magnitude = np.abs(X)
-        return X.T, np.log1p(magnitude).T, librosa.power_to_db(bands @ magnitude, top_db=None).T
+        return X, np.log1p(magnitude), librosa.power_to_db(bands @ magnitude, top_db=None)
 
     return run
 
 
 def soft_mask_torch(p: Problem) -> Answer:
+    """Both products in full, phase and magnitude apart."""
     X, W, H, weights = (torch.from_numpy(a) for a in (p.X, p.W, p.H, p.weights))
 
     def run() -> NDArray[Any]:
@@ -210,6 +214,7 @@ class TunedMask:
 
 
 def soft_mask_tuned(p: Problem) -> Answer:
+    """Slices through `TunedMask`."""
     mask = TunedMask(p)
     Y = torch.empty_like(mask.X)
 
@@ -222,6 +227,7 @@ def soft_mask_tuned(p: Problem) -> Answer:
 
 
 def decode_tuned(p: Problem) -> Answer:
+    """Slices through `TunedMask` and `TunedIstft`."""
     mask, synthesis = TunedMask(p), TunedIstft(p)
     buffer = torch.empty(SLICE, *mask.X.shape[1:])
 
@@ -237,8 +243,9 @@ def decode_tuned(p: Problem) -> Answer:
 
 
 def decode_torch(p: Problem) -> Answer:
+    """`soft_mask_torch` and torch.istft."""
     masked, window = soft_mask_torch(p), torch.from_numpy(p.window)
-    return lambda: torch.istft(torch.from_numpy(masked()), N_FFT, HOP, window=window, length=p.y.size).numpy()
+    return lambda: torch.istft(torch.from_numpy(masked()), p.n_fft, p.hop, window=window, length=p.y.size).numpy()
 
 
 def _component(p: Problem, k: int, V: NDArray[Any]) -> NDArray[Any]:
@@ -249,19 +256,23 @@ def _component(p: Problem, k: int, V: NDArray[Any]) -> NDArray[Any]:
 
 def decode_loop(p: Problem) -> Answer:
     """Select one component after another and sum, in float64, as the published code does to judge an interpretation."""
+    import librosa
+
     V, phase = np.log1p(np.abs(p.X)), np.exp(1j * np.angle(p.X))
 
     def run() -> NDArray[Any]:
         total = np.zeros(V.shape)
         for k in np.flatnonzero(p.weights):
             total += _component(p, k, V)
-        return librosa.istft((np.exp(total) - 1) * phase, hop_length=HOP, length=p.y.size)
+        return librosa.istft((np.exp(total) - 1) * phase, hop_length=p.hop, length=p.y.size)
 
     return run
 
 
 def decode_loop_audible(p: Problem) -> Answer:
     """The same with the sound of every single component, as the published code does to explain a prediction."""
+    import librosa
+
     V, phase = np.log1p(np.abs(p.X)), np.exp(1j * np.angle(p.X))
 
     def run() -> NDArray[Any]:
@@ -269,7 +280,7 @@ def decode_loop_audible(p: Problem) -> Answer:
         for k in np.flatnonzero(p.weights):
             part = _component(p, k, V).astype(np.float64)
             total += part
-            librosa.istft((np.exp(part) - 1) * phase, hop_length=HOP, length=p.y.size)
-        return librosa.istft((np.exp(total) - 1) * phase, hop_length=HOP, length=p.y.size)
+            librosa.istft((np.exp(part) - 1) * phase, hop_length=p.hop, length=p.y.size)
+        return librosa.istft((np.exp(total) - 1) * phase, hop_length=p.hop, length=p.y.size)
 
     return run

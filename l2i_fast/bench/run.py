@@ -1,0 +1,100 @@
+"""Runs the benchmarks that were asked for, and keeps what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from l2i_fast.bench.cases import OPERATIONS, cases
+from l2i_fast.bench.machine import Ceilings, describe, measure_ceilings
+from l2i_fast.bench.memory import extra_memory
+from l2i_fast.bench.scaling import MAKERS, Point, scaling
+from l2i_fast.bench.timing import Rival, Row, measure
+from l2i_fast.files import write_whole
+from l2i_fast.progress import Report
+
+
+@dataclass
+class Measurements:
+    """All that `l2i bench` measured, on what machine."""
+
+    machine: dict[str, Any] = field(default_factory=describe)
+    ceilings: list[Ceilings] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write all as JSON, whole or not at all."""
+        write_whole(path, lambda file: file.write_text(json.dumps(asdict(self), indent=1) + "\n"))
+
+    @classmethod
+    def load(cls, path: Path) -> Measurements:
+        """Read what `save` wrote."""
+        found = json.loads(path.read_text())
+        rows = [Row(**row | {"rivals": [Rival(**rival) for rival in row["rivals"]]}) for row in found["rows"]]
+        return cls(
+            found["machine"],
+            [Ceilings(**one) for one in found["ceilings"]],
+            rows,
+            [Point(**one) for one in found["points"]],
+        )
+
+    def floor(self, row: Row) -> float:
+        """The least time in seconds that the ceilings leave a case."""
+        ceilings = next(one for one in self.ceilings if one.threads == row.threads)
+        return ceilings.floor(row.flops, row.bytes)
+
+
+def run(
+    measurements: Measurements,
+    operations: list[str],
+    sizes: list[str],
+    n_threads: list[int],
+    with_peers: bool,
+    seconds: float,
+    report: Report,
+) -> None:
+    """Measure, and add each figure to `measurements` as it is known: an interrupted run keeps what it has.
+
+    Parameters
+    ----------
+    operations : of `OPERATIONS`, and "scaling"
+    sizes : of `SIZES`
+        Those that an operation has are measured.
+    n_threads
+        With the first of these numbers beside all peers, with the others beside the strongest.
+    with_peers : bool
+        False times ours only.
+    seconds : float
+        About how long a comparison takes: at least 20 pairs if they fit, 5 in any case.
+    """
+    for n in n_threads:
+        measurements.ceilings.append(measure_ceilings(n))
+    steps = [(name, size) for name, (_, of_name) in OPERATIONS.items() for size in of_name]
+    steps = [(name, size) for name, size in steps if name in operations and size in sizes]
+    total = len(steps) + ("scaling" in operations)
+    for done, (name, size) in enumerate(steps):
+        report("benchmarks", done, total, f"{name}, {size}")
+        for row in _rows(name, size, n_threads, with_peers, seconds):
+            measurements.rows.append(row)
+    if "scaling" in operations:
+        report("benchmarks", len(steps), total, "scaling")
+        for point in scaling(list(MAKERS), with_peers, seconds / 10):
+            measurements.points.append(point)
+    report("benchmarks", total, total, "")
+
+
+def _rows(name: str, size: str, n_threads: list[int], with_peers: bool, seconds: float) -> Iterator[Row]:
+    memory = None if name == "race" else extra_memory(name, size, n_threads[0])  # a race is many iterations of nmf
+    for i, case in enumerate(cases(name, size)):
+        exact = case.exact()
+        for n in n_threads:
+            count = len(case.peers) if n == n_threads[0] else 1
+            peers = dict(list(case.peers.items())[:count]) if with_peers else {}
+            row = measure(case, exact, n, peers, seconds)
+            if memory is not None and n == n_threads[0]:
+                row.extra_bytes = memory[i]
+            yield row
