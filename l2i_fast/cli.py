@@ -422,6 +422,8 @@ def bench(
     measurements.save(output / "bench.json")
     pictures = save_pictures(output, measurements)
     console = _console()
+    if not console.is_terminal:
+        console.width = 150  # tables need it, and a file has it
     for part in [*render(measurements), *summary(measurements), blas_hint(measurements)]:
         if part:
             console.print(part)

@@ -15,13 +15,13 @@ from l2i_fast.threads import set_num_threads
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def extra_memory(operation: str, size: str, n_threads: int = 1) -> list[int] | None:
+def extra_memory(operation: str, size: str, n_threads: int = 1) -> list[int]:
     """Return the bytes that a first call of each of an operation's cases takes at most, inputs and outputs aside.
 
-    None where the system does not tell (elsewhere than on Linux).
+    Empty where the system does not tell (elsewhere than on Linux).
     """
     if not _RESET.exists():
-        return None
+        return []
     command = [sys.executable, "-P", "-m", "l2i_fast.bench.memory", operation, size, str(n_threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

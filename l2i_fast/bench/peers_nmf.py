@@ -15,17 +15,16 @@ import numpy as np
 
 from l2i_fast.arrays import Float32
 
-#: Frames in a slice.
-SLICE = 432
-
 
 class _Sliced:
+    frames: int  # in a slice
+
     def __init__(self, xp: Any, V: Float32, W: Float32, H: Float32, beta: float) -> None:
         own = np.array if xp is np else lambda x: xp.from_numpy(np.array(x))
         self.xp, self.beta = xp, beta
         self.V, self.W, self.H = own(V), own(W), own(H)
         (T, F), K = V.shape, W.shape[1]
-        rows = min(SLICE, T)
+        rows = min(self.frames, T)
         self.slices = [slice(t, min(t + rows, T)) for t in range(0, T, rows)]
         self.wide = [xp.empty((rows, F), dtype=xp.float32) for _ in range(1 if beta == 1 else 2 if beta == 0 else 0)]
         self.narrow = [xp.empty((rows, K), dtype=xp.float32) for _ in range(2)]
@@ -69,6 +68,8 @@ class _Sliced:
 class Iteration(_Sliced):
     """Calls do one multiplicative update of H and W each and return both; beta 2, 1 or 0."""
 
+    frames = 432
+
     def __init__(self, xp: Any, V: Float32, W: Float32, H: Float32, beta: float) -> None:
         super().__init__(xp, V, W, H, beta)
         self.sums = [xp.empty(W.shape, dtype=xp.float32) for _ in range(3)]
@@ -99,6 +100,8 @@ class Iteration(_Sliced):
 
 class Activations(_Sliced):
     """Calls do `n_iter` updates of H from 1 on, W fixed, and return H (T, K)."""
+
+    frames = 216
 
     def __init__(self, xp: Any, V: Float32, W: Float32, beta: float, n_iter: int) -> None:
         super().__init__(xp, V, W, np.ones((len(V), W.shape[1]), np.float32), beta)

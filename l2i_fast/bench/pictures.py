@@ -20,8 +20,10 @@ AXES = {"T": "T: frames", "K": "K: components", "F": "F: bins", "B": "B: clips"}
 
 
 def save_pictures(folder: Path, measurements: Measurements) -> list[Path]:
-    """Write roofline.png and, where it was measured, scaling.png into `folder`; return what was written."""
-    drawn = {"roofline.png": roofline(measurements)}
+    """Write roofline.png and scaling.png into `folder`, if their figures were measured; return what was written."""
+    drawn = {}
+    if measurements.rows:
+        drawn["roofline.png"] = roofline(measurements)
     if measurements.points:
         drawn["scaling.png"] = scaling(measurements)
     for name, figure in drawn.items():

@@ -44,6 +44,7 @@ def summary(measurements: Measurements) -> list[str]:
         versions,
         f"BLAS of NumPy and SciPy: {machine['blas']}",
     ]
+    lines += measurements.left_out
     for one in measurements.ceilings:
         rates = ", ".join(
             f"{rate / 1e9:.0f} GB/s of {size_text(size)}" for size, rate in zip(ARRAYS, one.bandwidths, strict=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Measurements:
     ceilings: list[Ceilings] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write all as JSON, whole or not at all."""
@@ -40,6 +41,7 @@ class Measurements:
             [Ceilings(**one) for one in found["ceilings"]],
             rows,
             [Point(**one) for one in found["points"]],
+            found["left_out"],
         )
 
     def floor(self, row: Row) -> float:
@@ -78,23 +80,21 @@ def run(
     total = len(steps) + ("scaling" in operations)
     for done, (name, size) in enumerate(steps):
         report("benchmarks", done, total, f"{name}, {size}")
-        for row in _rows(name, size, n_threads, with_peers, seconds):
-            measurements.rows.append(row)
+        first = len(measurements.rows)
+        try:
+            for case in cases(name, size):
+                exact = case.exact()
+                for n in n_threads:
+                    peers = dict(islice(case.peers.items(), None if n == n_threads[0] else 1)) if with_peers else {}
+                    measurements.rows.append(measure(case, exact, n, peers, seconds))
+        except ModuleNotFoundError as missing:
+            measurements.left_out.append(f"{name}, {size}: {missing.name} is missing")
+        if name != "race":  # which is many iterations of nmf
+            rows = [row for row in measurements.rows[first:] if row.threads == n_threads[0]]
+            for row, extra in zip(rows, extra_memory(name, size, n_threads[0]) if rows else [], strict=False):
+                row.extra_bytes = extra
     if "scaling" in operations:
         report("benchmarks", len(steps), total, "scaling")
         for point in scaling(list(MAKERS), with_peers, seconds / 10):
             measurements.points.append(point)
     report("benchmarks", total, total, "")
-
-
-def _rows(name: str, size: str, n_threads: list[int], with_peers: bool, seconds: float) -> Iterator[Row]:
-    memory = None if name == "race" else extra_memory(name, size, n_threads[0])  # a race is many iterations of nmf
-    for i, case in enumerate(cases(name, size)):
-        exact = case.exact()
-        for n in n_threads:
-            count = len(case.peers) if n == n_threads[0] else 1
-            peers = dict(list(case.peers.items())[:count]) if with_peers else {}
-            row = measure(case, exact, n, peers, seconds)
-            if memory is not None and n == n_threads[0]:
-                row.extra_bytes = memory[i]
-            yield row

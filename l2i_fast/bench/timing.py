@@ -131,7 +131,7 @@ def error_of(case: Case, answer: Any, exact: Any, name: str) -> float:
     pairs = zip(found, exact, strict=True) if isinstance(exact, tuple) else [(found, exact)]
     error = max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
     if not error <= case.tolerance:
-        raise RuntimeError(f"{case.name}: {name} differ from the exact answer by {error:.1e}")
+        raise RuntimeError(f"{case.name}: {name}: differs from the exact answer by {error:.1e}")
     return error
 
 
