@@ -188,7 +188,7 @@ def test_memory_beyond_inputs_and_outputs():
 
 
 def test_memory_is_measured_in_a_process_of_its_own():
-    found = memory.extra_memory("decode", "clip")
+    found = memory.extra_memory("soft_mask", "clip")
     assert len(found) == memory._RESET.exists()
     assert all(0 <= extra < 8e6 for extra in found)
 

@@ -36,7 +36,7 @@ LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 #: Recordings of 5 s in the race.
 RACE_CLIPS = 5
 #: The solvers of `factorize` that race to scikit-learn's objective.
-SOLVERS = {"frobenius": ("hals",), "kullback-leibler": ("mu",)}
+SOLVERS = {"frobenius": ("hals", "newton"), "kullback-leibler": ("newton",)}
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,8 @@ def decode_torch(p: Problem) -> Answer:
 def _component(p: Problem, k: int, V: NDArray[Any]) -> NDArray[Any]:
     # The published code computes W H afresh for every component.
     ratio = np.outer(p.W[:, k], p.H[k]) / (1e-6 + np.dot(p.W, p.H))
-    return V * ratio
+    part: NDArray[Any] = V * ratio
+    return part
 
 
 def decode_loop(p: Problem) -> Answer:
@@ -262,7 +263,7 @@ def decode_loop(p: Problem) -> Answer:
 
     def run() -> NDArray[Any]:
         total = np.zeros(V.shape)
-        for k in np.flatnonzero(p.weights):
+        for k in np.flatnonzero(p.weights).tolist():
             total += _component(p, k, V)
         return librosa.istft((np.exp(total) - 1) * phase, hop_length=p.hop, length=p.y.size)
 
@@ -277,7 +278,7 @@ def decode_loop_audible(p: Problem) -> Answer:
 
     def run() -> NDArray[Any]:
         total = np.zeros(V.shape)
-        for k in np.flatnonzero(p.weights):
+        for k in np.flatnonzero(p.weights).tolist():
             part = _component(p, k, V).astype(np.float64)
             total += part
             librosa.istft((np.exp(part) - 1) * phase, hop_length=p.hop, length=p.y.size)
