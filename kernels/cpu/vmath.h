@@ -50,15 +50,16 @@ static inline Vec log1p_positive(Vec x) {
 
 // exp(x) = (1 + p) scale, for |x| <= 88: returns p, which is small, and scale, a power of two.
 static inline Vec exp_parts(Vec x, Vec& scale) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Vec n = (x * 1.44269504f + kRound) - kRound;
+  constexpr float kRound = 12582912.0f;          // 1.5 * 2^23: adding it rounds to an integer
+  const Vec shifted = x * 1.44269504f + kRound;  // and leaves it in the lowest bits
+  const Vec n = shifted - kRound;
   const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
   q = q * r + 0x1.1110ep-7f;
   q = q * r + 0x1.5554e4p-5f;
   q = q * r + 0x1.555556p-3f;
   q = q * r + 0.5f;
-  scale = reinterpret_cast<Vec>((__builtin_convertvector(n, IntVec) + 127) << 23);
+  scale = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) + 127) << 23);
   return r * r * q + r;
 }
 
