@@ -125,7 +125,7 @@ def test_training_learns(tones: Dataset, tmp_path: Path) -> None:
     config = dataclasses.replace(
         CONFIG,
         classifier=dataclasses.replace(CONFIG.classifier, epochs=20, masks=0, mixing=0.0, averaging=0.5),
-        interpreter=dataclasses.replace(CONFIG.interpreter, epochs=25, learning_rate=3e-3, shift=True, mixing=0.5),
+        interpreter=dataclasses.replace(CONFIG.interpreter, epochs=50, learning_rate=3e-3, shift=True, mixing=0.5),
     )
     model = train(tones, tmp_path, config, quiet)
     assert model is not None
