@@ -393,7 +393,7 @@ def bench(
     peers: Annotated[bool, typer.Option(help="Time the peers, too.")] = True,
     seconds: Annotated[
         float, typer.Option(min=0, help="About how long a comparison may take; it makes at least 5 pairs.")
-    ] = 5.0,
+    ] = 2.0,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for bench.json, roofline.png and scaling.png.")
     ] = Path("out/bench"),
