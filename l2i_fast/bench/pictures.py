@@ -38,6 +38,7 @@ def roofline(measurements: Measurements) -> Figure:
     FigureCanvasAgg(figure)
     names = list(dict.fromkeys(row.operation for row in measurements.rows))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    hollow = names[len(COLOURS) :]  # the colours are used twice
     for i, ceilings in enumerate(measurements.ceilings):
         axes = figure.add_subplot(1, n, i + 1)
         _ceilings(axes, ceilings)
@@ -52,8 +53,7 @@ def roofline(measurements: Measurements) -> Figure:
                     MARKS[row.size],
                     color=colours[row.operation],
                     markersize=7,
-                    markeredgecolor="white",
-                    markeredgewidth=0.6,
+                    markerfacecolor="white" if row.operation in hollow else None,
                     label=row.operation if first else None,
                 )
         _dress(axes, f"{ceilings.threads} thread{'s' if ceilings.threads > 1 else ''}")
@@ -75,7 +75,7 @@ def _ceilings(axes: Axes, ceilings: Ceilings) -> None:
         start = max(0.27, 5 / slope)
         axes.text(
             start,
-            1.12 * start * slope,
+            1.3 * start * slope,
             f"reads {size_text(size)}, {slope:.0f} GB/s",
             rotation=np.degrees(np.arctan(slope)),
             rotation_mode="anchor",
