@@ -460,7 +460,14 @@ Run run_of(int task, int n_tasks, std::ptrdiff_t n_frames, std::ptrdiff_t panel)
           std::min(n_panels * (task + 1) / n_tasks * panel, n_frames)};
 }
 int tasks_for(std::ptrdiff_t n_frames) {
-  return static_cast<int>(std::clamp<std::ptrdiff_t>(n_frames / kFramesPerTask, 1, num_threads()));
+  constexpr int kTasksPerThread = 4;  // who is disturbed does fewer of them
+  const int n_threads = num_threads();
+  const auto worthwhile = std::max<std::ptrdiff_t>(n_frames / kFramesPerTask, 1);
+  if (n_threads == 1 || worthwhile <= n_threads) {
+    return static_cast<int>(std::min<std::ptrdiff_t>(worthwhile, n_threads));
+  }
+  const auto n_tasks = std::min<std::ptrdiff_t>(worthwhile, kTasksPerThread * n_threads);
+  return static_cast<int>(n_tasks - n_tasks % n_threads);  // as many for each
 }
 
 // The divergence of the frames [begin, begin + n) from their model. model, edge: n rows of a panel.

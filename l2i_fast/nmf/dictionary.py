@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from l2i_fast.arrays import Float32, in_range, like, to_float32
 from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of, update_H_only
@@ -22,6 +23,8 @@ _EPS = 1e-9
 _SAFE_PEAKS = 1e-6, 1e6
 
 
+# The threads of NumPy's BLAS spin for a while after each product, in the way of ours.
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def learn_dictionary(
     clips_or_V: Any,
     n_components: int = 100,
@@ -86,10 +89,12 @@ def learn_dictionary(
     W, H = _start(V, n_components, rng, stay)
     fixed = np.arange(W.shape[1]) < stay.shape[1]
     f = Factorization(V, W, H, beta)
-    before = np.inf
+    measure = tol > 0 or callback is not None
+    before = objective = np.inf
     for iteration in range(1, max_iter + 1):
-        measured = f.update_H_and_gather(l1=sparsity, measure=tol > 0 or callback is not None)
-        objective = (measured + sparsity * float(H.sum(dtype=np.float64))) * peak**beta
+        divergence = f.update_H_and_gather(l1=sparsity, measure=measure)
+        if measure:
+            objective = (divergence + sparsity * float(H.sum(dtype=np.float64))) * peak**beta
         _update_unit_columns(f)
         W[:, fixed] = stay
         exploring = iteration < 0.75 * max_iter
@@ -97,7 +102,7 @@ def learn_dictionary(
             _replace_useless(f, max_cosine, H.sum(axis=0, dtype=np.float64), fixed)
         if callback is not None:
             callback(iteration, max_iter, objective)
-        if not exploring and before - objective < tol * objective:
+        if tol > 0 and not exploring and before - objective < tol * objective:
             break
         before = objective
     W[W < 1e-7] = 0  # nothing audible, and denormals slow every later product
@@ -106,6 +111,7 @@ def learn_dictionary(
     return like(W, clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def learn_dictionary_online(
     blocks: Iterable[Any],
     n_components: int = 100,
