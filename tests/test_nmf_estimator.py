@@ -9,6 +9,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 import torch
@@ -258,7 +259,6 @@ def test_takes_scikit_learns_parameters(rng: np.random.Generator) -> None:
 
 
 def test_data_frames(rng: np.random.Generator) -> None:
-    pandas = pytest.importorskip("pandas")
     X = pandas.DataFrame(samples(rng, 20, 4), columns=list("abcd"))
     model = l2i.NMF(2, tol=0, max_iter=5).set_output(transform="pandas")
     W = model.fit_transform(X)
