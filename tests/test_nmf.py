@@ -147,6 +147,28 @@ def test_known_components_stay_and_the_rest_is_learnt(rng: np.random.Generator) 
     assert np.median(errors) < 0.05, errors
 
 
+def test_known_components_are_not_bent_to_what_is_heard(rng: np.random.Generator) -> None:
+    errors = []
+    for _ in range(5):
+        base = (rng.random((50, 4)) ** 6 + 1e-3).astype(np.float32)
+        V = (base[:, 2:] @ rng.random((2, 300))).astype(np.float32)  # nothing of the known ones
+        W = learn_dictionary(V, 2, sparsity=0.001, max_iter=300, known=base[:, :2])[:, 2:]
+        errors.append(np.linalg.norm(V - W @ activations(V, W, n_iter=500)) / np.linalg.norm(V))
+    assert np.median(errors) < 0.03, errors
+
+
+@pytest.mark.parametrize("beta", [2.0, 1.0])
+def test_the_scale_of_the_data_changes_nothing_but_scale(beta: float, rng: np.random.Generator) -> None:
+    V, W = problem(rng, F=30, K=3, T=80)
+    V /= V.max()
+    scale = np.float32(2.0**30)
+    penalties = 0.05, 0.05 * float(scale) ** (beta - 1)
+    H = [activations(v, W, beta, 30, sparsity=s) for v, s in zip((V, scale * V), penalties, strict=True)]
+    np.testing.assert_allclose(H[1], scale * H[0], rtol=1e-4, atol=1e-6 * scale)
+    learnt = [learn_dictionary(v, 3, beta, s, max_iter=30) for v, s in zip((V, scale * V), penalties, strict=True)]
+    np.testing.assert_allclose(learnt[1], learnt[0], atol=1e-4)
+
+
 def test_learning_stops_once_settled(rng: np.random.Generator) -> None:
     V, _ = problem(rng, F=30, K=3, T=100)
     objectives: list[float] = []
