@@ -359,7 +359,7 @@ def test_operands_that_do_not_fit_are_named(change: dict[str, Any], message: str
 
 def test_methods_that_do_not_fit_are_named(rng: np.random.Generator) -> None:
     p = problem(rng, 10, 5, 3)
-    with pytest.raises(ValueError, match="'mu' or 'hals'"):
+    with pytest.raises(ValueError, match=r"solver is 'simplex', but must be one of \('mu', 'hals', 'newton'\)"):
         factorize(p["V"], p["W"], p["H"], beta=2.0, solver="simplex")
     with pytest.raises(ValueError, match="Euclidean loss without mask"):
         factorize(p["V"], p["W"], p["H"], beta=1.0, solver="hals")

@@ -259,6 +259,7 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
         (lambda V: learn_dictionary(V, beta_loss="cosine"), "beta_loss"),
         (lambda V: activations(V, V[1:]), r"V must be \(\.\.\., F, T\) with F = 22"),
         (lambda V: activations(V, V, n_iter=-1), "n_iter"),
+        (lambda V: activations(V, V, solver="simplex"), "solver is 'simplex', but must be one of"),
         (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), r"H0 must have shape \(2, 37\)"),
     ],
 )

@@ -18,6 +18,7 @@ Float64 = NDArray[np.float64]
 #: Called after each iteration with its number, how many there are at most, and the objective where it is known.
 Callback = Callable[[int, int, "float | None"], None]
 
+SOLVERS = ("mu", "hals", "newton")
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
@@ -104,6 +105,8 @@ def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l
 
 def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
     """What a solver is for this loss, and sweeps in one of its iterations."""
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}, but must be one of {SOLVERS}")
     if solver == "newton" and f.beta == 2 and f.mask is None:
         return "hals", 3
     return solver, 1
