@@ -124,7 +124,7 @@ def scaling(measurements: Measurements) -> Figure:
         _dress(axes, title)
         axes.set_ylabel("ms", color=INK, family=FONT)
         if i == 0:
-            axes.legend(fontsize=8, frameon=False, prop={"family": FONT})
+            figure.legend(loc="outside upper center", ncols=3, frameon=False, prop={"family": FONT})
     figure.supxlabel("one thread; what does not vary is T = 431, K = 100, F = 513, B = 1", fontsize=9, color=INK)
     return figure
 
