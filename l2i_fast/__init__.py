@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
     from l2i_fast.nmf.estimator import NMF
     from l2i_fast.result import Explanation, Result
+    from l2i_fast.stream import StreamDecoder
 
 # Four names are those of their modules, too: imported here, so that the functions win. Where the native module
 # does not load, the package still does, and `l2i doctor` can say why.
@@ -27,6 +28,7 @@ __all__ = [
     "NMF",
     "Explanation",
     "Result",
+    "StreamDecoder",
     "activations",
     "analyze",
     "decode",
@@ -48,6 +50,7 @@ _MODULES = {
     "Explanation": "result",
     "Result": "result",
     "NMF": "nmf.estimator",
+    "StreamDecoder": "stream",
     "activations": "nmf",
     "learn_dictionary": "nmf",
     "learn_dictionary_online": "nmf",

@@ -118,7 +118,7 @@ class Frames:
         pad_mode: str,
     ) -> None:
         audio = to_audio(y)
-        frame = _Frame(n_fft, hop_length, win_length, window)
+        frame = Frame(n_fft, hop_length, win_length, window)
         pad = frame.n_fft // 2 if center else 0
         if pad_mode not in _PAD_MODES:
             raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
@@ -168,7 +168,7 @@ class Synthesis:
         _, n_frames, n_bins = shape
         if n_frames == 0 or n_bins < 2:
             raise ValueError(f"X has {n_bins} bins and {n_frames} frames, but at least 2 and 1 are needed")
-        frame = _Frame(2 * (n_bins - 1) if n_fft is None else n_fft, hop_length, win_length, window)
+        frame = Frame(2 * (n_bins - 1) if n_fft is None else n_fft, hop_length, win_length, window)
         if frame.n_fft // 2 + 1 != n_bins:
             raise ValueError(f"X has {n_bins} bins, but n_fft={frame.n_fft} has {frame.n_fft // 2 + 1}")
         self.n_frames = n_frames
@@ -201,7 +201,7 @@ class Synthesis:
         return rows
 
 
-class _Frame:
+class Frame:
     """Checked frame length, hop, and the window padded to the frame length (float32)."""
 
     def __init__(self, n_fft: int, hop_length: int | None, win_length: int | None, window: Window) -> None:

@@ -12,6 +12,7 @@ void register_log_mel(pybind11::module_& m);
 void register_nmf(pybind11::module_& m);
 void register_soft_mask(pybind11::module_& m);
 void register_stft(pybind11::module_& m);
+void register_stream(pybind11::module_& m);
 void register_threads(pybind11::module_& m);
 
 }  // namespace l2i::bindings

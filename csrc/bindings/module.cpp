@@ -11,5 +11,6 @@ PYBIND11_MODULE(_core, m) {
   l2i::bindings::register_nmf(m);
   l2i::bindings::register_soft_mask(m);
   l2i::bindings::register_stft(m);
+  l2i::bindings::register_stream(m);
   l2i::bindings::register_threads(m);
 }

@@ -73,6 +73,9 @@ static inline Vec rounded(Vec x) {
 #define L2I_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define L2I_LOW_TWICE 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7
 #define L2I_HIGH_TWICE 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15
+#define L2I_INTERLEAVE_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define L2I_INTERLEAVE_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define L2I_REVERSED 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0
 #define L2I_BLOCKS_EVEN 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
 #define L2I_BLOCKS_ODD 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
 #elif L2I_LANES == 8
@@ -84,6 +87,9 @@ static inline Vec rounded(Vec x) {
 #define L2I_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #define L2I_LOW_TWICE 0, 0, 1, 1, 2, 2, 3, 3
 #define L2I_HIGH_TWICE 4, 4, 5, 5, 6, 6, 7, 7
+#define L2I_INTERLEAVE_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define L2I_INTERLEAVE_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define L2I_REVERSED 7, 6, 5, 4, 3, 2, 1, 0
 #define L2I_HALVES_LOW 0, 1, 2, 3, 8, 9, 10, 11
 #define L2I_HALVES_HIGH 4, 5, 6, 7, 12, 13, 14, 15
 #else
@@ -95,6 +101,9 @@ static inline Vec rounded(Vec x) {
 #define L2I_ODD 1, 3, 5, 7
 #define L2I_LOW_TWICE 0, 0, 1, 1
 #define L2I_HIGH_TWICE 2, 2, 3, 3
+#define L2I_INTERLEAVE_LOW 0, 4, 1, 5
+#define L2I_INTERLEAVE_HIGH 2, 6, 3, 7
+#define L2I_REVERSED 3, 2, 1, 0
 #endif
 
 // Transposes the square of kLanes vectors: lane j of r[i] becomes lane i of r[j].
@@ -132,6 +141,12 @@ static inline void transpose(Vec* r) {
 // Complex numbers lie as (re, im) pairs: a and b hold kLanes of them.
 static inline Vec real_parts(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_EVEN); }
 static inline Vec imaginary_parts(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_ODD); }
+
+// And back: the first or last kLanes / 2 pairs of real parts a and imaginary parts b.
+static inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_INTERLEAVE_LOW); }
+static inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_INTERLEAVE_HIGH); }
+
+static inline Vec reversed(Vec x) { return __builtin_shufflevector(x, x, L2I_REVERSED); }
 
 // The first or last kLanes / 2 values, each twice: one real factor for both parts of a complex number.
 static inline Vec low_twice(Vec x) { return __builtin_shufflevector(x, x, L2I_LOW_TWICE); }

@@ -8,6 +8,7 @@
 #include "simd.h"
 #include "soft_mask.h"
 #include "stft.h"
+#include "stream.h"
 
 #define L2I_TEXT_(x) #x
 #define L2I_TEXT(x) L2I_TEXT_(x)
@@ -51,6 +52,7 @@ constinit const Kernels table = {
     .mel_tile = &mel_tile,
     .log1p_tile = &log1p_tile,
     .nmf = &nmf,
+    .stream = &stream,
     .ceilings = &ceilings,
 };
 

@@ -6,6 +6,8 @@
 
 namespace l2i::kernels {
 
+constexpr int kMostLanes = 16;
+
 // Tables of a real FFT of n points as a complex FFT of n / 2, n a power of two from 32 on.
 //   order     n / 2 positions: where point i goes before the first pass
 //   twiddles  for each radix-4 pass of sub-transforms of s points, j = 0 .. s - 1:
@@ -78,8 +80,6 @@ struct MelTile {
   float amin;
 };
 
-constexpr int kMostLanes = 16;
-
 // Losses whose powers of the model need no logarithm, and all others.
 enum class NmfLoss { euclidean, three_halves, kullback_leibler, half, itakura_saito, general };
 
@@ -147,6 +147,56 @@ struct NmfKernels {
   double (*dot)(const float* a, const float* b, std::ptrdiff_t size);
 };
 
+// Tables of the real FFT of a single frame of n samples, at least 2 lanes^2: see stream.cpp.
+struct FrameFft {
+  std::ptrdiff_t n;
+  FftTables columns;      // of n / lanes real samples: as many complex points as the matrix has rows
+  FftTables rows;         // of 2 lanes real samples
+  const float* turns;     // row k: the real, then the imaginary parts of exp(-4 pi i k lane / n)
+  const float* split_re;  // exp(-2 pi i k / n), k = 0 .. n / 4 - 1
+  const float* split_im;
+
+  static constexpr std::ptrdiff_t work_size(std::ptrdiff_t n) { return 3 * n + 2 * kMostLanes; }
+};
+
+// Components that are packed together in a stream's dictionary.
+constexpr int kStreamGroup = 4;
+// Activations begin at no less than so much of W' v: one that has faded out must be able to come back.
+constexpr float kStreamStart = 1e-3f;
+
+// A frame of a stream whose mask is wanted. n_vectors vectors of bins, n_groups groups of components.
+struct FrameMask {
+  const float* W;
+  std::ptrdiff_t n_vectors, n_groups;
+  const float* h;  // zero behind the last component
+  const std::int32_t* selected;
+  const float* weighted;  // h times weight of the selected components
+  std::ptrdiff_t n_selected;
+  float eps, scale;
+  bool log;
+  const float* a;  // |X| and log(1 + |X| / scale)
+  const float* v;
+  float* re;  // X, to be multiplied with the gain
+  float* im;
+};
+
+// stream.cpp. Arrays of bins or components fill whole vectors, with zeros behind the last one.
+struct StreamKernels {
+  void (*spectrum)(const FrameFft& fft, const float* frame, const float* window, float* work, float* re,
+                   float* im);
+  void (*synthesis)(const FrameFft& fft, const float* re, const float* im, const float* window, float* work,
+                    float* sums);
+  void (*magnitudes)(const float* re, const float* im, std::ptrdiff_t n_vectors, float scale, float* a,
+                     float* v);
+  void (*correlate)(const float* W, std::ptrdiff_t n_vectors, std::ptrdiff_t n_groups, const float* v,
+                    float* b);
+  // G: K rows, each of whole vectors.
+  void (*update)(const float* G, std::ptrdiff_t K, const float* b, int n_updates, float* h, float* d);
+  void (*mask)(const FrameMask& frame);
+  float (*peak)(const float* samples, std::ptrdiff_t n);  // the largest magnitude
+  void (*normalize)(const float* sums, const float* norms, std::ptrdiff_t n, float* out);
+};
+
 // ceilings.cpp
 struct CeilingKernels {
   int flops_per_round;  // of multiply_adds
@@ -192,6 +242,7 @@ struct Kernels {
   void (*log1p_tile)(const float* magnitudes, std::ptrdiff_t n_bins, int n_frames, float* V);
 
   const NmfKernels* nmf;
+  const StreamKernels* stream;
   const CeilingKernels* ceilings;
 };
 

@@ -1,0 +1,164 @@
+#include "stream.h"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cfloat>
+#include <cmath>
+#include <optional>
+#include <string>
+
+#include "arrays.h"
+#include "bands.h"
+#include "bindings.h"
+#include "frames.h"
+
+namespace py = pybind11;
+
+namespace l2i::bindings {
+namespace {
+
+std::shared_ptr<StreamPlan> make_plan(const py::array& W, const py::array& window, std::ptrdiff_t hop,
+                                      int n_updates, bool log, float eps, const Bands* bands) {
+  const auto w = view<float>(W, "W", 2, 0);
+  const auto v = view<float>(window, "window", 1, 1);
+  plan_of(v.size[0]);  // refuses other lengths
+  require(w.size[0] == v.size[0] / 2 + 1 && w.size[1] >= 1,
+          "W must have one row more than half the window's length, and at least one column");
+  require(hop >= 1 && hop <= v.size[0], "hop must be at least 1 and at most the window's length");
+  require(n_updates >= 0 && eps > 0, "n_updates must be at least 0 and eps positive");
+  std::optional<MelBands> mel;
+  if (bands != nullptr) mel = bands->get(w.size[0], FLT_MIN);
+  return std::make_shared<StreamPlan>(w.data, w.stride[0], w.stride[1], w.size[1], v.data, v.size[0],
+                                      mel ? &*mel : nullptr, StreamPlan::Settings{hop, n_updates, log, eps});
+}
+
+// A stream and whether somebody is pushing.
+class GuardedStream {
+ public:
+  GuardedStream(std::shared_ptr<StreamPlan> plan, std::ptrdiff_t history)
+      : stream_(std::move(plan), history) {
+    require(history >= 0, "history must be at least 0");
+  }
+
+  // The samples that come out for as many of the given ones as come before frame `until`.
+  py::array push(const py::array& samples, std::ptrdiff_t until, const std::optional<py::array>& H) {
+    const auto x = view<float>(samples, "samples", 1, 1);
+    require_finite(x);
+    const Turn turn(*this);
+    return run(x.size[0], stream_.frames_in(x.size[0], false), H,
+               [&](float* out, const float* h, std::ptrdiff_t frame, std::ptrdiff_t component) {
+                 return stream_.push(x.data, x.size[0], out, until, h, frame, component);
+               });
+  }
+
+  py::array finish(std::ptrdiff_t until, const std::optional<py::array>& H) {
+    const Turn turn(*this);
+    const std::ptrdiff_t n = stream_.left();
+    return run(n, stream_.frames_in(0, true), H,
+               [&](float* out, const float* h, std::ptrdiff_t frame, std::ptrdiff_t component) {
+                 return stream_.finish(n, out, until, h, frame, component);
+               });
+  }
+
+  void reset() {
+    const Turn turn(*this);
+    stream_.reset();
+  }
+
+  void publish(const py::array& weights, float scale) {
+    const auto w = view<float>(weights, "weights", 1, 1);
+    require(w.size[0] == stream_.n_components(), "weights must have as many components as W");
+    require(scale >= FLT_MIN && scale <= FLT_MAX, "scale must be a positive, normal number");
+    stream_.publish(w.data, scale);
+  }
+
+  std::optional<py::array_t<float>> columns(std::ptrdiff_t first, std::ptrdiff_t n) const {
+    require(n >= 0, "n must be at least 0");
+    py::array_t<float> out({n, stream_.column_size()});
+    if (!stream_.columns(first, n, out.mutable_data())) return std::nullopt;
+    return out;
+  }
+
+  py::array_t<float> activations() const {
+    py::array_t<float> h(stream_.n_components());
+    stream_.activations(h.mutable_data());
+    return h;
+  }
+
+  std::ptrdiff_t latency() const { return stream_.latency(); }
+  std::ptrdiff_t hops() const { return stream_.hops(); }
+  std::ptrdiff_t frames_in(std::ptrdiff_t n, bool last) const { return stream_.frames_in(n, last); }
+
+ private:
+  class Turn {
+   public:
+    explicit Turn(GuardedStream& stream) : busy_(stream.busy_) {
+      if (busy_.exchange(true)) throw py::value_error("another thread is pushing into this stream");
+    }
+    ~Turn() { busy_ = false; }
+    Turn(const Turn&) = delete;
+
+   private:
+    std::atomic<bool>& busy_;
+  };
+
+  static void require_finite(const ArrayView& x) {
+    if (current_kernels().in_range(x.data, x.size[0], -FLT_MAX, FLT_MAX)) return;
+    const float* const bad =
+        std::find_if_not(x.data, x.data + x.size[0], [](float v) { return std::isfinite(v); });
+    throw py::value_error("block holds NaN or infinity (first at sample " + std::to_string(bad - x.data) +
+                          "), but finite samples are needed: nothing of it was taken");
+  }
+
+  template <typename Push>
+  py::array run(std::ptrdiff_t n, std::ptrdiff_t n_frames, const std::optional<py::array>& H,
+                const Push& push) {
+    ArrayView h{};
+    if (H) {
+      h = view<float>(*H, "H", 2, 0);
+      require(h.size[0] == n_frames && h.size[1] == stream_.n_components(),
+              "H must have a row for each frame that is completed, and as many components as W");
+    }
+    py::array_t<float> out(n);
+    float* const to = out.mutable_data();
+    // To let go of the GIL for a few hops could cost more than they do: it may take milliseconds to get it
+    // back.
+    constexpr std::ptrdiff_t kLong = 32;
+    std::optional<py::gil_scoped_release> release;
+    if (n_frames > kLong) release.emplace();
+    const std::ptrdiff_t done = push(to, h.data, h.stride[0], h.stride[1]);
+    release.reset();
+    if (done == n) return out;
+    return out[py::slice(0, done, 1)].cast<py::array>();
+  }
+
+  Stream stream_;
+  std::atomic<bool> busy_{false};
+};
+
+}  // namespace
+
+void register_stream(py::module_& m) {
+  py::class_<StreamPlan, std::shared_ptr<StreamPlan>>(m, "StreamPlan")
+      .def(py::init(&make_plan), py::arg("W"), py::arg("window"), py::arg("hop"), py::arg("n_updates"),
+           py::arg("log"), py::arg("eps"), py::arg("bands") = nullptr,
+           "What the streams of one dictionary W (F, K) share.");
+  py::class_<GuardedStream>(m, "Stream")
+      .def(py::init<std::shared_ptr<StreamPlan>, std::ptrdiff_t>(), py::arg("plan"), py::arg("history") = 0)
+      .def("push", &GuardedStream::push, py::arg("samples"), py::arg("until") = -1, py::arg("H") = py::none(),
+           "Samples out for samples in; fewer where frame number `until` is completed before the last one.")
+      .def("finish", &GuardedStream::finish, py::arg("until") = -1, py::arg("H") = py::none(),
+           "What is left to come out, up to frame `until`; when all is out, a new signal begins.")
+      .def("reset", &GuardedStream::reset)
+      .def("publish", &GuardedStream::publish, py::arg("weights"), py::arg("scale"))
+      .def("columns", &GuardedStream::columns, py::arg("first"), py::arg("n"),
+           "Mel magnitudes and peak (n, n_mels + 1) of n frames, or None where they are not all there.")
+      .def("activations", &GuardedStream::activations)
+      .def("frames_in", &GuardedStream::frames_in, py::arg("n"), py::arg("last"))
+      .def_property_readonly("latency", &GuardedStream::latency)
+      .def_property_readonly("hops", &GuardedStream::hops);
+}
+
+}  // namespace l2i::bindings

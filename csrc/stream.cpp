@@ -1,0 +1,326 @@
+#include "stream.h"
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <cstring>
+#include <limits>
+#include <numbers>
+#include <stdexcept>
+
+namespace l2i {
+namespace {
+
+constexpr std::ptrdiff_t kUnknown = std::numeric_limits<std::ptrdiff_t>::max();
+
+// The widest path, up to the one in use, whose lanes are few enough for a frame of n samples.
+const Kernels& kernels_for_frame(const Kernels& current, std::ptrdiff_t n) {
+  const Kernels* best = compiled_kernels().front();
+  for (const Kernels* one : compiled_kernels()) {
+    if (one->lanes <= current.lanes && 2 * one->lanes * one->lanes <= n) best = one;
+  }
+  return *best;
+}
+
+// One float that several threads read while one writes it.
+void put(float& to, float x) { std::atomic_ref<float>(to).store(x, std::memory_order_relaxed); }
+float get(float& from) { return std::atomic_ref<float>(from).load(std::memory_order_relaxed); }
+
+}  // namespace
+
+StreamPlan::Floats::Floats(std::ptrdiff_t size) : size_(std::max<std::ptrdiff_t>(size, 1)) {
+  std::fill_n(data(), size_, 0.0f);
+}
+
+StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride,
+                       std::ptrdiff_t K, const float* window, std::ptrdiff_t n_fft, const MelBands* bands,
+                       const Settings& settings)
+    : kernels_(current_kernels()),
+      fft_kernels_(kernels_for_frame(kernels_, n_fft)),
+      settings_(settings),
+      n_fft_(n_fft),
+      n_bins_(n_fft / 2 + 1),
+      K_(K),
+      bins_(whole(n_bins_, kernels_.lanes)),
+      components_(whole(K, std::max(kernels_.lanes, kernels::kStreamGroup))),
+      columns_(n_fft / fft_kernels_.lanes),
+      rows_(2 * fft_kernels_.lanes),
+      turns_(n_fft),
+      split_(n_fft / 2),
+      W_(whole(K, kernels::kStreamGroup) * bins_),
+      gram_(K * components_),
+      analysis_(scaled(window, n_fft, 0.5f)),
+      synthesis_(scaled(window, n_fft, 1.0f / static_cast<float>(n_fft))),
+      squares_(window, window + n_fft) {
+  for (float& w : squares_) w *= w;
+
+  const auto turn = [](double turns) { return std::polar(1.0, -2.0 * std::numbers::pi * turns); };
+  const std::ptrdiff_t lanes = fft_kernels_.lanes, points = n_fft / 2;
+  for (std::ptrdiff_t k = 0; k < points / lanes; ++k) {
+    for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
+      const auto w = turn(static_cast<double>(k * lane) / static_cast<double>(points));
+      turns_.data()[2 * lanes * k + lane] = static_cast<float>(w.real());
+      turns_.data()[2 * lanes * k + lanes + lane] = static_cast<float>(w.imag());
+    }
+  }
+  for (std::ptrdiff_t k = 0; k < points / 2; ++k) {
+    const auto w = turn(static_cast<double>(k) / static_cast<double>(n_fft));
+    split_.data()[k] = static_cast<float>(w.real());
+    split_.data()[points / 2 + k] = static_cast<float>(w.imag());
+  }
+
+  const std::ptrdiff_t group = kernels::kStreamGroup, width = kernels_.lanes;
+  const auto entry = [&](std::ptrdiff_t f, std::ptrdiff_t k) {
+    return W[f * bin_stride + k * component_stride];
+  };
+  for (std::ptrdiff_t k = 0; k < K; ++k) {
+    for (std::ptrdiff_t f = 0; f < n_bins_; ++f) {
+      const std::ptrdiff_t vector = (k / group * (bins_ / width) + f / width) * group + k % group;
+      W_.data()[vector * width + f % width] = entry(f, k);
+    }
+    for (std::ptrdiff_t j = 0; j <= k; ++j) {
+      double sum = 0;
+      for (std::ptrdiff_t f = 0; f < n_bins_; ++f)
+        sum += static_cast<double>(entry(f, k)) * static_cast<double>(entry(f, j));
+      gram_.data()[k * components_ + j] = gram_.data()[j * components_ + k] = static_cast<float>(sum);
+    }
+  }
+  if (bands != nullptr) {
+    starts_.assign(bands->starts, bands->starts + bands->n_bands);
+    counts_.assign(bands->counts, bands->counts + bands->n_bands);
+    std::ptrdiff_t n_factors = 0;
+    for (const std::int32_t count : counts_) n_factors += count;
+    factors_.assign(bands->factors, bands->factors + n_factors);
+  }
+}
+
+kernels::FrameFft StreamPlan::fft() const {
+  return {n_fft_,        columns_.tables(), rows_.tables(),
+          turns_.data(), split_.data(),     split_.data() + n_fft_ / 4};
+}
+
+Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
+    : plan_(std::move(plan)),
+      input_(plan_->n_fft_),
+      sums_(plan_->n_fft_ + plan_->settings_.hop),
+      norms_(plan_->n_fft_ + plan_->settings_.hop),
+      ready_(std::max(plan_->settings_.hop, plan_->n_fft_ / 2)),
+      work_(kernels::FrameFft::work_size(plan_->n_fft_)),
+      re_(plan_->bins_),
+      im_(plan_->bins_),
+      a_(plan_->bins_),
+      v_(plan_->bins_),
+      b_(plan_->components_),
+      h_(plan_->components_),
+      d_(plan_->components_),
+      selected_(static_cast<std::size_t>(plan_->K_)),
+      weighted_(static_cast<std::size_t>(plan_->K_)),
+      history_(plan_->starts_.empty() ? 0 : history),
+      ring_(static_cast<std::size_t>(history_ * column_size())),
+      shown_(static_cast<std::size_t>(plan_->K_)) {
+  const Mask all = {std::vector<float>(static_cast<std::size_t>(plan_->K_), 1.0f), 1.0f};
+  current_ = masks_[0] = masks_[1] = masks_[2] = all;
+  reset();
+}
+
+void Stream::reset() {
+  const std::ptrdiff_t n_fft = plan_->n_fft_;
+  std::fill_n(input_.data(), n_fft, 0.0f);
+  std::fill_n(sums_.data(), n_fft + plan_->settings_.hop, 0.0f);
+  std::fill_n(norms_.data(), n_fft + plan_->settings_.hop, 0.0f);
+  std::fill_n(h_.data(), plan_->components_, 0.0f);
+  for (float& h : shown_) put(h, 0.0f);
+  // The half frame before the first sample has nothing to give, and as much has to come in.
+  room_ = n_fft / 2;
+  const std::ptrdiff_t capacity = std::max(plan_->settings_.hop, n_fft / 2);
+  std::fill_n(ready_.data(), capacity, 0.0f);
+  ready_at_ = capacity - n_fft / 2;
+  taken_ = 0;
+  position_ = -n_fft / 2;
+  peak_ = 0;
+  n_frames_ = kUnknown;
+  ended_ = false;
+  fading_ = 0;
+  if (between_.load(std::memory_order_relaxed) & kFresh)
+    front_ = between_.exchange(front_, std::memory_order_acq_rel) & ~kFresh;
+  current_.weights.assign(masks_[front_].weights.begin(), masks_[front_].weights.end());
+  current_.scale = masks_[front_].scale;
+  hops_.store(0, std::memory_order_release);
+}
+
+std::ptrdiff_t Stream::frames_in(std::ptrdiff_t n, bool last) const {
+  const std::ptrdiff_t hop = plan_->settings_.hop, done = hops_.load(std::memory_order_relaxed);
+  if (last) return 1 + (taken_ + n) / hop - done;
+  return n < room_ ? 0 : 1 + (n - room_) / hop;
+}
+
+std::ptrdiff_t Stream::push(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
+                            const float* H, std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride) {
+  const FlushDenormals flush;
+  Given given = {H, frame_stride, component_stride, 0};
+  const std::ptrdiff_t taken = advance(samples, n, out, until, given);
+  taken_ += taken;
+  return taken;
+}
+
+std::ptrdiff_t Stream::finish(std::ptrdiff_t n, float* out, std::ptrdiff_t until, const float* H,
+                              std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride) {
+  const FlushDenormals flush;
+  if (!ended_) {
+    ended_ = true;
+    left_ = latency();
+    n_frames_ = 1 + taken_ / plan_->settings_.hop;
+  }
+  Given given = {H, frame_stride, component_stride, 0};
+  const std::ptrdiff_t written = advance(nullptr, n, out, until, given);
+  left_ -= written;
+  if (left_ == 0) reset();
+  return written;
+}
+
+std::ptrdiff_t Stream::advance(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
+                               Given& given) {
+  const std::ptrdiff_t n_fft = plan_->n_fft_;
+  std::ptrdiff_t done = 0;
+  while (done < n) {
+    const std::ptrdiff_t m = std::min(n - done, room_);
+    float* const to = input_.data() + n_fft - room_;
+    if (samples != nullptr) {
+      std::memcpy(to, samples + done, static_cast<std::size_t>(m) * sizeof(float));
+      if (history_ > 0) peak_ = std::max(peak_, plan_->kernels_.stream->peak(samples + done, m));
+    } else {
+      std::fill_n(to, m, 0.0f);
+    }
+    // What is ready suffices: a frame that completes is heard from the next sample on.
+    std::memcpy(out + done, ready_.data() + ready_at_, static_cast<std::size_t>(m) * sizeof(float));
+    ready_at_ += m;
+    room_ -= m;
+    done += m;
+    if (room_ > 0) break;
+    const std::ptrdiff_t hops = hops_.load(std::memory_order_relaxed);
+    if (hops < n_frames_) analyse(given);
+    drain();
+    if (hops < n_frames_) {
+      hops_.store(hops + 1, std::memory_order_release);
+      if (hops + 1 == until) break;
+    }
+  }
+  return done;
+}
+
+void Stream::analyse(Given& given) {
+  const StreamPlan& plan = *plan_;
+  const kernels::StreamKernels& kernels = *plan.kernels_.stream;
+  const kernels::StreamKernels& transforms = *plan.fft_kernels_.stream;
+  const kernels::FrameFft fft = plan.fft();
+  const std::ptrdiff_t n_vectors = plan.bins_ / plan.kernels_.lanes;
+  const std::ptrdiff_t n_groups = StreamPlan::whole(plan.K_, kernels::kStreamGroup) / kernels::kStreamGroup;
+  float *const re = re_.data(), *const im = im_.data(), *const h = h_.data();
+
+  fade();
+  transforms.spectrum(fft, input_.data(), plan.analysis_.data(), work_.data(), re, im);
+  kernels.magnitudes(re, im, n_vectors, current_.scale, a_.data(), v_.data());
+  if (history_ > 0) keep_column(a_.data());
+  if (given.H != nullptr) {
+    const float* const row = given.H + given.next++ * given.frame_stride;
+    for (std::ptrdiff_t k = 0; k < plan.K_; ++k) h[k] = row[k * given.component_stride];
+  } else {
+    kernels.correlate(plan.W_.data(), n_vectors, n_groups, v_.data(), b_.data());
+    kernels.update(plan.gram_.data(), plan.K_, b_.data(), plan.settings_.n_updates, h, d_.data());
+  }
+  for (std::ptrdiff_t k = 0; k < plan.K_; ++k) put(shown_[k], h[k]);
+  std::ptrdiff_t n_selected = 0;
+  for (std::ptrdiff_t k = 0; k < plan.K_; ++k) {
+    if (current_.weights[k] == 0) continue;
+    selected_[n_selected] = static_cast<std::int32_t>(k);
+    weighted_[n_selected++] = current_.weights[k] * h[k];
+  }
+  if (n_selected > 0) {
+    kernels.mask({plan.W_.data(), n_vectors, n_groups, h, selected_.data(), weighted_.data(), n_selected,
+                  plan.settings_.eps, current_.scale, plan.settings_.log, a_.data(), v_.data(), re, im});
+    transforms.synthesis(fft, re, im, plan.synthesis_.data(), work_.data(), sums_.data());
+  }
+  float* const norms = norms_.data();
+  for (std::ptrdiff_t i = 0; i < plan.n_fft_; ++i) norms[i] += plan.squares_[i];
+}
+
+// The next hop of what has been summed up becomes ready, and the buffers move on.
+void Stream::drain() {
+  const std::ptrdiff_t hop = plan_->settings_.hop, n_fft = plan_->n_fft_;
+  ready_at_ = std::max(hop, n_fft / 2) - hop;
+  float* const ready = ready_.data() + ready_at_;
+  plan_->kernels_.stream->normalize(sums_.data(), norms_.data(), hop, ready);
+  if (position_ < 0) std::fill_n(ready, std::min(hop, -position_), 0.0f);  // before the signal
+  position_ += hop;
+  const auto kept = static_cast<std::size_t>(n_fft) * sizeof(float);
+  for (float* sums : {sums_.data(), norms_.data()}) {
+    std::memmove(sums, sums + hop, kept);
+    std::fill_n(sums + n_fft, hop, 0.0f);
+  }
+  std::memmove(input_.data(), input_.data() + hop, static_cast<std::size_t>(n_fft - hop) * sizeof(float));
+  room_ = hop;
+}
+
+void Stream::fade() {
+  if (between_.load(std::memory_order_relaxed) & kFresh) {
+    front_ = between_.exchange(front_, std::memory_order_acq_rel) & ~kFresh;
+    fading_ = hops_.load(std::memory_order_relaxed) == 0 ? 1 : kFade;
+    // Nothing is heard yet: nothing can jump.
+    const auto& now = current_.weights;
+    if (std::all_of(now.begin(), now.end(), [](float w) { return w == 0; }))
+      current_.scale = masks_[front_].scale;
+  }
+  if (fading_ == 0) return;
+  const Mask& next = masks_[front_];
+  const float share = 1.0f / static_cast<float>(fading_--);
+  if (share == 1.0f) {
+    std::copy(next.weights.begin(), next.weights.end(), current_.weights.begin());
+    current_.scale = next.scale;
+    return;
+  }
+  for (std::size_t k = 0; k < next.weights.size(); ++k)
+    current_.weights[k] += share * (next.weights[k] - current_.weights[k]);
+  current_.scale *= std::pow(next.scale / current_.scale, share);
+}
+
+void Stream::publish(const float* weights, float scale) {
+  std::copy_n(weights, plan_->K_, masks_[back_].weights.begin());
+  masks_[back_].scale = scale;
+  back_ = between_.exchange(back_ | kFresh, std::memory_order_acq_rel) & ~kFresh;
+}
+
+void Stream::keep_column(const float* magnitudes) {
+  const std::ptrdiff_t size = column_size(), hops = hops_.load(std::memory_order_relaxed);
+  float* column = ring_.data() + hops % history_ * size;
+  const float* factor = plan_->factors_.data();
+  for (std::ptrdiff_t m = 0; m < size - 1; ++m) {
+    const float* bins = magnitudes + plan_->starts_[m];
+    float sum = 0;
+    for (std::int32_t i = 0; i < plan_->counts_[m]; ++i) sum += bins[i] * *factor++;
+    put(column[m], sum);
+  }
+  put(column[size - 1], peak_);
+  peak_ = 0;
+}
+
+bool Stream::columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const {
+  const std::ptrdiff_t size = column_size();
+  // The column of the frame that is being analysed may be half written.
+  const auto there = [&] {
+    const std::ptrdiff_t now = hops();
+    return first >= 0 && first + n <= now && first > now - history_;
+  };
+  if (!there()) return false;
+  for (std::ptrdiff_t t = first; t < first + n; ++t) {
+    float* const column = ring_.data() + t % history_ * size;
+    for (std::ptrdiff_t m = 0; m < size; ++m) *out++ = get(column[m]);
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return there();
+}
+
+void Stream::activations(float* h) const {
+  for (float& x : shown_) *h++ = get(x);
+}
+
+}  // namespace l2i

@@ -1,0 +1,212 @@
+"""`decode` of a live signal, hop by hop: the audio path of a stream without a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from l2i_fast import _core
+from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, in_range, positive_int, to_float32, to_numpy
+from l2i_fast.soft_mask import Domain
+from l2i_fast.stft import Frame, Window, is_native
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+class StreamDecoder:
+    """Takes a signal in blocks of any size, and gives back what the weighted components hold of it.
+
+    What comes out is `decode` of the whole signal, `latency` samples later. For each frame the activations are found
+    by a few multiplicative updates with the fixed dictionary, ``h <- h (W' v) / (W' W h)`` for ``v = log(1 + |X|)``
+    (Euclidean loss; Lee and Seung, 2001), from those of the frame before; no component begins lower than 1e-3 of
+    ``W' v``, so that one that has faded out comes back. Or they are given.
+
+    Neither the blocks nor the time of a call change the answer: the same signal gives the same bits. A hop costs the
+    same however much came before, and the native part of a call allocates nothing and waits for nobody.
+
+    Parameters
+    ----------
+    W : array, shape (F, K)
+        Dictionary, non-negative; frames have ``n_fft = 2 (F - 1)`` samples, a power of two from 32 to 65536.
+    hop_length : int
+        Samples between frames; None is a quarter of the window. At most `n_fft`.
+    n_iter : int
+        Updates of the activations of each frame, at least 1.
+    domain : {"log", "magnitude"}
+        Where the mask acts, as in `soft_mask`.
+    eps : float
+        Added to the mask's denominator.
+    win_length, window
+        As in `stft`.
+
+    Raises
+    ------
+    ValueError
+        For a dictionary that is negative, not finite or of another shape, or a setting out of range.
+    """
+
+    def __init__(
+        self,
+        W: Array,
+        hop_length: int | None = 512,
+        n_iter: int = 10,
+        domain: Domain = "log",
+        eps: float = 1e-6,
+        win_length: int | None = None,
+        window: Window = "hann",
+    ) -> None:
+        plan = stream_plan(W, hop_length, n_iter, domain, eps, win_length, window)
+        self._engine = _core.Stream(plan)
+        self._weights = np.ones(np.shape(W)[1], np.float32)
+        self._scale = 1.0
+
+    @property
+    def latency(self) -> int:
+        """Samples by which the output lags behind the input: n_fft."""
+        return self._engine.latency
+
+    @property
+    def hops(self) -> int:
+        """Frames analysed since the signal began."""
+        return self._engine.hops
+
+    @property
+    def activations(self) -> Float32:
+        """Activations h (K,) of the newest frame."""
+        return self._engine.activations()
+
+    @property
+    def weights(self) -> Float32:
+        """How much of each component to keep (K,), in [0, 1]; all ones at first.
+
+        New weights fade in over four hops; before the first frame is analysed they hold at once.
+        """
+        return self._weights.copy()
+
+    @weights.setter
+    def weights(self, weights: Array) -> None:
+        values = to_float32(weights, "weights")
+        if values.shape != self._weights.shape:
+            raise ValueError(f"weights has shape {values.shape}, but {self._weights.shape} is needed")
+        if not in_range(values, low=0, high=1):
+            raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
+        self._publish(values, self._scale)
+
+    @property
+    def scale(self) -> float:
+        """What magnitudes are divided by before their logarithm is taken, 1 at first; it fades as the weights do."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: float) -> None:
+        if not TINY <= scale <= LARGEST:
+            raise ValueError(f"scale is {scale}, but must be positive, and a normal number as float32")
+        self._publish(self._weights, float(scale))
+
+    def _publish(self, weights: Float32, scale: float) -> None:
+        self._engine.publish(np.ascontiguousarray(weights), scale)
+        self._weights, self._scale = weights.copy(), scale
+
+    def frames_in(self, n: int, last: bool = False) -> int:
+        """How many frames `n` more samples complete, or, if they are the last, how many there still are."""
+        return self._engine.frames_in(n, last)
+
+    def push(self, block: Array, H: Array | None = None, last: bool = False) -> Float32:
+        """Take a block of the signal and give back as many samples.
+
+        Parameters
+        ----------
+        block : array, shape (m,)
+            Samples; floating, or integer PCM, which is scaled to [-1, 1). Any number of them, none included.
+        H : array, shape (K, n), optional
+            Activations of the ``n = frames_in(m, last)`` frames that the block completes, instead of updates.
+        last : bool
+            The signal ends with this block: the `latency` samples still to come are given back, too, and the next
+            push begins a new signal.
+
+        Returns
+        -------
+        y : float32, shape (m,), or (m + latency,) with `last`
+            The first `latency` samples of a signal are zeros.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For samples of another dtype or shape, NaN or infinity, activations that do not fit. Nothing of the block
+            is taken then, and the stream can be used on.
+        """
+        samples = mono(block)
+        if H is None and not last:
+            return self._engine.push(samples)
+        n = self.frames_in(samples.size)
+        rows = None if H is None else self._rows(H, self.frames_in(samples.size, last))
+        y = self._engine.push(samples, H=None if rows is None else rows[:n])
+        return np.concatenate((y, self._engine.finish(H=None if rows is None else rows[n:]))) if last else y
+
+    def flush(self) -> Float32:
+        """End the signal: the `latency` samples still to come. The next push begins a new one."""
+        return self._engine.finish()
+
+    def reset(self) -> None:
+        """Forget the signal and begin a new one; weights and scale stay."""
+        self._engine.reset()
+
+    def _rows(self, H: Array, n: int) -> Float32:
+        values = to_float32(H, "H")
+        shape = (self._weights.size, n)
+        if values.shape != shape:
+            raise ValueError(f"H has shape {values.shape}, but (K, n) = {shape} is needed, n being frames_in(...)")
+        if not in_range(values, low=0):
+            raise ValueError("H holds negative numbers, NaN or infinity, but must be non-negative and finite")
+        return values.T
+
+
+def stream_plan(
+    W: Array,
+    hop_length: int | None,
+    n_iter: int,
+    domain: str,
+    eps: float = 1e-6,
+    win_length: int | None = None,
+    window: Window = "hann",
+    bands: _core.MelBands | None = None,
+) -> _core.StreamPlan:
+    """What all streams of a dictionary share, of checked settings: see `StreamDecoder`."""
+    W = to_float32(W, "W")
+    if W.ndim != 2 or W.shape[1] == 0 or not is_native(2 * (W.shape[0] - 1)):
+        raise ValueError(f"W has shape {W.shape}, but (F, K) with F - 1 a power of two from 16 to 32768 is needed")
+    if not in_range(W, low=0):
+        raise ValueError("W holds negative numbers, NaN or infinity, but must be non-negative and finite")
+    frame = Frame(2 * (W.shape[0] - 1), hop_length, win_length, window)
+    if frame.hop > frame.window.size:
+        raise ValueError(f"hop_length is {frame.hop}, but must be at most the {frame.window.size} samples of a frame")
+    if domain not in ("log", "magnitude"):
+        raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
+    if not TINY <= eps <= LARGEST:
+        raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
+    return _core.StreamPlan(W, frame.window, frame.hop, positive_int(n_iter, "n_iter"), domain == "log", eps, bands)
+
+
+def mono(block: Any, channels: int = 1) -> Float32:
+    """Return a block as contiguous samples (m,), the mean of its channels; the engine checks that they are finite.
+
+    Raises
+    ------
+    TypeError
+        For a dtype that is neither floating nor integer PCM.
+    ValueError
+        For another shape than (m,), where there is one channel, or (m, channels).
+    """
+    if type(block) is np.ndarray and block.dtype is _FLOAT32 and block.ndim == channels == 1 and block.flags.carray:
+        return block  # what costs time in a live stream is left out
+    array = to_numpy(block, "block")
+    if array.ndim == 1 and channels == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != channels:
+        shapes = f"(m, {channels})" + " or (m,)" * (channels == 1)
+        raise ValueError(f"block has shape {array.shape}, but {shapes} is needed")
+    array = from_pcm(array, "block")
+    array = array[:, 0] if channels == 1 else array.mean(axis=1, dtype=np.result_type(array, np.float32))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        return np.require(array, np.float32, ["C", "A"])
