@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +27,9 @@ from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.result import Explanation, Result
 from l2i_fast.settings import Analysis, Selection, from_dict
 from l2i_fast.soft_mask import Domain, decode
+
+if TYPE_CHECKING:
+    from l2i_fast.stream import Stream
 
 #: Version of the layout of a model folder.
 FORMAT = 1
@@ -91,7 +93,8 @@ class L2I:
             raise ValueError(
                 f"decision must hold a probability for each of {len(self.classes)} classes, got {len(self.decision)}"
             )
-        self._dictionary: NDArray[np.float32] = interpreter.dictionary.detach().numpy()
+        #: W (F, K).
+        self.dictionary: NDArray[np.float32] = interpreter.dictionary.detach().numpy()
 
     @property
     def sample_rate(self) -> int:
@@ -108,7 +111,7 @@ class L2I:
         }
 
     def __repr__(self) -> str:
-        n_components = self._dictionary.shape[1]
+        n_components = self.dictionary.shape[1]
         return f"L2I({self.name!r}, {len(self.classes)} classes, {n_components} components, {self.sample_rate} Hz)"
 
     # ---- on disk
@@ -246,8 +249,8 @@ class L2I:
         """
         if isinstance(sources, (str, os.PathLike)):
             raise TypeError(f"sources must be a list of recordings, got {str(sources)!r}; interpret takes a single one")
-        selection = self._selection(threshold, top_k, domain)
-        wanted = None if targets is None else self._targets(targets)
+        selection = self.selection_with(threshold, top_k, domain)
+        wanted = None if targets is None else self.find_classes(targets)
         sources = list(sources)
         signals = [read_audio(source, self.sample_rate)[0] for source in sources]
         names = [_name(source) for source in sources]
@@ -286,15 +289,28 @@ class L2I:
         divisors = np.asarray(scales, np.float32)
         y = np.stack(signals) / divisors[:, None]
         X, _, M = analyze(y, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
-        x = torch.from_numpy(M.swapaxes(-1, -2)).unsqueeze(1)
+        return Analyzed(X, divisors, *self.hear(torch.from_numpy(M.swapaxes(-1, -2)).unsqueeze(1)))
+
+    def hear(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run the networks on log-mel spectrograms (B, 1, T, n_mels), of any number of frames.
+
+        Returns
+        -------
+        logits (B, C) of the classifier, H (B, K, T), z (B, K), logits (B, C) of the interpreter
+        """
         n_frames = x.shape[2]
         short = getattr(self.classifier, "min_frames", 1) - n_frames
         if short > 0:
-            x = F.pad(x, (0, 0, 0, short), value=10 * math.log10(a.amin))
+            x = F.pad(x, (0, 0, 0, short), value=self.analysis.floor_db)
         logits, maps = self.hidden(x)
         H = self.interpreter.psi(maps, x.shape[2])[..., :n_frames]
-        z, own_logits = self.interpreter.theta(H)
-        return Analyzed(X, divisors, logits, H, z, own_logits)
+        return logits, H, *self.interpreter.theta(H)
+
+    def stream(self, samplerate: int | None = None, channels: int = 1, **settings: Any) -> Stream:
+        """Interpret a live signal while it happens: see `l2i_fast.stream.Stream` for the settings."""
+        from l2i_fast.stream import Stream
+
+        return Stream(self, samplerate, channels, **settings)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax, or sigmoid where several labels may hold, of logits (B, C)."""
@@ -307,6 +323,11 @@ class L2I:
         order = np.argsort(-probabilities, kind="stable")
         return [int(c) for c in order if probabilities[c] >= self.decision[c]]
 
+    def relevance(self, z: Tensor, target: int) -> NDArray[np.float32]:
+        """Relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
+        relevance: NDArray[np.float32] = self.interpreter.relevance(z[None], torch.tensor([target]))[0].numpy()
+        return relevance
+
     def select(self, relevance: NDArray[np.float32], selection: Selection) -> tuple[int, ...]:
         """Components with a relevance above the threshold, most relevant first, at most `selection.top_k`."""
         order = np.argsort(-relevance, kind="stable")[: selection.top_k]
@@ -316,11 +337,11 @@ class L2I:
         self, analyzed: Analyzed, b: int, components: Iterable[int], length: int, domain: Domain | None = None
     ) -> NDArray[np.float32]:
         """What some components hold of signal b of `analyzed`, as `length` samples at the signal's own level."""
-        weights = np.zeros(self._dictionary.shape[1], np.float32)
+        weights = np.zeros(self.dictionary.shape[1], np.float32)
         weights[list(components)] = 1
         y = decode(
             analyzed.X[b],
-            self._dictionary,
+            self.dictionary,
             analyzed.H[b].numpy(),
             weights,
             hop_length=self.analysis.hop_length,
@@ -341,7 +362,7 @@ class L2I:
             H = analyzed.H[b].numpy()
             explanations = []
             for target in prediction if wanted is None else wanted:
-                relevance = self.interpreter.relevance(analyzed.z[b : b + 1], torch.tensor([target]))[0].numpy()
+                relevance = self.relevance(analyzed.z[b], target)
                 components = self.select(relevance, selection)
                 audio = self.audible(analyzed, b, components, len(y), selection.domain)
                 explanations.append(
@@ -364,21 +385,25 @@ class L2I:
                     probabilities=probabilities[b],
                     prediction=tuple(self.classes[c] for c in prediction),
                     activations=H,
-                    dictionary=self._dictionary,
+                    dictionary=self.dictionary,
                     explanations=explanations,
                     settings={**self.settings, **dataclasses.asdict(selection)},
                 )
             )
         return results
 
-    def _selection(self, threshold: float | None, top_k: int | EllipsisType | None, domain: str | None) -> Selection:
+    def selection_with(
+        self, threshold: float | None, top_k: int | EllipsisType | None, domain: str | None
+    ) -> Selection:
+        """The model's selection with what is given in its place: see `interpret`."""
         chosen: dict[str, Any] = {"threshold": threshold, "domain": domain}
         changes = {name: value for name, value in chosen.items() if value is not None}
         if top_k is not ...:
             changes["top_k"] = top_k
         return dataclasses.replace(self.selection, **changes)
 
-    def _targets(self, targets: int | str | Iterable[int | str]) -> list[int]:
+    def find_classes(self, targets: int | str | Iterable[int | str]) -> list[int]:
+        """Indices of the classes that `targets` names, each once."""
         if isinstance(targets, (int, str, np.integer)):
             targets = [targets]
         indices = []

@@ -44,6 +44,11 @@ class Analysis:
         if self.peak not in ("absolute", "signed"):
             raise ValueError(f"peak must be 'absolute' or 'signed', got {self.peak!r}")
 
+    @property
+    def floor_db(self) -> float:
+        """What silence is to the classifier, in dB."""
+        return 10 * math.log10(self.amin)
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -1,5 +1,21 @@
 """Streams: sound in and its interpretation out while it happens."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from l2i_fast.stream.decoder import StreamDecoder
 
-__all__ = ["StreamDecoder"]
+if TYPE_CHECKING:
+    from l2i_fast.stream.hearing import Refresh
+    from l2i_fast.stream.stream import Stream, StreamStatistics
+
+__all__ = ["Refresh", "Stream", "StreamDecoder", "StreamStatistics"]
+
+# What needs torch is imported when it is asked for.
+_MODULES = {"Refresh": "hearing", "Stream": "stream", "StreamStatistics": "stream"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"l2i_fast.stream.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
