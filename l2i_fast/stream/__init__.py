@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from l2i_fast.stream.decoder import StreamDecoder
 
 if TYPE_CHECKING:
-    from l2i_fast.stream.hearing import Refresh
-    from l2i_fast.stream.stream import Stream, StreamStatistics
+    from l2i_fast.stream.hearing import Refresh, StreamStatistics
+    from l2i_fast.stream.stream import Stream
 
 __all__ = ["Refresh", "Stream", "StreamDecoder", "StreamStatistics"]
 
 # What needs torch is imported when it is asked for.
-_MODULES = {"Refresh": "hearing", "Stream": "stream", "StreamStatistics": "stream"}
+_MODULES = {"Refresh": "hearing", "Stream": "stream", "StreamStatistics": "hearing"}
 
 
 def __getattr__(name: str) -> Any:

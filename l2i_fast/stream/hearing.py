@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from l2i_fast import _core
 from l2i_fast.arrays import Float32, positive_int
@@ -25,6 +27,10 @@ _SLACK = 64
 _HELD = 0.5
 #: Peaks below the last bit of 24-bit samples are silence.
 _SILENCE = 2.0**-24
+
+
+#: Signals that go through the networks together, at most.
+_BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,49 +64,142 @@ class Refresh:
     scale: float
 
 
-class Ear:
-    """One signal as the network meets it: its engine, and how loud it is."""
+@dataclass
+class StreamStatistics:
+    """What has happened in a stream.
 
-    def __init__(self, engine: _core.Stream) -> None:
-        self.engine = engine
-        self._held = 0.0
+    Attributes
+    ----------
+    hops : int
+        Frames that were analysed.
+    refreshes : int
+        Times that the network has run.
+    overruns : int
+        Times that it was left out, being still busy with the time before.
+    failures : int
+        Times that it raised an exception.
+    """
+
+    hops: int = 0
+    refreshes: int = 0
+    overruns: int = 0
+    failures: int = 0
+
+
+class Ear:
+    """A signal as the networks meet it, and what they found."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        #: What the network found last, replaced as a whole; None before the first refresh.
+        self.latest: Refresh | None = None
+        #: What the network raised last; the audio goes on with the weights it had.
+        self.error: Exception | None = None
+        self._hearing = hearing
+        self._engine = _core.Stream(hearing.plan, hearing.window + hearing.every + _SLACK)
+        self._counts = StreamStatistics()  # hops: those of the signals before
+        self._held = 0.0  # the scale, once something was heard
+        self._due = 0
+        self._signal = 0
+        # Held while an answer is published or a new signal begins, never while samples are pushed.
+        self._change = threading.Lock()
+        self._begin(0)
 
     @property
-    def scale(self) -> float:
-        """What the samples are divided by; 1 as long as there is only silence."""
-        return self._held or 1.0
+    def latency(self) -> int:
+        """Samples by which the output lags behind the input: one frame."""
+        return self._engine.latency
 
-    def forget(self) -> None:
-        """Begin a new signal, of which nothing is known: silent until the first refresh."""
-        self.engine.publish(np.zeros_like(self.engine.activations()), 1.0)
-        self.engine.reset()
-        self._held = 0.0
+    @property
+    def prediction(self) -> tuple[str, ...]:
+        """The classes decided on, most probable first; none before the first refresh."""
+        return self.latest.prediction if self.latest else ()
 
-    def listen(self, first: int, frame: int) -> Float32 | None:
-        """Mel magnitudes (T, n_mels), scaled, of frames `first` to `frame`, or None where they are gone.
+    @property
+    def relevance(self) -> NDArray[np.float32]:
+        """Of each component (K,): see `Refresh`; zeros before the first refresh."""
+        return self.latest.relevance if self.latest else np.zeros_like(self.activations)
+
+    @property
+    def activations(self) -> Float32:
+        """Of the newest frame (K,)."""
+        return self._engine.activations()
+
+    @property
+    def statistics(self) -> StreamStatistics:
+        """What has happened so far."""
+        return replace(self._counts, hops=self._counts.hops + self._engine.hops)
+
+    def _begin(self, hops: int) -> None:
+        """Begin a new signal, after one of `hops` frames. Nothing is known of it: it is silent until the first refresh."""
+        with self._change:
+            self._engine.publish(np.zeros_like(self.activations), 1.0)
+            self._engine.reset()
+            self._counts.hops += hops
+            self._held = 0.0
+            self._due = self._hearing.every
+            self._signal += 1
+
+    def _end(self) -> int:
+        """How many frames the signal has if it ends now."""
+        return self._engine.hops + self._engine.frames_in(0, True)
+
+    def _wait(self) -> int:
+        """Frames until the next refresh is due; 0 or less if it is."""
+        return self._due - self._engine.hops
+
+    def _claim(self) -> tuple[Ear, int, int]:
+        """Take the refresh that is due: the signal, its frames so far, and which signal it is."""
+        with self._change:
+            hops, every = self._engine.hops, self._hearing.every
+            missed = max(0, (hops - self._due) // every)
+            self._counts.overruns += missed
+            self._due += (missed + 1) * every
+            return self, hops, self._signal
+
+    def _listen(self, frame: int) -> Float32 | None:
+        """Mel magnitudes (T, n_mels), scaled, of the window that ends with frame `frame`, or None where it is gone.
 
         The scale is the window's peak where that is above the one held so far, or below half of it: so levels do not
         follow every sound, and what was computed of earlier frames stays valid.
         """
-        columns = self.engine.columns(first, frame - first)
+        first = max(0, frame - self._hearing.window)
+        columns = self._engine.columns(first, frame - first)
         if columns is None:
             return None
         peak = float(columns[:, -1].max())
         if peak > max(self._held, _SILENCE) or _SILENCE < peak < _HELD * self._held:
             self._held = peak
-        return columns[:, :-1] / np.float32(self.scale)
+        return columns[:, :-1] / np.float32(self._scale)
+
+    @property
+    def _scale(self) -> float:
+        return self._held or 1.0
+
+    def _fail(self, error: Exception) -> None:
+        self._counts.failures += 1
+        self.error = error
+
+    def _publish(self, answer: Refresh, signal: int) -> None:
+        """Let the audio fade over to what was found, unless a new signal has begun."""
+        weights = np.zeros_like(answer.relevance)
+        weights[list(answer.components)] = 1
+        with self._change:
+            if signal == self._signal:
+                self._engine.publish(weights, answer.scale)
+                self.latest = answer
+                self._counts.refreshes += 1
 
 
 class Hearing:
-    """Runs a model's networks for streams.
+    """A model's networks, for streams of one setting.
 
     Parameters
     ----------
     model : L2I
     refresh : float
-        Seconds from one run of the network to the next.
+        Seconds from one run of the networks to the next.
     window : float
-        Seconds of sound that the network hears each time.
+        Seconds of sound that the networks hear each time.
     n_iter, targets, threshold, top_k, domain
         See `Stream`.
     """
@@ -108,13 +207,13 @@ class Hearing:
     def __init__(
         self,
         model: L2I,
-        refresh: float,
-        window: float,
-        n_iter: int,
-        targets: int | str | Iterable[int | str] | None,
-        threshold: float | None,
-        top_k: int | EllipsisType | None,
-        domain: str | None,
+        refresh: float = 0.25,
+        n_iter: int = 10,
+        targets: int | str | Iterable[int | str] | None = None,
+        threshold: float | None = None,
+        top_k: int | EllipsisType | None = ...,
+        domain: str | None = None,
+        window: float = 5.0,
     ) -> None:
         a = model.analysis
         self.model = model
@@ -137,42 +236,48 @@ class Hearing:
             raise ValueError(f"{name} is {seconds}, but must be a time above 0 and at most 3600 seconds")
         return max(1, round(seconds * a.sample_rate / a.hop_length))
 
-    def new_ear(self) -> Ear:
-        """An engine that has heard nothing yet, and therefore says nothing."""
-        ear = Ear(_core.Stream(self.plan, self.window + self.every + _SLACK))
-        ear.forget()
-        return ear
+    def run(self, ears: Callable[[], Sequence[Ear]], closed: threading.Event) -> None:
+        """Refresh what is due, in one thread, until `closed`."""
+        a = self.model.analysis
+        torch.get_num_threads()  # sets this thread up; the limit below would be lost otherwise
+        with threadpool_limits(1, user_api="openmp"):  # the other cores belong to the audio
+            while not closed.is_set():
+                present = ears()
+                due = [ear for ear in present if ear._wait() <= 0]
+                if due:
+                    self.refresh(due)
+                else:
+                    hops = min((ear._wait() for ear in present), default=self.every)
+                    closed.wait(min(max(hops * a.hop_length / a.sample_rate / 2, 0.002), 0.1))
 
     @torch.inference_mode()
-    def hear(self, ears: Sequence[Ear], frames: Sequence[int]) -> list[Refresh | None]:
-        """Run the network on the newest window of each signal, together where their lengths are the same.
+    def refresh(self, ears: Sequence[Ear]) -> None:
+        """Run the networks on the newest window of each signal, and publish what they find.
 
-        Parameters
-        ----------
-        ears
-            Some signals.
-        frames
-            Of each of them, how many frames are taken into account.
-
-        Returns
-        -------
-        list of Refresh
-            None where so many frames have come in since that the window is gone.
+        A network that raises leaves its signals as they are: they count it and keep the exception.
         """
-        answers: list[Refresh | None] = [None] * len(ears)
-        batches: dict[int, list[tuple[int, Float32]]] = {}
-        for i, (ear, frame) in enumerate(zip(ears, frames, strict=True)):
-            mel = ear.listen(max(0, frame - self.window), frame)
-            if mel is not None:
-                batches.setdefault(len(mel), []).append((i, mel))
-        for batch in batches.values():
-            mel = np.stack([one for _, one in batch])
-            decibels = 10 * np.log10(np.maximum(mel, np.float32(self.model.analysis.amin)))
-            logits, _, z, _ = self.model.hear(torch.from_numpy(decibels).unsqueeze(1))
-            probabilities = self.model.probabilities(logits).numpy()
-            for (i, _), p, pooled in zip(batch, probabilities, z, strict=True):
-                answers[i] = self._decide(frames[i], p, pooled, ears[i].scale)
-        return answers
+        batches: dict[int, list[tuple[tuple[Ear, int, int], Float32]]] = {}
+        for claim in [ear._claim() for ear in ears]:
+            ear, frame, _ = claim
+            if (mel := ear._listen(frame)) is not None:
+                batches.setdefault(len(mel), []).append((claim, mel))
+        for equal in batches.values():
+            for start in range(0, len(equal), _BATCH):
+                batch = equal[start : start + _BATCH]
+                try:
+                    found = self._hear(np.stack([mel for _, mel in batch]))
+                except Exception as error:
+                    for (ear, _, _), _ in batch:
+                        ear._fail(error)
+                    continue
+                for ((ear, frame, signal), _), answer in zip(batch, found, strict=True):
+                    ear._publish(self._decide(frame, *answer, ear._scale), signal)
+
+    def _hear(self, mel: Float32) -> Iterable[tuple[Float32, torch.Tensor]]:
+        """Probabilities (C,) and pooled activations (K,) of each of some mel magnitudes (B, T, n_mels)."""
+        decibels = 10 * np.log10(np.maximum(mel, np.float32(self.model.analysis.amin)))
+        logits, _, z, _ = self.model.hear(torch.from_numpy(decibels).unsqueeze(1))
+        return zip(self.model.probabilities(logits).numpy(), z, strict=True)
 
     def _decide(self, frame: int, probabilities: Float32, z: torch.Tensor, scale: float) -> Refresh:
         model = self.model
@@ -193,9 +298,3 @@ class Hearing:
             components=tuple(components),
             scale=scale,
         )
-
-    def publish(self, ear: Ear, refresh: Refresh) -> None:
-        """Let the audio of a signal fade over to what was found."""
-        weights = np.zeros(self.model.dictionary.shape[1], np.float32)
-        weights[list(refresh.components)] = 1
-        ear.engine.publish(weights, refresh.scale)
