@@ -130,7 +130,7 @@ class Ear:
         return replace(self._counts, hops=self._counts.hops + self._engine.hops)
 
     def _begin(self, hops: int) -> None:
-        """Begin a new signal, after one of `hops` frames. Nothing is known of it: it is silent until the first refresh."""
+        """Begin a new signal, after one of `hops` frames; it is silent until the first refresh."""
         with self._change:
             self._engine.publish(np.zeros_like(self.activations), 1.0)
             self._engine.reset()
