@@ -130,7 +130,11 @@ class Classifier(nn.Module):
         return torch.cat(pieces, dim=2)
 
     def _front_piece(self, x: Tensor) -> Tensor:
-        x = (x - self.mean) / self.std
+        x = self.normalized(x)
         for block in self.blocks[:3]:
             x = self.pool(block(x))
         return x
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Log-mel spectrograms as the first block reads them."""
+        return (x - self.mean) / self.std

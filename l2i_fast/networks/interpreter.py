@@ -26,7 +26,7 @@ class Interpreter(nn.Module):
         Channels of the three maps that Psi reads.
     theta : {"attention", "max"}
         How activations are pooled over time.
-    rows, width
+    rows, width, streamable
         See `Psi`.
     dropout : float, optional
         See `ThetaAttention` and `ThetaMax`, whose defaults apply where it is None.
@@ -41,6 +41,7 @@ class Interpreter(nn.Module):
         rows: int = 16,
         width: float = 1.0,
         dropout: float | None = None,
+        streamable: bool = False,
     ) -> None:
         super().__init__()
         if theta not in THETAS:
@@ -53,10 +54,11 @@ class Interpreter(nn.Module):
             "rows": rows,
             "width": width,
             "dropout": dropout,
+            "streamable": streamable,
         }
         n_components = dictionary.shape[1]
         self.dictionary = nn.Parameter(dictionary, requires_grad=False)
-        self.psi = Psi(hidden_channels, n_components, rows, width)
+        self.psi = Psi(hidden_channels, n_components, rows, width, streamable)
         options = {} if dropout is None else {"dropout": dropout}
         self.theta = THETAS[theta](n_components, n_classes, **options)
 

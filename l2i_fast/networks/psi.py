@@ -9,11 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def up(x: Tensor) -> Tensor:
-    """Double the time axis (the last one) of `x` (B, C, rows, columns): bilinear, corners aligned."""
-    return F.interpolate(x, size=(x.shape[2], 2 * x.shape[3]), mode="bilinear", align_corners=True)
-
-
 class Psi(nn.Module):
     """The interpreter network of Parekh et al. (NeurIPS 2022).
 
@@ -31,10 +26,23 @@ class Psi(nn.Module):
         Frequency rows of c4; c5 has half of them and c6 a quarter. 16 for 128 mel bands.
     width : float
         Factor on the channels inside; 1 is the paper's network.
+    streamable : bool
+        Interpolate on the fixed grid of the classifier's poolings, 32 frames a column of c6, whatever the length of the
+        clip; up to 31 frames behind the last column repeat what it says. What Psi says of a frame then depends on the
+        surroundings only, so that a stream can go on where it was. False is the paper's network: the first and the last
+        column are stretched to the ends of the clip.
     """
 
-    def __init__(self, hidden_channels: Sequence[int], n_components: int, rows: int = 16, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        hidden_channels: Sequence[int],
+        n_components: int,
+        rows: int = 16,
+        width: float = 1.0,
+        streamable: bool = False,
+    ) -> None:
         super().__init__()
+        self.streamable = streamable
         c4, c5, c6 = hidden_channels
         narrow, wide = max(8, round(128 * width)), max(8, round(256 * width))
         self.a = nn.Conv2d(c5, wide, 3, padding=1)
@@ -49,11 +57,46 @@ class Psi(nn.Module):
         """Activations H (B, K, T) from the maps c4, c5, c6, each (B, channels, time, frequency); T = `n_frames`."""
         c4, c5, c6 = (m.transpose(2, 3) for m in maps)
         n = c6.shape[3]
-        a = torch.relu(self.a(up(c5[..., : 2 * n])))
-        a = F.avg_pool2d(a, (2, 1))
-        b = up(torch.relu(self.b(up(c6))))
-        c = torch.relu(self.c(c4[..., : 4 * n]))
-        x = up(torch.relu(self.merge(up(torch.cat((a, b, c), dim=1)))))
-        x = torch.relu(self.fold(x)).squeeze(2)
-        x = F.interpolate(x, size=n_frames, mode="linear", align_corners=True)
+        branches = (self.branch5(c5[..., : 2 * n]), self.branch6(c6), self.branch4(c4[..., : 4 * n]))
+        return self.to_frames(self.join(torch.cat(branches, dim=1)), n_frames)
+
+    # What `forward` is made of; l2i_fast.networks.streaming puts the same parts together. All maps are
+    # (B, channels, frequency, time), times those of c6's columns N.
+
+    def branch5(self, c5: Tensor) -> Tensor:
+        """From c5, 2 N columns, to 4 N columns of a quarter of c4's rows."""
+        return F.avg_pool2d(torch.relu(self.a(self._up(c5))), (2, 1))
+
+    def branch6(self, c6: Tensor) -> Tensor:
+        """From c6, N columns, to 4 N columns."""
+        return self._up(torch.relu(self.b(self._up(c6))))
+
+    def branch4(self, c4: Tensor) -> Tensor:
+        """From c4, 4 N columns, to as many."""
+        return torch.relu(self.c(c4))
+
+    def join(self, x: Tensor) -> Tensor:
+        """From the three branches, stacked, 4 N columns, to 8 N columns of one row."""
+        folded: Tensor = self.fold(torch.relu(self.merge(self._up(x))))
+        return folded
+
+    def to_frames(self, x: Tensor, n_frames: int) -> Tensor:
+        """From `join`'s 8 N columns to activations (B, K, T).
+
+        The paper folds the rows after the interpolation that begins here; both are linear, and this order is cheaper.
+        """
+        x = torch.relu(self._up(x))
+        if self.streamable:
+            x = F.pad(self._up(x).squeeze(2), (0, n_frames - 2 * x.shape[3]), mode="replicate")
+        else:
+            x = F.interpolate(x.squeeze(2), size=n_frames, mode="linear", align_corners=True)
         return torch.relu(self.second(torch.relu(self.first(x))))
+
+    def _up(self, x: Tensor) -> Tensor:
+        """Double the time axis (the last one) of `x` by linear interpolation.
+
+        On the grid, column 2 i is ``(x[i - 1] + 3 x[i]) / 4`` and column 2 i + 1 ``(3 x[i] + x[i + 1]) / 4``, the same
+        wherever in the signal; the outermost columns go on beyond the ends.
+        """
+        size = (x.shape[2], 2 * x.shape[3])
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=not self.streamable)

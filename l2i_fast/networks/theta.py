@@ -31,10 +31,18 @@ class ThetaAttention(nn.Module):
 
     def forward(self, H: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled activations z (B, K) and logits (B, C) of activations `H` (B, K, T)."""
-        h = self.dropout(H.transpose(1, 2))
-        attention = self.w(torch.tanh(self.P(h)) * torch.relu(self.Q(h))).softmax(dim=1)
-        z = (H @ attention).squeeze(2)
+        z = self.pool(H, self.scores(H))
         return z, self.out(z)
+
+    def scores(self, H: Tensor) -> Tensor:
+        """What the softmax over time is taken of: (B, T) of activations `H` (B, K, T)."""
+        h = self.dropout(H.transpose(1, 2))
+        scores: Tensor = self.w(torch.tanh(self.P(h)) * torch.relu(self.Q(h))).squeeze(2)
+        return scores
+
+    def pool(self, H: Tensor, scores: Tensor) -> Tensor:
+        """Pooled activations z (B, K) of activations `H` (B, K, T) and their `scores` (B, T)."""
+        return (H @ scores.softmax(dim=1)[..., None]).squeeze(2)
 
 
 class ThetaMax(nn.Module):
@@ -55,5 +63,9 @@ class ThetaMax(nn.Module):
 
     def forward(self, H: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled activations z (B, K) and logits (B, C) of activations `H` (B, K, T)."""
-        z = H.amax(dim=2)
+        z = self.pool(H)
         return z, self.out(self.dropout(z))
+
+    def pool(self, H: Tensor) -> Tensor:
+        """Pooled activations z (B, K) of activations `H` (B, K, T)."""
+        return H.amax(dim=2)

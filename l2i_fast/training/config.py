@@ -105,6 +105,8 @@ class InterpreterConfig:
         Factor on the channels inside Psi.
     dropout : float or None
         See `ThetaAttention` and `ThetaMax`; None is the paper's value.
+    streamable : bool
+        See `Psi`; False is the paper's network.
     anneal : bool
         Let the learning rate fall as a half cosine; the paper keeps it.
     beta : pairs (epoch, weight)
@@ -124,6 +126,7 @@ class InterpreterConfig:
     theta: Theta = "attention"
     width: float = 1.0
     dropout: float | None = None
+    streamable: bool = False
     epochs: int = 35
     batch_size: int = 32
     learning_rate: float = 2e-4

@@ -59,6 +59,7 @@ def train_interpreter(
             rows=config.analysis.n_mels // 8,
             width=c.width,
             dropout=c.dropout,
+            streamable=c.streamable,
         )
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=c.learning_rate)
     W = net.dictionary.T
