@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from l2i_fast import _core
 from l2i_fast.arrays import Float32, positive_int
 from l2i_fast.log_mel import native_bands
+from l2i_fast.networks.streaming import GRID, State, StreamingNetwork, why_not_streamable
 from l2i_fast.stream.decoder import stream_plan
 
 if TYPE_CHECKING:
@@ -95,11 +96,10 @@ class Ear:
         #: What the network raised last; the audio goes on with the weights it had.
         self.error: Exception | None = None
         self._hearing = hearing
-        self._engine = _core.Stream(hearing.plan, hearing.window + hearing.every + _SLACK)
+        self._engine = _core.Stream(hearing.plan, hearing.history + hearing.every + _SLACK)
         self._counts = StreamStatistics()  # hops: those of the signals before
-        self._held = 0.0  # the scale, once something was heard
         self._due = 0
-        self._signal = 0
+        self._signal = _Signal()
         # Held while an answer is published or a new signal begins, never while samples are pushed.
         self._change = threading.Lock()
         self._begin(0)
@@ -135,9 +135,8 @@ class Ear:
             self._engine.publish(np.zeros_like(self.activations), 1.0)
             self._engine.reset()
             self._counts.hops += hops
-            self._held = 0.0
             self._due = self._hearing.every
-            self._signal += 1
+            self._signal = _Signal()
 
     def _end(self) -> int:
         """How many frames the signal has if it ends now."""
@@ -147,47 +146,49 @@ class Ear:
         """Frames until the next refresh is due; 0 or less if it is."""
         return self._due - self._engine.hops
 
-    def _claim(self) -> tuple[Ear, int, int]:
-        """Take the refresh that is due: the signal, its frames so far, and which signal it is."""
+    def _claim(self) -> _Claim:
+        """Take the refresh that is due."""
         with self._change:
             hops, every = self._engine.hops, self._hearing.every
             missed = max(0, (hops - self._due) // every)
             self._counts.overruns += missed
             self._due += (missed + 1) * every
-            return self, hops, self._signal
-
-    def _listen(self, frame: int) -> Float32 | None:
-        """Mel magnitudes (T, n_mels), scaled, of the window that ends with frame `frame`, or None where it is gone.
-
-        The scale is the window's peak where that is above the one held so far, or below half of it: so levels do not
-        follow every sound, and what was computed of earlier frames stays valid.
-        """
-        first = max(0, frame - self._hearing.window)
-        columns = self._engine.columns(first, frame - first)
-        if columns is None:
-            return None
-        peak = float(columns[:, -1].max())
-        if peak > max(self._held, _SILENCE) or _SILENCE < peak < _HELD * self._held:
-            self._held = peak
-        return columns[:, :-1] / np.float32(self._scale)
-
-    @property
-    def _scale(self) -> float:
-        return self._held or 1.0
+            return _Claim(self, self._signal, hops)
 
     def _fail(self, error: Exception) -> None:
         self._counts.failures += 1
         self.error = error
 
-    def _publish(self, answer: Refresh, signal: int) -> None:
+    def _publish(self, answer: Refresh, signal: _Signal) -> None:
         """Let the audio fade over to what was found, unless a new signal has begun."""
         weights = np.zeros_like(answer.relevance)
         weights[list(answer.components)] = 1
         with self._change:
-            if signal == self._signal:
+            if signal is self._signal:
                 self._engine.publish(weights, answer.scale)
                 self.latest = answer
                 self._counts.refreshes += 1
+
+
+@dataclass(eq=False)
+class _Signal:
+    """How far the networks have come in a signal, and how loud it is."""
+
+    held: float = 0.0  # the scale, once something was heard
+    state: State | None = None
+    fed: int = 0  # frames
+
+    @property
+    def scale(self) -> float:
+        return self.held or 1.0
+
+
+class _Claim(NamedTuple):
+    """A refresh to be made: of a signal up to a frame."""
+
+    ear: Ear
+    signal: _Signal
+    frame: int
 
 
 class Hearing:
@@ -200,7 +201,7 @@ class Hearing:
         Seconds from one run of the networks to the next.
     window : float
         Seconds of sound that the networks hear each time.
-    n_iter, targets, threshold, top_k, domain
+    n_iter, targets, threshold, top_k, domain, incremental
         See `Stream`.
     """
 
@@ -214,14 +215,27 @@ class Hearing:
         top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
         window: float = 5.0,
+        incremental: bool | None = None,
     ) -> None:
         a = model.analysis
         self.model = model
+        self._amin = a.amin
         self.selection = model.selection_with(threshold, top_k, domain)
         self.wanted = None if targets is None else model.find_classes(targets)
         #: Frames of a window, and frames from one refresh to the next.
         self.window = self._frames(window, "window")
         self.every = self._frames(refresh, "refresh")
+        least = getattr(model.classifier, "min_frames", 1)
+        if self.window < least:
+            seconds = least * a.hop_length / a.sample_rate
+            raise ValueError(f"window is {window} seconds, but this model's classifier needs at least {seconds:.2f}")
+        reason = why_not_streamable(model.hidden, model.interpreter)
+        if incremental and reason:
+            raise ValueError(f"incremental is True, but {reason}")
+        self.incremental = not reason and incremental is not False
+        self.network = None if reason else StreamingNetwork(model.hidden, model.interpreter, self.window, a.floor_db)
+        #: Frames before the newest one that an answer depends on.
+        self.history = self.network.history if self.network else self.window
         self.plan = stream_plan(
             model.dictionary,
             a.hop_length,
@@ -256,30 +270,59 @@ class Hearing:
 
         A network that raises leaves its signals as they are: they count it and keep the exception.
         """
-        batches: dict[int, list[tuple[tuple[Ear, int, int], Float32]]] = {}
+        batches: dict[int, list[tuple[_Claim, Float32]]] = {}
         for claim in [ear._claim() for ear in ears]:
-            ear, frame, _ = claim
-            if (mel := ear._listen(frame)) is not None:
-                batches.setdefault(len(mel), []).append((claim, mel))
+            if (new := self._features(claim)) is not None:
+                batches.setdefault(len(new), []).append((claim, new))
         for equal in batches.values():
             for start in range(0, len(equal), _BATCH):
-                batch = equal[start : start + _BATCH]
+                claims = [claim for claim, _ in equal[start : start + _BATCH]]
+                features = np.stack([one for _, one in equal[start : start + _BATCH]])
                 try:
-                    found = self._hear(np.stack([mel for _, mel in batch]))
+                    answers = self._hear(claims, torch.from_numpy(features))
                 except Exception as error:
-                    for (ear, _, _), _ in batch:
-                        ear._fail(error)
+                    for claim in claims:
+                        claim.signal.state = None
+                        claim.ear._fail(error)
                     continue
-                for ((ear, frame, signal), _), answer in zip(batch, found, strict=True):
-                    ear._publish(self._decide(frame, *answer, ear._scale), signal)
+                for claim, probabilities, z in zip(claims, *answers, strict=True):
+                    claim.ear._publish(self._decide(claim, probabilities, z), claim.signal)
 
-    def _hear(self, mel: Float32) -> Iterable[tuple[Float32, torch.Tensor]]:
-        """Probabilities (C,) and pooled activations (K,) of each of some mel magnitudes (B, T, n_mels)."""
-        decibels = 10 * np.log10(np.maximum(mel, np.float32(self.model.analysis.amin)))
-        logits, _, z, _ = self.model.hear(torch.from_numpy(decibels).unsqueeze(1))
-        return zip(self.model.probabilities(logits).numpy(), z, strict=True)
+    def _features(self, claim: _Claim) -> Float32 | None:
+        """Decibels (n, n_mels) of the frames that the networks are to be fed, or None where those are gone.
 
-    def _decide(self, frame: int, probabilities: Float32, z: torch.Tensor, scale: float) -> Refresh:
+        The scale is the window's peak where that is above the one held so far, or below half of it: so levels do not
+        follow every sound, and what was computed of earlier frames stays valid.
+        """
+        ear, signal, frame = claim
+        start = first = max(0, frame - self.window)
+        if self.network:
+            start, first = start // GRID * GRID, self.network.first_frame(frame)
+        columns = ear._engine.columns(first, frame - first)
+        if columns is None:
+            return None
+        peak = float(columns[start - first :, -1].max())
+        if peak > max(signal.held, _SILENCE) or _SILENCE < peak < _HELD * signal.held:
+            signal.held, signal.state = peak, None
+        if self.network and self.incremental and signal.state and signal.fed >= first:
+            first, columns = signal.fed, columns[signal.fed - first :]
+        elif self.network:
+            signal.state = self.network.begin(first)
+        signal.fed = frame
+        mel = columns[:, :-1] / np.float32(signal.scale)
+        decibels: Float32 = 10 * np.log10(np.maximum(mel, np.float32(self._amin)))
+        return decibels
+
+    def _hear(self, claims: Sequence[_Claim], features: torch.Tensor) -> tuple[Float32, torch.Tensor]:
+        """Probabilities (B, C) and pooled activations (B, K) of features (B, n, n_mels)."""
+        if self.network:
+            states = [claim.signal.state for claim in claims]
+            logits, z = self.network.advance([state for state in states if state], features)
+        else:
+            logits, _, z, _ = self.model.hear(features.unsqueeze(1))
+        return self.model.probabilities(logits).numpy(), z
+
+    def _decide(self, claim: _Claim, probabilities: Float32, z: torch.Tensor) -> Refresh:
         model = self.model
         prediction = model.predict(probabilities)
         targets = prediction if self.wanted is None else self.wanted
@@ -290,11 +333,11 @@ class Hearing:
             components |= dict.fromkeys(model.select(one, self.selection))
             relevance = np.maximum(relevance, one)
         return Refresh(
-            frame=frame,
+            frame=claim.frame,
             prediction=tuple(model.classes[c] for c in prediction),
             probabilities=probabilities.copy(),
             targets=tuple(model.classes[c] for c in targets),
             relevance=relevance,
             components=tuple(components),
-            scale=scale,
+            scale=claim.signal.scale,
         )
