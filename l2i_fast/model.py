@@ -29,7 +29,7 @@ from l2i_fast.settings import Analysis, Selection, from_dict
 from l2i_fast.soft_mask import Domain, decode
 
 if TYPE_CHECKING:
-    from l2i_fast.stream import Stream
+    from l2i_fast.stream import Stream, StreamPool
 
 #: Version of the layout of a model folder.
 FORMAT = 1
@@ -311,6 +311,12 @@ class L2I:
         from l2i_fast.stream import Stream
 
         return Stream(self, samplerate, channels, **settings)
+
+    def stream_pool(self, n: int = 0, samplerate: int | None = None, **settings: Any) -> StreamPool:
+        """Interpret many live signals at once: see `l2i_fast.stream.StreamPool` for the settings."""
+        from l2i_fast.stream import StreamPool
+
+        return StreamPool(self, n, samplerate, **settings)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax, or sigmoid where several labels may hold, of logits (B, C)."""

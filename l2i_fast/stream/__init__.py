@@ -7,12 +7,19 @@ from l2i_fast.stream.decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from l2i_fast.stream.hearing import Refresh, StreamStatistics
+    from l2i_fast.stream.pool import PooledStream, StreamPool
     from l2i_fast.stream.stream import Stream
 
-__all__ = ["Refresh", "Stream", "StreamDecoder", "StreamStatistics"]
+__all__ = ["PooledStream", "Refresh", "Stream", "StreamDecoder", "StreamPool", "StreamStatistics"]
 
 # What needs torch is imported when it is asked for.
-_MODULES = {"Refresh": "hearing", "Stream": "stream", "StreamStatistics": "hearing"}
+_MODULES = {
+    "PooledStream": "pool",
+    "Refresh": "hearing",
+    "Stream": "stream",
+    "StreamPool": "pool",
+    "StreamStatistics": "hearing",
+}
 
 
 def __getattr__(name: str) -> Any:

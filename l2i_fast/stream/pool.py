@@ -1,0 +1,169 @@
+"""A model listening to many live signals at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from l2i_fast import _core
+from l2i_fast.arrays import Array, Float32
+from l2i_fast.stream.decoder import mono
+from l2i_fast.stream.hearing import Ear, Hearing
+from l2i_fast.stream.stream import Mode, check_rate_and_mode
+
+if TYPE_CHECKING:
+    from l2i_fast.model import L2I
+
+
+class PooledStream(Ear):
+    """One of the signals of a `StreamPool`; it leaves the pool with `leave`."""
+
+    def __init__(self, pool: StreamPool) -> None:
+        super().__init__(pool._hearing)
+        self._pool: StreamPool | None = pool
+
+    def leave(self) -> Float32:
+        """End the signal and leave the pool: the `latency` samples still to come."""
+        if self._pool is None:
+            raise ValueError("the stream has left its pool")
+        pool, self._pool = self._pool, None
+        return pool._remove(self)
+
+    def reset(self) -> None:
+        """Forget the signal and what was heard of it, and begin a new one."""
+        self._begin(self._engine.hops)
+        self.latest = None
+
+
+class StreamPool:
+    """Independent signals that are advanced together; made by `L2I.stream_pool`.
+
+    Each is what a `Stream` with the same settings would be (its sums are added up in another order, so they differ by
+    rounding, and not with who else is in the pool), for less: all share each pass over the dictionary, and the
+    networks hear as many at a time as are due together. All methods may be called from several threads.
+
+    Parameters
+    ----------
+    model : L2I
+    n : int
+        Streams that the pool begins with; more may join.
+    samplerate, mode
+        As in `Stream`.
+    **settings
+        refresh, n_iter, targets, threshold, top_k, domain, window, incremental: as in `Stream`.
+    """
+
+    def __init__(
+        self, model: L2I, n: int = 0, samplerate: int | None = None, mode: Mode = "realtime", **settings: Any
+    ) -> None:
+        check_rate_and_mode(model, samplerate, mode)
+        self._hearing = Hearing(model, **settings)
+        self.sample_rate = model.sample_rate
+        self.mode = mode
+        self._engine = _core.StreamPool(self._hearing.plan)
+        self._streams: tuple[PooledStream, ...] = ()
+        self._turn = threading.Lock()
+        self._closed = threading.Event()
+        self._worker: threading.Thread | None = None
+        for _ in range(n):
+            self.join()
+
+    @property
+    def streams(self) -> tuple[PooledStream, ...]:
+        """Those that are in the pool, in the order in which they joined."""
+        return self._streams
+
+    @property
+    def latency(self) -> int:
+        """Samples by which each output lags behind its input: one frame."""
+        return self._hearing.model.analysis.n_fft
+
+    def join(self) -> PooledStream:
+        """Add a stream, whose signal begins with what is pushed next."""
+        with self._turn:
+            self._check_open()
+            stream = PooledStream(self)
+            self._streams = (*self._streams, stream)
+            return stream
+
+    def push(self, blocks: Array | Sequence[Array] | Mapping[PooledStream, Array]) -> Any:
+        """Take a block of each signal and give back as many samples of its interpretation.
+
+        Parameters
+        ----------
+        blocks : array (n, m), sequence of n arrays, or mapping from streams of the pool to arrays
+            A block of samples (m,) for each of `streams`, or for those that are named; lengths may differ.
+
+        Returns
+        -------
+        Of the same form: float32 (n, m), a list of n arrays, or a mapping.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a number of blocks that is not that of the streams, a stream that is not in the pool, or samples that
+            `Stream.push` refuses. Nothing of any block is taken then.
+        """
+        with self._turn:
+            self._check_open()
+            if isinstance(blocks, Mapping):
+                for stream in blocks:
+                    if stream not in self._streams:
+                        raise ValueError(f"blocks names {stream!r}, which is not in this pool")
+                return dict(zip(blocks, self._push(list(blocks), list(blocks.values())), strict=True))
+            if len(blocks) != len(self._streams):
+                raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(self._streams)} streams")
+            answers = self._push(self._streams, list(blocks))
+            return answers if isinstance(blocks, Sequence) else np.stack(answers) if answers else np.empty((0, 0))
+
+    def close(self) -> None:
+        """End all streams: the networks stop, and push is refused from now on."""
+        self._closed.set()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    def __enter__(self) -> StreamPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ValueError("the pool is closed")
+
+    def _push(self, streams: Sequence[PooledStream], blocks: Sequence[Array]) -> list[Float32]:
+        samples = [mono(block) for block in blocks]
+        if self.mode == "realtime" and self._worker is None:
+            self._worker = threading.Thread(
+                target=self._hearing.run, args=(lambda: self._streams, self._closed), name="l2i-streams", daemon=True
+            )
+            self._worker.start()
+        parts: list[list[Float32]] = [[] for _ in streams]
+        left = list(range(len(streams)))
+        while left:
+            synchronous = self.mode == "synchronous"
+            untils = [streams[i]._due if synchronous else -1 for i in left]
+            answers = self._engine.push([streams[i]._engine for i in left], [samples[i] for i in left], untils)
+            for i, answer in zip(left, answers, strict=True):
+                parts[i].append(answer)
+                samples[i] = samples[i][answer.size :]
+            if synchronous and (due := [streams[i] for i in left if streams[i]._wait() == 0]):
+                self._hearing.refresh(due)
+            left = [i for i in left if samples[i].size]
+        return [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
+
+    def _remove(self, stream: PooledStream) -> Float32:
+        with self._turn:
+            self._streams = tuple(one for one in self._streams if one is not stream)
+            parts: list[Float32] = []
+            while sum(part.size for part in parts) < stream.latency:
+                until = stream._due if self.mode == "synchronous" else -1
+                parts += self._engine.finish([stream._engine], [until])
+                if self.mode == "synchronous" and stream._wait() == 0:
+                    self._hearing.refresh([stream])
+            return np.concatenate(parts)
