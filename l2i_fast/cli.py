@@ -122,6 +122,7 @@ class Operation(StrEnum):
     decode = "decode"
     nmf = "nmf"
     activations = "activations"
+    stream = "stream"
     race = "race"
     scaling = "scaling"
 

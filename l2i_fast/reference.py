@@ -238,3 +238,44 @@ def activations(V: ArrayLike, W: ArrayLike, beta: float, n_iter: int, sparsity: 
         model = w @ h
         h = h * ((w.T @ (v * model ** (beta - 2))) / (w.T @ model ** (beta - 1) + sparsity)) ** gamma
     return h
+
+
+def stream_activations(V: ArrayLike, W: ArrayLike, n_iter: int, start: float = 1.0, floor: float = EPS) -> Float64:
+    """Return the activations (K, T) of V (F, T): `n_iter` Euclidean updates a frame, from those of the frame before.
+
+    The first frame begins at `start`. None is below `floor`, so that a component can come back after a silence.
+    """
+    v, w = np.asarray(V, np.float64), np.asarray(W, np.float64)
+    h = np.full(w.shape[1], start)
+    columns = []
+    for frame in v.T:
+        for _ in range(n_iter):
+            h = np.maximum(h * (w.T @ frame) / np.maximum(w.T @ (w @ h), EPS), floor)
+        columns.append(h)
+    return np.stack(columns, axis=1)
+
+
+def stream(
+    y: ArrayLike,
+    W: ArrayLike,
+    window: ArrayLike,
+    hop_length: int,
+    weights: ArrayLike,
+    H: ArrayLike | None = None,
+    n_iter: int = 10,
+    scale: ArrayLike = 1.0,
+    domain: str = "log",
+    eps: float = 1e-6,
+) -> Float64:
+    """Return what a stream of samples (N,) answers in all (N + n_fft,): `decode` of the whole, n_fft samples later.
+
+    The weights are (K,) or, changing from frame to frame, (K, T); the scale by which spectra are divided is a number or
+    (T,). Without activations H (K, T) they are those of `stream_activations`.
+    """
+    X = stft(y, window, hop_length) / scale
+    if H is None:
+        H = stream_activations(np.log1p(np.abs(X)), W, n_iter)
+    frames = zip(X.T, np.asarray(H).T, np.broadcast_to(np.transpose(weights), H.shape[::-1]), strict=True)
+    Y = np.hstack([soft_mask(x[:, None], W, h[:, None], row, domain, eps) for x, h, row in frames])
+    audio = istft(Y * scale, window, hop_length, length=np.size(y))
+    return np.concatenate([np.zeros(np.size(window)), audio])

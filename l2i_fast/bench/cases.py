@@ -21,11 +21,13 @@ from l2i_fast import reference
 from l2i_fast.analyze import analyze
 from l2i_fast.arrays import Float32
 from l2i_fast.bench import peers_nmf
+from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.problem import SAMPLE_RATE, SIZES, Problem
 from l2i_fast.log_mel import log_mel, mel_bands
 from l2i_fast.nmf import Factorization, activations, factorize
 from l2i_fast.soft_mask import decode, soft_mask
 from l2i_fast.stft import istft, stft
+from l2i_fast.stream import StreamDecoder
 
 #: What is timed: a call that returns its answer, an array or several.
 Answer = Callable[[], Any]
@@ -38,6 +40,8 @@ LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 RACE_CLIPS = 5
 #: The solvers of `factorize` that race to scikit-learn's objective.
 SOLVERS = {"frobenius": ("hals", "newton"), "kullback-leibler": ("newton",)}
+#: Frame lengths and hops of the streams, and how many updates a frame: none where activations are given.
+FRAMES, STREAM_UPDATES = ((1024, 512), (512, 128)), (0, 10)
 
 
 @dataclass(frozen=True)
@@ -349,6 +353,49 @@ def activations_cases(p: Problem) -> Iterator[Case]:
         )
 
 
+def stream_cases(_: Problem) -> Iterator[Case]:
+    """A push of one hop, which completes a frame."""
+    for n_fft, hop in FRAMES:
+        p = Problem(n_samples=n_fft // 2 + (CHUNK - 1) * hop, n_fft=n_fft, hop=hop)
+        yield from (_stream_case(p, n_iter) for n_iter in STREAM_UPDATES)
+
+
+def _stream_case(p: Problem, n_iter: int) -> Case:
+    """The answers are the samples of `CHUNK` pushes; without updates the activations are given."""
+    _, F, K, selected = p.dims
+    n_fft, hop = p.n_fft, p.hop
+
+    def ours() -> Answer:
+        first, blocks = split(p)
+        stream = StreamDecoder(p.W, n_fft, hop, n_iter)
+        stream.weights = p.weights
+        stream.push(first)
+        return Hops(stream.push, blocks, [None] * CHUNK if n_iter else [p.H[:, [t]] for t in range(CHUNK)])
+
+    def peer(name: str) -> Callable[[], Answer]:
+        return lambda: getattr(import_module("l2i_fast.bench.peers_stream"), name)(p, n_iter)
+
+    def exact() -> Any:
+        answer = reference.stream(p.y, p.W, p.window, hop, p.weights, None if n_iter else p.H, n_iter)
+        return settled(answer[n_fft // 2 - hop : p.y.size])
+
+    def settled(answer: Any) -> Any:
+        return answer[2 * n_fft :]  # peers know no beginning
+
+    return Case(
+        "stream",
+        "clip",
+        f"{n_fft} / {hop}, K = {K}, {selected} selected",
+        variant=f"{n_iter} updates" if n_iter else "given activations",
+        flops=_mask_flops(p) / p.n_frames + 2 * _fft_flops(n_fft) + n_fft + 2 * K * (F + n_iter * K if n_iter else 0),
+        bytes=8 * hop + 4 * K * (F + K if n_iter else F),
+        ours=ours,
+        peers={"NumPy, buffers reused": peer("stream_numpy"), "torch, buffers reused": peer("stream_torch")},
+        exact=exact,
+        piece=settled,
+    )
+
+
 def race_cases(p: Problem) -> Iterator[Case]:
     """Our solvers to the objective that scikit-learn reaches in `N_TARGET` multiplicative updates, on sound.
 
@@ -423,5 +470,6 @@ OPERATIONS: dict[str, tuple[Callable[[Problem], Iterator[Case]], tuple[str, ...]
     "decode": (decode_and_loop_cases, ("clip", "batch", "hour")),
     "nmf": (nmf_cases, ("archive",)),
     "activations": (activations_cases, ("clip", "batch")),
+    "stream": (stream_cases, ("clip",)),
     "race": (race_cases, ("clip",)),
 }

@@ -25,8 +25,8 @@ class Problem:
         N, the length of a clip at 44.1 kHz: 5 s of noise, repeated.
     n_components, n_selected : int
         K, and how many of the `weights` are 1 instead of 0.
-    n_fft : int
-        Frame length; the hop is half of it.
+    n_fft, hop : int
+        Frame length, and from one frame to the next, half of it by default.
     size : str
         What the problem is called.
     """
@@ -39,9 +39,10 @@ class Problem:
         n_selected: int = 6,
         n_fft: int = 1024,
         size: str = "clip",
+        hop: int | None = None,
     ) -> None:
         rng = np.random.default_rng(0)
-        self.size, self.n_clips, self.n_fft, self.hop = size, n_clips, n_fft, n_fft // 2
+        self.size, self.n_clips, self.n_fft, self.hop = size, n_clips, n_fft, hop or n_fft // 2
         envelope = np.repeat(rng.uniform(0.01, 1, 50), CLIP // 50)
         clip = (0.3 * envelope * rng.standard_normal(CLIP)).astype(np.float32)
         self.y = np.resize(clip, n_samples)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PROBLEM = "operation", "problem", "threads", "ours ms"
 OURS = "floor ms", "floor / ours", "GFLOP/s", "GB/s", "extra MB", "error"
 RIVALS = "peer", "its ms", "its / ours", "pairs", "its error"
+SPREAD = "peer", "median µs", "99 % µs", "longest µs", "99 % / median"
 TEXTS = "operation", "problem", "peer"
 
 
@@ -76,11 +77,14 @@ def markdown(measurements: Measurements) -> str:
 
 def _tables(measurements: Measurements) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """Titles, columns and rows."""
-    ours, theirs = [], []
+    ours, theirs, pushes = [], [], []
     for row in measurements.rows:
         ours.append(_ours(row, measurements.floor(row)))
         theirs += [(*_problem(row), *_theirs(rival)) for rival in row.rivals]
-    return [("Ours beside the floors", PROBLEM + OURS, ours), ("Ours beside the peers", PROBLEM + RIVALS, theirs)]
+        known = {"ours": row.percentiles} | {rival.name: rival.percentiles for rival in row.rivals}
+        pushes += [(*_problem(row), name, *_spread(*p)) for name, p in known.items() if p]
+    tables = [("Ours beside the floors", PROBLEM + OURS, ours), ("Ours beside the peers", PROBLEM + RIVALS, theirs)]
+    return [*tables, ("Every push of a stream", PROBLEM + SPREAD, pushes)] if pushes else tables
 
 
 def _problem(row: Row) -> tuple[str, ...]:
@@ -103,6 +107,10 @@ def _theirs(rival: Rival) -> tuple[str, ...]:
     if rival.missing:
         return f"{rival.name}: {rival.missing} is missing", "", "", "", ""
     return rival.name, _ms(rival.seconds), f"{rival.ratio:.2f}", str(rival.pairs), f"{rival.error:.1e}"
+
+
+def _spread(median: float, rare: float, longest: float) -> tuple[str, ...]:
+    return *(f"{1e6 * seconds:.1f}" for seconds in (median, rare, longest)), f"{rare / median:.2f}"
 
 
 def _ms(seconds: float) -> str:

@@ -16,6 +16,9 @@ from l2i_fast.bench.timing import Rival, Row, measure
 from l2i_fast.files import write_whole
 from l2i_fast.progress import Report
 
+#: What is measured with one number of threads only: a race is many iterations of nmf, a stream has a single thread.
+ONCE = "race", "stream"
+
 
 @dataclass
 class Measurements:
@@ -84,7 +87,7 @@ def run(
         try:
             for case in cases(name, size):
                 exact = case.exact()
-                for n in n_threads[:1] if name == "race" else n_threads:  # a race is many iterations of nmf
+                for n in n_threads[:1] if name in ONCE else n_threads:
                     peers = dict(islice(case.peers.items(), None if n == n_threads[0] else 1)) if with_peers else {}
                     measurements.rows.append(measure(case, exact, n, peers, seconds))
         except ModuleNotFoundError as missing:

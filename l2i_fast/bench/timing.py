@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from l2i_fast.bench.cases import Answer, Case
+from l2i_fast.bench.hops import Hops
 from l2i_fast.bench.peers_nmf import ByDifference
 from l2i_fast.threads import get_num_threads, set_num_threads
 
@@ -33,6 +34,7 @@ class Rival:
     ratio: float = 0.0
     pairs: int = 0
     error: float = 0.0
+    percentiles: list[float] = field(default_factory=list)  # of a stream's pushes: `Hops.percentiles`
     missing: str = ""  # the package that is not installed; then nothing was measured
 
 
@@ -50,6 +52,7 @@ class Row:
     seconds: float = 0.0
     error: float = 0.0
     extra_bytes: float | None = None  # memory beyond inputs and outputs
+    percentiles: list[float] = field(default_factory=list)
     rivals: list[Rival] = field(default_factory=list)
 
 
@@ -104,8 +107,9 @@ def measure(case: Case, exact: Any, n_threads: int, peers: dict[str, Callable[[]
             times += pairs[:, 0].tolist()
             typical = np.median if isinstance(peer, ByDifference) else np.min
             ratio = float(np.median(pairs[:, 1] / pairs[:, 0]))
-            row.rivals.append(Rival(name, float(typical(pairs[:, 1])), ratio, len(pairs), error))
+            row.rivals.append(Rival(name, float(typical(pairs[:, 1])), ratio, len(pairs), error, _percentiles(peer)))
     row.seconds = min(times)
+    row.percentiles = _percentiles(ours)
     return row
 
 
@@ -118,7 +122,7 @@ def in_turns(ours: Answer, peer: Answer, seconds: float) -> np.ndarray[tuple[int
 
 def time_of(call: Answer) -> float:
     """Seconds of one call, or of what of it counts."""
-    if isinstance(call, ByDifference):
+    if isinstance(call, ByDifference | Hops):
         return call.seconds()
     start = time.perf_counter()
     call()
@@ -133,6 +137,10 @@ def error_of(case: Case, answer: Any, exact: Any, name: str) -> float:
     if not error <= case.tolerance:
         raise RuntimeError(f"{case.name}: {name}: differs from the exact answer by {error:.1e}")
     return error
+
+
+def _percentiles(call: Answer) -> list[float]:
+    return call.percentiles() if isinstance(call, Hops) else []
 
 
 def _alone(ours: Answer, n_threads: int) -> Any:
