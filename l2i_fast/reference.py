@@ -240,17 +240,19 @@ def activations(V: ArrayLike, W: ArrayLike, beta: float, n_iter: int, sparsity: 
     return h
 
 
-def stream_activations(V: ArrayLike, W: ArrayLike, n_iter: int, start: float = 1.0, floor: float = EPS) -> Float64:
+def stream_activations(V: ArrayLike, W: ArrayLike, n_iter: int) -> Float64:
     """Return the activations (K, T) of V (F, T): `n_iter` Euclidean updates a frame, from those of the frame before.
 
-    The first frame begins at `start`. None is below `floor`, so that a component can come back after a silence.
+    None begins lower than 1e-3 of W' v, so that a component comes back after a silence; so the first frame begins, too.
     """
     v, w = np.asarray(V, np.float64), np.asarray(W, np.float64)
-    h = np.full(w.shape[1], start)
-    columns = []
+    h, columns = np.zeros(w.shape[1]), []
     for frame in v.T:
+        b = w.T @ frame
+        h = np.maximum(h, 1e-3 * b)
         for _ in range(n_iter):
-            h = np.maximum(h * (w.T @ frame) / np.maximum(w.T @ (w @ h), EPS), floor)
+            model = w.T @ (w @ h)
+            h = h * np.divide(b, model, out=np.zeros_like(b), where=model > 0)
         columns.append(h)
     return np.stack(columns, axis=1)
 
@@ -273,9 +275,8 @@ def stream(
     (T,). Without activations H (K, T) they are those of `stream_activations`.
     """
     X = stft(y, window, hop_length) / scale
-    if H is None:
-        H = stream_activations(np.log1p(np.abs(X)), W, n_iter)
-    frames = zip(X.T, np.asarray(H).T, np.broadcast_to(np.transpose(weights), H.shape[::-1]), strict=True)
+    rows = np.transpose(stream_activations(np.log1p(np.abs(X)), W, n_iter) if H is None else H)
+    frames = zip(X.T, rows, np.broadcast_to(np.transpose(weights), rows.shape), strict=True)
     Y = np.hstack([soft_mask(x[:, None], W, h[:, None], row, domain, eps) for x, h, row in frames])
     audio = istft(Y * scale, window, hop_length, length=np.size(y))
     return np.concatenate([np.zeros(np.size(window)), audio])

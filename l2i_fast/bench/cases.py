@@ -367,7 +367,7 @@ def _stream_case(p: Problem, n_iter: int) -> Case:
 
     def ours() -> Answer:
         first, blocks = split(p)
-        stream = StreamDecoder(p.W, n_fft, hop, n_iter)
+        stream = StreamDecoder(p.W, hop, max(n_iter, 1))
         stream.weights = p.weights
         stream.push(first)
         return Hops(stream.push, blocks, [None] * CHUNK if n_iter else [p.H[:, [t]] for t in range(CHUNK)])

@@ -14,11 +14,11 @@ from torch import Tensor
 from l2i_fast.arrays import Float32
 from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.problem import Problem
-from l2i_fast.reference import EPS
 
 #: Frames that stand in the buffers before the newest one moves to the front.
 FRAMES = 16
-TINY = 1e-30
+#: What activations begin with at least, as a part of W' v, and magnitudes that are divided by.
+START, TINY = 1e-3, 1e-30
 
 
 class Buffers:
@@ -64,11 +64,11 @@ def stream_numpy(p: Problem, n_iter: int) -> Hops:
     selected = np.flatnonzero(p.weights)
     W, W_part = p.W, np.asfortranarray(p.W[:, selected] * p.weights[selected])
     gram = p.W.T @ p.W
-    h, b, quotient = np.full((3, K), 1, np.float32)
+    h, b, quotient = np.zeros((3, K), np.float32)
     part = np.empty(selected.size, np.float32)
     frame = np.empty(n_fft, np.float32)
     magnitude, log, mask, whole = np.empty((4, len(p.W)), np.float32)
-    eps, floor, tiny = (np.array(value, np.float32) for value in (1e-6, EPS, TINY))  # quicker than Python's numbers
+    eps, start, tiny = (np.array(value, np.float32) for value in (1e-6, START, TINY))  # quicker than Python's numbers
 
     def push(block: Float32, given: Float32 | None = None) -> Float32:
         i = buffers.advance()
@@ -79,11 +79,11 @@ def stream_numpy(p: Problem, n_iter: int) -> Hops:
         np.log1p(magnitude, out=log)
         if given is None:
             np.dot(W.T, log, out=b)
+            np.maximum(h, np.multiply(b, start, out=quotient), out=h)
             for _ in range(n_iter):
                 np.dot(gram, h, out=quotient)
                 np.divide(b, quotient, out=quotient)
                 np.multiply(h, quotient, out=h)
-            np.maximum(h, floor, out=h)
             given = h
         np.dot(W, given, out=whole)
         np.add(whole, eps, out=whole)
@@ -116,7 +116,7 @@ def stream_torch(p: Problem, n_iter: int) -> Hops:
     W, selected = torch.from_numpy(p.W), torch.from_numpy(np.flatnonzero(p.weights))
     W_part = W[:, selected] * torch.from_numpy(p.weights)[selected]
     columns, gram = W.T, W.T @ W
-    h, b, quotient = torch.full((3, K), 1.0)
+    h, b, quotient = torch.zeros(3, K)
     part = torch.empty(len(selected))
     frame, X = torch.empty(n_fft), torch.empty(len(W), dtype=torch.complex64)
     pairs = torch.view_as_real(X)
@@ -133,11 +133,12 @@ def stream_torch(p: Problem, n_iter: int) -> Hops:
         torch.log1p(magnitude, out=log)
         if given is None:
             torch.mv(columns, log, out=b)
+            torch.maximum(h, torch.mul(b, START, out=quotient), out=h)
             for _ in range(n_iter):
                 torch.mv(gram, h, out=quotient)
                 torch.div(b, quotient, out=quotient)
                 h.mul_(quotient)
-            given = h.clamp_(min=EPS)
+            given = h
         torch.addmv(eps, W, given, out=whole)
         torch.index_select(given, 0, selected, out=part)
         torch.mv(W_part, part, out=mask)
