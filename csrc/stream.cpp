@@ -69,15 +69,11 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
     split_.data()[points / 2 + k] = static_cast<float>(w.imag());
   }
 
-  const std::ptrdiff_t group = kernels::kStreamGroup, width = kernels_.lanes;
   const auto entry = [&](std::ptrdiff_t f, std::ptrdiff_t k) {
     return W[f * bin_stride + k * component_stride];
   };
   for (std::ptrdiff_t k = 0; k < K; ++k) {
-    for (std::ptrdiff_t f = 0; f < n_bins_; ++f) {
-      const std::ptrdiff_t vector = (k / group * (bins_ / width) + f / width) * group + k % group;
-      W_.data()[vector * width + f % width] = entry(f, k);
-    }
+    for (std::ptrdiff_t f = 0; f < n_bins_; ++f) W_.data()[packed(f, k)] = entry(f, k);
     for (std::ptrdiff_t j = 0; j <= k; ++j) {
       double sum = 0;
       for (std::ptrdiff_t f = 0; f < n_bins_; ++f)
@@ -92,6 +88,12 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
     for (const std::int32_t count : counts_) n_factors += count;
     factors_.assign(bands->factors, bands->factors + n_factors);
   }
+}
+
+std::ptrdiff_t StreamPlan::packed(std::ptrdiff_t f, std::ptrdiff_t k) const {
+  const std::ptrdiff_t group = kernels::kStreamGroup, width = kernels_.lanes;
+  const std::ptrdiff_t vector = (k / group * (bins_ / width) + f / width) * group + k % group;
+  return vector * width + f % width;
 }
 
 kernels::FrameFft StreamPlan::fft() const {
@@ -113,6 +115,7 @@ Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
       b_(plan_->components_),
       h_(plan_->components_),
       d_(plan_->components_),
+      mel_(column_size()),
       selected_(static_cast<std::size_t>(plan_->K_)),
       weighted_(static_cast<std::size_t>(plan_->K_)),
       history_(plan_->starts_.empty() ? 0 : history),
@@ -166,46 +169,53 @@ std::ptrdiff_t Stream::push(const float* samples, std::ptrdiff_t n, float* out, 
 std::ptrdiff_t Stream::finish(std::ptrdiff_t n, float* out, std::ptrdiff_t until, const float* H,
                               std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride) {
   const FlushDenormals flush;
-  if (!ended_) {
-    ended_ = true;
-    left_ = latency();
-    n_frames_ = 1 + taken_ / plan_->settings_.hop;
-  }
+  begin_tail();
   Given given = {H, frame_stride, component_stride, 0};
   const std::ptrdiff_t written = advance(nullptr, n, out, until, given);
+  count_tail(written);
+  return written;
+}
+
+void Stream::begin_tail() {
+  if (ended_) return;
+  ended_ = true;
+  left_ = latency();
+  n_frames_ = 1 + taken_ / plan_->settings_.hop;
+}
+
+void Stream::count_tail(std::ptrdiff_t written) {
   left_ -= written;
   if (left_ == 0) reset();
-  return written;
 }
 
 std::ptrdiff_t Stream::advance(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
                                Given& given) {
-  const std::ptrdiff_t n_fft = plan_->n_fft_;
   std::ptrdiff_t done = 0;
   while (done < n) {
-    const std::ptrdiff_t m = std::min(n - done, room_);
-    float* const to = input_.data() + n_fft - room_;
-    if (samples != nullptr) {
-      std::memcpy(to, samples + done, static_cast<std::size_t>(m) * sizeof(float));
-      if (history_ > 0) peak_ = std::max(peak_, plan_->kernels_.stream->peak(samples + done, m));
-    } else {
-      std::fill_n(to, m, 0.0f);
-    }
-    // What is ready suffices: a frame that completes is heard from the next sample on.
-    std::memcpy(out + done, ready_.data() + ready_at_, static_cast<std::size_t>(m) * sizeof(float));
-    ready_at_ += m;
-    room_ -= m;
-    done += m;
-    if (room_ > 0) break;
-    const std::ptrdiff_t hops = hops_.load(std::memory_order_relaxed);
-    if (hops < n_frames_) analyse(given);
+    done += take(samples == nullptr ? nullptr : samples + done, n - done, out + done);
+    if (!complete()) break;
+    const bool heard = in_signal();
+    if (heard) analyse(given);
     drain();
-    if (hops < n_frames_) {
-      hops_.store(hops + 1, std::memory_order_release);
-      if (hops + 1 == until) break;
-    }
+    if (heard && hops() == until) break;
   }
   return done;
+}
+
+std::ptrdiff_t Stream::take(const float* samples, std::ptrdiff_t n, float* out) {
+  const std::ptrdiff_t m = std::min(n, room_);
+  float* const to = input_.data() + plan_->n_fft_ - room_;
+  if (samples != nullptr) {
+    std::memcpy(to, samples, static_cast<std::size_t>(m) * sizeof(float));
+    if (history_ > 0) peak_ = std::max(peak_, plan_->kernels_.stream->peak(samples, m));
+  } else {
+    std::fill_n(to, m, 0.0f);
+  }
+  // What is ready suffices: a frame that completes is heard from the next sample on.
+  std::memcpy(out, ready_.data() + ready_at_, static_cast<std::size_t>(m) * sizeof(float));
+  ready_at_ += m;
+  room_ -= m;
+  return m;
 }
 
 void Stream::analyse(Given& given) {
@@ -220,7 +230,10 @@ void Stream::analyse(Given& given) {
   fade();
   transforms.spectrum(fft, input_.data(), plan.analysis_.data(), work_.data(), re, im);
   kernels.magnitudes(re, im, n_vectors, current_.scale, a_.data(), v_.data());
-  if (history_ > 0) keep_column(a_.data());
+  if (history_ > 0) {
+    sum_bands(a_.data(), mel_.data());
+    keep_column(mel_.data());
+  }
   if (given.H != nullptr) {
     const float* const row = given.H + given.next++ * given.frame_stride;
     for (std::ptrdiff_t k = 0; k < plan.K_; ++k) h[k] = row[k * given.component_stride];
@@ -228,7 +241,7 @@ void Stream::analyse(Given& given) {
     kernels.correlate(plan.W_.data(), n_vectors, n_groups, v_.data(), b_.data());
     kernels.update(plan.gram_.data(), plan.K_, b_.data(), plan.settings_.n_updates, h, d_.data());
   }
-  for (std::ptrdiff_t k = 0; k < plan.K_; ++k) put(shown_[k], h[k]);
+  show_activations();
   std::ptrdiff_t n_selected = 0;
   for (std::ptrdiff_t k = 0; k < plan.K_; ++k) {
     if (current_.weights[k] == 0) continue;
@@ -240,11 +253,19 @@ void Stream::analyse(Given& given) {
                   plan.settings_.eps, current_.scale, plan.settings_.log, a_.data(), v_.data(), re, im});
     transforms.synthesis(fft, re, im, plan.synthesis_.data(), work_.data(), sums_.data());
   }
-  float* const norms = norms_.data();
-  for (std::ptrdiff_t i = 0; i < plan.n_fft_; ++i) norms[i] += plan.squares_[i];
+  add_squares();
 }
 
-// The next hop of what has been summed up becomes ready, and the buffers move on.
+void Stream::show_activations() {
+  for (std::ptrdiff_t k = 0; k < plan_->K_; ++k) put(shown_[k], h_.data()[k]);
+}
+
+void Stream::add_squares() {
+  float* const norms = norms_.data();
+  for (std::ptrdiff_t i = 0; i < plan_->n_fft_; ++i) norms[i] += plan_->squares_[i];
+}
+
+// The frame is through: the next hop of what has been summed up becomes ready, and the buffers move on.
 void Stream::drain() {
   const std::ptrdiff_t hop = plan_->settings_.hop, n_fft = plan_->n_fft_;
   ready_at_ = std::max(hop, n_fft / 2) - hop;
@@ -259,6 +280,7 @@ void Stream::drain() {
   }
   std::memmove(input_.data(), input_.data() + hop, static_cast<std::size_t>(n_fft - hop) * sizeof(float));
   room_ = hop;
+  if (in_signal()) hops_.store(hops_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
 void Stream::fade() {
@@ -289,16 +311,20 @@ void Stream::publish(const float* weights, float scale) {
   back_ = between_.exchange(back_ | kFresh, std::memory_order_acq_rel) & ~kFresh;
 }
 
-void Stream::keep_column(const float* magnitudes) {
-  const std::ptrdiff_t size = column_size(), hops = hops_.load(std::memory_order_relaxed);
-  float* column = ring_.data() + hops % history_ * size;
+void Stream::sum_bands(const float* magnitudes, float* mel) const {
   const float* factor = plan_->factors_.data();
-  for (std::ptrdiff_t m = 0; m < size - 1; ++m) {
+  for (std::size_t m = 0; m < plan_->starts_.size(); ++m) {
     const float* bins = magnitudes + plan_->starts_[m];
     float sum = 0;
     for (std::int32_t i = 0; i < plan_->counts_[m]; ++i) sum += bins[i] * *factor++;
-    put(column[m], sum);
+    mel[m] = sum;
   }
+}
+
+void Stream::keep_column(const float* mel) {
+  const std::ptrdiff_t size = column_size();
+  float* const column = ring_.data() + hops_.load(std::memory_order_relaxed) % history_ * size;
+  for (std::ptrdiff_t m = 0; m < size - 1; ++m) put(column[m], mel[m]);
   put(column[size - 1], peak_);
   peak_ = 0;
 }

@@ -30,6 +30,7 @@ class StreamPlan {
 
  private:
   friend class Stream;
+  friend class StreamPool;
 
   // Floats aligned for the widest vectors.
   class Floats {
@@ -57,6 +58,8 @@ class StreamPlan {
   std::vector<std::int32_t> starts_, counts_;
   std::vector<float> factors_;
 
+  float entry(std::ptrdiff_t f, std::ptrdiff_t k) const { return W_.data()[packed(f, k)]; }  // of W
+  std::ptrdiff_t packed(std::ptrdiff_t f, std::ptrdiff_t k) const;
   kernels::FrameFft fft() const;
 };
 
@@ -74,6 +77,7 @@ class Stream {
 
   std::ptrdiff_t latency() const { return plan_->n_fft_; }
   std::ptrdiff_t n_components() const { return plan_->K_; }
+  const StreamPlan& plan() const { return *plan_; }
   std::ptrdiff_t column_size() const { return static_cast<std::ptrdiff_t>(plan_->starts_.size()) + 1; }
   // Frames analysed since the signal began.
   std::ptrdiff_t hops() const { return hops_.load(std::memory_order_acquire); }
@@ -111,12 +115,26 @@ class Stream {
     std::ptrdiff_t frame_stride, component_stride, next;
   };
 
+  friend class StreamPool;
+
   std::ptrdiff_t advance(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
                          Given& given);
+  // Its steps: samples in and out up to the next frame, zeros where `samples` is null, and what happens to
+  // that frame.
+  std::ptrdiff_t take(const float* samples, std::ptrdiff_t n, float* out);
+  bool complete() const { return room_ == 0; }
+  bool in_signal() const { return hops_.load(std::memory_order_relaxed) < n_frames_; }
   void analyse(Given& given);
-  void fade();
-  void keep_column(const float* magnitudes);
   void drain();
+
+  void begin_tail();
+  void count_tail(std::ptrdiff_t written);
+
+  void fade();
+  void sum_bands(const float* magnitudes, float* mel) const;
+  void keep_column(const float* mel);
+  void show_activations();
+  void add_squares();
 
   std::shared_ptr<const StreamPlan> plan_;
   std::atomic<std::ptrdiff_t> hops_{0};
@@ -129,7 +147,7 @@ class Stream {
 
   StreamPlan::Floats input_, sums_, norms_, ready_;
   std::ptrdiff_t ready_at_ = 0;
-  StreamPlan::Floats work_, re_, im_, a_, v_, b_, h_, d_;
+  StreamPlan::Floats work_, re_, im_, a_, v_, b_, h_, d_, mel_;
   float peak_ = 0;
 
   Mask current_;

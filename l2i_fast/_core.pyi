@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -164,3 +164,12 @@ class Stream:
     def columns(self, first: int, n: int) -> NDArray[np.float32] | None: ...
     def activations(self) -> NDArray[np.float32]: ...
     def frames_in(self, n: int, last: bool) -> int: ...
+
+class StreamPool:
+    def __init__(self, plan: StreamPlan) -> None: ...
+    def push(
+        self,
+        streams: Sequence[Stream],
+        blocks: Sequence[NDArray[np.float32] | None] | NDArray[np.float32],
+        until: Sequence[int] | None = None,
+    ) -> list[NDArray[np.float32]]: ...

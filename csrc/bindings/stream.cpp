@@ -6,13 +6,18 @@
 #include <atomic>
 #include <cfloat>
 #include <cmath>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "arrays.h"
 #include "bands.h"
 #include "bindings.h"
 #include "frames.h"
+#include "stream_pool.h"
 
 namespace py = pybind11;
 
@@ -33,6 +38,9 @@ std::shared_ptr<StreamPlan> make_plan(const py::array& W, const py::array& windo
   return std::make_shared<StreamPlan>(w.data, w.stride[0], w.stride[1], w.size[1], v.data, v.size[0],
                                       mel ? &*mel : nullptr, StreamPlan::Settings{hop, n_updates, log, eps});
 }
+
+// To let go of the GIL for fewer hops could cost more than they do: it may take milliseconds to get it back.
+constexpr std::ptrdiff_t kLong = 32;
 
 // A stream and whether somebody is pushing.
 class GuardedStream {
@@ -92,16 +100,20 @@ class GuardedStream {
   std::ptrdiff_t frames_in(std::ptrdiff_t n, bool last) const { return stream_.frames_in(n, last); }
 
  private:
+  friend class GuardedPool;
+
   class Turn {
    public:
-    explicit Turn(GuardedStream& stream) : busy_(stream.busy_) {
-      if (busy_.exchange(true)) throw py::value_error("another thread is pushing into this stream");
+    explicit Turn(GuardedStream& stream) : stream_(&stream) {
+      if (stream.busy_.exchange(true)) throw py::value_error("another thread is pushing into this stream");
     }
-    ~Turn() { busy_ = false; }
-    Turn(const Turn&) = delete;
+    Turn(Turn&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+    ~Turn() {
+      if (stream_ != nullptr) stream_->busy_ = false;
+    }
 
    private:
-    std::atomic<bool>& busy_;
+    GuardedStream* stream_;
   };
 
   static void require_finite(const ArrayView& x) {
@@ -123,9 +135,6 @@ class GuardedStream {
     }
     py::array_t<float> out(n);
     float* const to = out.mutable_data();
-    // To let go of the GIL for a few hops could cost more than they do: it may take milliseconds to get it
-    // back.
-    constexpr std::ptrdiff_t kLong = 32;
     std::optional<py::gil_scoped_release> release;
     if (n_frames > kLong) release.emplace();
     const std::ptrdiff_t done = push(to, h.data, h.stride[0], h.stride[1]);
@@ -136,6 +145,84 @@ class GuardedStream {
 
   Stream stream_;
   std::atomic<bool> busy_{false};
+};
+
+// A pool and whether somebody is pushing.
+class GuardedPool {
+ public:
+  explicit GuardedPool(std::shared_ptr<StreamPlan> plan) : plan_(plan), pool_(std::move(plan)) {}
+
+  // What comes out of each stream for its block, or for its end where there is none, up to frame until[i].
+  py::list push(const py::sequence& streams, const py::sequence& blocks,
+                const std::optional<std::vector<std::ptrdiff_t>>& until) {
+    const std::size_t n = streams.size();
+    require(blocks.size() == n && (!until || until->size() == n),
+            "blocks and until must have an entry for each stream");
+    const std::unique_lock<std::mutex> turn(busy_, std::try_to_lock);
+    require(turn.owns_lock(), "another thread is pushing into this pool");
+    std::vector<Entry> entries;
+    std::vector<StreamPool::Part> parts;
+    entries.reserve(n);
+    parts.reserve(n);
+    std::ptrdiff_t n_frames = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::string where = "stream " + std::to_string(i) + ": ";
+      try {
+        entries.push_back(entry(streams[i], blocks[i]));
+      } catch (const py::value_error& error) {
+        throw py::value_error(where + error.what());
+      } catch (const py::type_error& error) {
+        throw py::type_error(where + error.what());
+      }
+      Entry& e = entries.back();
+      n_frames += e.stream->stream_.frames_in(e.samples.size[0], e.ends);
+      parts.push_back({&e.stream->stream_, e.samples.data, e.out.size(), e.out.mutable_data(),
+                       until ? (*until)[i] : -1, e.ends});
+    }
+    std::optional<py::gil_scoped_release> release;
+    if (n_frames > kLong) release.emplace();
+    pool_.push(parts);
+    release.reset();
+    py::list result(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      result[i] = parts[i].done == parts[i].n ? py::object(entries[i].out)
+                                              : entries[i].out[py::slice(0, parts[i].done, 1)];
+    }
+    return result;
+  }
+
+ private:
+  // Owns what others could let go of while the GIL is released.
+  struct Entry {
+    py::object owner;
+    GuardedStream* stream;
+    GuardedStream::Turn turn;
+    bool ends;
+    py::object block;
+    ArrayView samples;
+    py::array_t<float> out;
+  };
+
+  Entry entry(py::object owner, py::object block) {
+    if (!py::isinstance<GuardedStream>(owner)) throw py::type_error("is not a Stream");
+    auto* const stream = owner.cast<GuardedStream*>();
+    require(&stream->stream_.plan() == plan_.get(), "belongs to another plan");
+    ArrayView samples{};
+    const bool ends = block.is_none();
+    if (!ends) {
+      if (!py::isinstance<py::array>(block)) throw py::type_error("samples must be an array");
+      samples = view<float>(block, "samples", 1, 1);
+      GuardedStream::require_finite(samples);
+    }
+    GuardedStream::Turn turn(*stream);
+    const std::ptrdiff_t n = ends ? stream->stream_.left() : samples.size[0];
+    return {std::move(owner), stream,  std::move(turn),      ends,
+            std::move(block), samples, py::array_t<float>(n)};
+  }
+
+  std::shared_ptr<StreamPlan> plan_;
+  StreamPool pool_;
+  std::mutex busy_;
 };
 
 }  // namespace
@@ -159,6 +246,10 @@ void register_stream(py::module_& m) {
       .def("frames_in", &GuardedStream::frames_in, py::arg("n"), py::arg("last"))
       .def_property_readonly("latency", &GuardedStream::latency)
       .def_property_readonly("hops", &GuardedStream::hops);
+  py::class_<GuardedPool>(m, "StreamPool")
+      .def(py::init<std::shared_ptr<StreamPlan>>(), py::arg("plan"))
+      .def("push", &GuardedPool::push, py::arg("streams"), py::arg("blocks"), py::arg("until") = py::none(),
+           "What each of the streams gives for its block, as its own push would; for None, as its finish.");
 }
 
 }  // namespace l2i::bindings

@@ -98,4 +98,40 @@ static inline void transform(const FftTables& fft, float* work) {
             fft.twiddles);
 }
 
+// Windowed samples of n_frames frames, a lane each, as points in the order of the tables.
+static inline void put_frames(const FftTables& fft, const float* const* frames, int n_frames,
+                              const float* window, float* work) {
+  const float* rows[kLanes];
+  for (int t = 0; t < kLanes; ++t) rows[t] = frames[t < n_frames ? t : n_frames - 1];
+  Vec v[kLanes];
+  for (std::ptrdiff_t n = 0; n < fft.n; n += kLanes) {
+    const Vec w = load(window + n);
+    for (int t = 0; t < kLanes; ++t) v[t] = load(rows[t] + n) * w;
+    transpose(v);
+    for (int i = 0; i < kLanes / 2; ++i) put(work, fft.order[n / 2 + i], {v[2 * i], v[2 * i + 1]});
+  }
+}
+
+// And back: adds the windowed samples of lane t, points in natural order with their parts exchanged, to
+// sums[t]; lanes without sums are left out. From the end on: where frames overlap, each sample gets those
+// that reach it in their order, wherever a tile begins.
+static inline void add_frames(const FftTables& fft, float* work, int n_frames, const float* window,
+                              float* const* sums) {
+  Vec v[kLanes];
+  for (std::ptrdiff_t n = fft.n - kLanes; n >= 0; n -= kLanes) {
+    const Vec w = load(window + n);
+    for (int i = 0; i < kLanes / 2; ++i) {
+      const Complex z = get(work, n / 2 + i);
+      v[2 * i] = z.i;
+      v[2 * i + 1] = z.r;
+    }
+    transpose(v);
+    for (int t = 0; t < n_frames; ++t) {
+      if (sums[t] == nullptr) continue;
+      float* const sum = sums[t] + n;
+      store(sum, load(sum) + v[t] * w);
+    }
+  }
+}
+
 }  // namespace l2i::kernels::L2I_ISA

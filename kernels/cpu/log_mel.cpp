@@ -46,7 +46,10 @@ void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bi
   }
 }
 
-void mel_tile(const MelTile& tile) {
+namespace {
+
+template <bool decibels>
+void sum_bands(const MelTile& tile) {
   Vec v[kLanes];
   const float* factor = tile.factors;
   for (std::ptrdiff_t m0 = 0; m0 < tile.n_bands; m0 += kLanes) {
@@ -56,8 +59,10 @@ void mel_tile(const MelTile& tile) {
       const float* bins = tile.magnitudes + tile.starts[m0 + m] * kLanes;
       Vec sum = {};
       for (std::int32_t i = 0; i < tile.counts[m0 + m]; ++i) sum += load(bins + i * kLanes) * *factor++;
-      const Vec decibels = log_positive(sum < tile.amin ? broadcast(tile.amin) : sum) * kDecibels;
-      v[m] = sum <= kLargest ? decibels : sum;  // infinity and NaN stay
+      v[m] = sum;
+      if (!decibels) continue;
+      const Vec louder = sum < tile.amin ? broadcast(tile.amin) : sum;
+      v[m] = sum <= kLargest ? log_positive(louder) * kDecibels : sum;  // infinity and NaN stay
     }
     transpose(v);
     for (int t = 0; t < tile.n_frames; ++t) {
@@ -70,5 +75,10 @@ void mel_tile(const MelTile& tile) {
     }
   }
 }
+
+}  // namespace
+
+void mel_tile(const MelTile& tile) { sum_bands<true>(tile); }
+void mel_sums_tile(const MelTile& tile) { sum_bands<false>(tile); }
 
 }  // namespace l2i::kernels::L2I_ISA

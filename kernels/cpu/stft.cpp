@@ -40,17 +40,7 @@ static inline std::ptrdiff_t blocks(std::ptrdiff_t points) {
 void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
                float* work, float* out, std::ptrdiff_t out_stride, float* magnitudes) {
   const std::ptrdiff_t points = fft.n / 2;
-  const float* rows[kLanes];
-  for (int t = 0; t < kLanes; ++t) rows[t] = frames[t < n_frames ? t : n_frames - 1];
-
-  Vec v[kLanes];
-  for (std::ptrdiff_t n = 0; n < fft.n; n += kLanes) {
-    const Vec w = load(window + n);
-    for (int t = 0; t < kLanes; ++t) v[t] = load(rows[t] + n) * w;
-    transpose(v);
-    for (int i = 0; i < kBins; ++i) put(work, fft.order[n / 2 + i], {v[2 * i], v[2 * i + 1]});
-  }
-
+  put_frames(fft, frames, n_frames, window, work);
   transform(fft, work);
 
   const std::ptrdiff_t n_blocks = blocks(points);
@@ -168,21 +158,9 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
 
   transform(fft, work);
 
-  // From the end on: each sample gets the frames that reach it in their order, wherever a tile begins.
-  Vec v[kLanes];
-  for (std::ptrdiff_t n = fft.n - kLanes; n >= 0; n -= kLanes) {
-    const Vec w = load(window + n);
-    for (int i = 0; i < kBins; ++i) {
-      const Complex z = get(work, n / 2 + i);
-      v[2 * i] = z.i;
-      v[2 * i + 1] = z.r;
-    }
-    transpose(v);
-    for (int t = 0; t < n_frames; ++t) {
-      float* sum = sums + t * hop + n;
-      store(sum, load(sum) + v[t] * w);
-    }
-  }
+  float* to[kLanes];
+  for (int t = 0; t < n_frames; ++t) to[t] = sums + t * hop;
+  add_frames(fft, work, n_frames, window, to);
 }
 
 }  // namespace

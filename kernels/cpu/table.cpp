@@ -9,6 +9,7 @@
 #include "soft_mask.h"
 #include "stft.h"
 #include "stream.h"
+#include "stream_pool.h"
 
 #define L2I_TEXT_(x) #x
 #define L2I_TEXT(x) L2I_TEXT_(x)
@@ -50,9 +51,11 @@ constinit const Kernels table = {
     .mask_gradient_tile = &mask_gradient_tile,
     .magnitude_tile = &magnitude_tile,
     .mel_tile = &mel_tile,
+    .mel_sums_tile = &mel_sums_tile,
     .log1p_tile = &log1p_tile,
     .nmf = &nmf,
     .stream = &stream,
+    .stream_pool = &stream_pool,
     .ceilings = &ceilings,
 };
 

@@ -197,6 +197,29 @@ struct StreamKernels {
   void (*normalize)(const float* sums, const float* norms, std::ptrdiff_t n, float* out);
 };
 
+// A frame each of at most `lanes` streams.
+struct PoolFrames {
+  FftTables fft;
+  int n_frames;
+  const float* per;      // `lanes` times 1 / scale
+  float* work;           // n x lanes
+  float* X;              // for each bin a vector of real, then one of imaginary parts
+  float* a;              // |X|, for each bin a vector
+  float* v;              // log(1 + |X| / scale), for each bin a vector, `width` floats apart
+  std::ptrdiff_t width;  // so are those of the mask
+};
+
+// stream_pool.cpp. Windows are scaled as for stft_tile and istft_tile.
+struct StreamPoolKernels {
+  void (*spectra)(const PoolFrames& tile, const float* const* frames, const float* window);
+  // h, b and `other`, the work space: K x n_vectors * lanes, with one or two vectors. G as in StreamKernels.
+  void (*update)(const float* G, std::ptrdiff_t K, int n_vectors, const float* b, int n_updates, float* h,
+                 float* other);
+  // Adds to the sums of each lane; those that are null take nothing.
+  void (*synthesis)(const PoolFrames& tile, const float* mask, bool log, const float* window,
+                    float* const* sums);
+};
+
 // ceilings.cpp
 struct CeilingKernels {
   int flops_per_round;  // of multiply_adds
@@ -236,6 +259,7 @@ struct Kernels {
   void (*magnitude_tile)(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames,
                          float* magnitudes);
   void (*mel_tile)(const MelTile& tile);
+  void (*mel_sums_tile)(const MelTile& tile);  // the sums themselves, not in decibels
 
   // analyze.cpp
   // n_frames rows of n_bins floats, log(1 + |X|).
@@ -243,6 +267,7 @@ struct Kernels {
 
   const NmfKernels* nmf;
   const StreamKernels* stream;
+  const StreamPoolKernels* stream_pool;
   const CeilingKernels* ceilings;
 };
 
