@@ -50,24 +50,26 @@ class GuardedStream {
     require(history >= 0, "history must be at least 0");
   }
 
-  // The samples that come out for as many of the given ones as come before frame `until`.
-  py::array push(const py::array& samples, std::ptrdiff_t until, const std::optional<py::array>& H) {
-    const auto x = view<float>(samples, "samples", 1, 1);
-    require_finite(x);
+  // The samples that come out for as many of the given ones as come before frame `until`. None where an
+  // argument has to be converted first: a live stream has no time to find that out in Python.
+  py::object push(const py::object& samples, std::ptrdiff_t until, const py::object& H) {
+    if (!is_plain(samples) || !(H.is_none() || py::isinstance<py::array_t<float>>(H))) return py::none();
+    const auto& array = reinterpret_borrow_array(samples);
+    const auto* const x = static_cast<const float*>(array.data());
+    const std::ptrdiff_t n = array.size();
+    require_finite(x, n);
     const Turn turn(*this);
-    return run(x.size[0], stream_.frames_in(x.size[0], false), H,
-               [&](float* out, const float* h, std::ptrdiff_t frame, std::ptrdiff_t component) {
-                 return stream_.push(x.data, x.size[0], out, until, h, frame, component);
-               });
+    return run(n, false, H, [&](float* out, const Given& given) {
+      return stream_.push(x, n, out, until, given.H, given.frame_stride, given.component_stride);
+    });
   }
 
-  py::array finish(std::ptrdiff_t until, const std::optional<py::array>& H) {
+  py::object finish(std::ptrdiff_t until, const py::object& H) {
     const Turn turn(*this);
     const std::ptrdiff_t n = stream_.left();
-    return run(n, stream_.frames_in(0, true), H,
-               [&](float* out, const float* h, std::ptrdiff_t frame, std::ptrdiff_t component) {
-                 return stream_.finish(n, out, until, h, frame, component);
-               });
+    return run(n, true, H, [&](float* out, const Given& given) {
+      return stream_.finish(n, out, until, given.H, given.frame_stride, given.component_stride);
+    });
   }
 
   void reset() {
@@ -116,31 +118,66 @@ class GuardedStream {
     GuardedStream* stream_;
   };
 
-  static void require_finite(const ArrayView& x) {
-    if (current_kernels().in_range(x.data, x.size[0], -FLT_MAX, FLT_MAX)) return;
-    const float* const bad =
-        std::find_if_not(x.data, x.data + x.size[0], [](float v) { return std::isfinite(v); });
-    throw py::value_error("block holds NaN or infinity (first at sample " + std::to_string(bad - x.data) +
+  struct Given {
+    const float* H = nullptr;
+    std::ptrdiff_t frame_stride = 0, component_stride = 0;
+  };
+
+  static const py::array& reinterpret_borrow_array(const py::object& object) {
+    return static_cast<const py::array&>(object);
+  }
+
+  static bool is_plain(const py::object& object) {
+    constexpr int kWanted =
+        py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    if (!py::isinstance<py::array>(object)) return false;
+    const auto& array = reinterpret_borrow_array(object);
+    return array.ndim() == 1 && (array.flags() & kWanted) == kWanted &&
+           py::isinstance<py::array_t<float>>(object);
+  }
+
+  static void require_finite(const float* x, std::ptrdiff_t n) {
+    if (current_kernels().in_range(x, n, -FLT_MAX, FLT_MAX)) return;
+    const float* const bad = std::find_if_not(x, x + n, [](float v) { return std::isfinite(v); });
+    throw py::value_error("block holds NaN or infinity (first at sample " + std::to_string(bad - x) +
                           "), but finite samples are needed: nothing of it was taken");
   }
 
-  template <typename Push>
-  py::array run(std::ptrdiff_t n, std::ptrdiff_t n_frames, const std::optional<py::array>& H,
-                const Push& push) {
-    ArrayView h{};
-    if (H) {
-      h = view<float>(*H, "H", 2, 0);
-      require(h.size[0] == n_frames && h.size[1] == stream_.n_components(),
-              "H must have a row for each frame that is completed, and as many components as W");
+  // H (K, n) for the n frames to be completed, or None.
+  Given given(const py::object& H, std::ptrdiff_t n_frames) const {
+    if (H.is_none()) return {};
+    if (!py::isinstance<py::array>(H)) throw py::type_error("H must be an array");
+    const auto h = view<float>(reinterpret_borrow_array(H), "H", 2, 0);
+    const std::ptrdiff_t K = stream_.n_components();
+    if (h.size[0] != K || h.size[1] != n_frames) {
+      const auto text = [](std::ptrdiff_t rows, std::ptrdiff_t columns) {
+        return "(" + std::to_string(rows) + ", " + std::to_string(columns) + ")";
+      };
+      throw py::value_error("H has shape " + text(h.size[0], h.size[1]) + ", but (K, n) = " +
+                            text(K, n_frames) + " is needed for the n frames that are completed");
     }
+    for (std::ptrdiff_t k = 0; k < K; ++k) {
+      for (std::ptrdiff_t t = 0; t < n_frames; ++t) {
+        const float value = h.data[k * h.stride[0] + t * h.stride[1]];
+        require(value >= 0 && value <= FLT_MAX,
+                "H holds negative numbers, NaN or infinity, but must be non-negative and finite");
+      }
+    }
+    return {h.data, h.stride[1], h.stride[0]};
+  }
+
+  template <typename Push>
+  py::object run(std::ptrdiff_t n, bool last, const py::object& H, const Push& push) {
+    const std::ptrdiff_t n_frames = stream_.frames_in(last ? 0 : n, last);
+    const Given rows = given(H, n_frames);
     py::array_t<float> out(n);
     float* const to = out.mutable_data();
     std::optional<py::gil_scoped_release> release;
     if (n_frames > kLong) release.emplace();
-    const std::ptrdiff_t done = push(to, h.data, h.stride[0], h.stride[1]);
+    const std::ptrdiff_t done = push(to, rows);
     release.reset();
     if (done == n) return out;
-    return out[py::slice(0, done, 1)].cast<py::array>();
+    return out[py::slice(0, done, 1)];
   }
 
   Stream stream_;
@@ -212,7 +249,7 @@ class GuardedPool {
     if (!ends) {
       if (!py::isinstance<py::array>(block)) throw py::type_error("samples must be an array");
       samples = view<float>(block, "samples", 1, 1);
-      GuardedStream::require_finite(samples);
+      GuardedStream::require_finite(samples.data, samples.size[0]);
     }
     GuardedStream::Turn turn(*stream);
     const std::ptrdiff_t n = ends ? stream->stream_.left() : samples.size[0];

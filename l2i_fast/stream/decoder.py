@@ -11,8 +11,6 @@ from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, in_range, p
 from l2i_fast.soft_mask import Domain
 from l2i_fast.stft import Frame, Window, is_native
 
-_FLOAT32 = np.dtype(np.float32)
-
 
 class StreamDecoder:
     """Takes a signal in blocks of any size, and gives back what the weighted components hold of it.
@@ -136,13 +134,15 @@ class StreamDecoder:
             For samples of another dtype or shape, NaN or infinity, activations that do not fit. Nothing of the block
             is taken then, and the stream can be used on.
         """
+        # The engine takes what it can take as it is, and answers with None to what has to be converted.
+        if not last and (y := self._engine.push(block, -1, H)) is not None:
+            plain: Float32 = y
+            return plain
         samples = mono(block)
-        if H is None and not last:
-            return self._engine.push(samples)
-        n = self.frames_in(samples.size)
-        rows = None if H is None else self._rows(H, self.frames_in(samples.size, last))
-        y = self._engine.push(samples, H=None if rows is None else rows[:n])
-        return np.concatenate((y, self._engine.finish(H=None if rows is None else rows[n:]))) if last else y
+        n, last_n = self.frames_in(samples.size), self.frames_in(samples.size, last)
+        rows = None if H is None else self._activations(H, last_n)
+        out: Float32 = self._engine.push(samples, -1, None if rows is None else rows[:, :n])
+        return np.concatenate((out, self._engine.finish(-1, None if rows is None else rows[:, n:]))) if last else out
 
     def flush(self) -> Float32:
         """End the signal: the `latency` samples still to come. The next push begins a new one."""
@@ -152,14 +152,14 @@ class StreamDecoder:
         """Forget the signal and begin a new one; weights and scale stay."""
         self._engine.reset()
 
-    def _rows(self, H: Array, n: int) -> Float32:
+    def _activations(self, H: Array, n: int) -> Float32:
         values = to_float32(H, "H")
         shape = (self._weights.size, n)
         if values.shape != shape:
             raise ValueError(f"H has shape {values.shape}, but (K, n) = {shape} is needed, n being frames_in(...)")
         if not in_range(values, low=0):
             raise ValueError("H holds negative numbers, NaN or infinity, but must be non-negative and finite")
-        return values.T
+        return values
 
 
 def stream_plan(
@@ -198,8 +198,6 @@ def mono(block: Any, channels: int = 1) -> Float32:
     ValueError
         For another shape than (m,), where there is one channel, or (m, channels).
     """
-    if type(block) is np.ndarray and block.dtype is _FLOAT32 and block.ndim == channels == 1 and block.flags.carray:
-        return block  # what costs time in a live stream is left out
     array = to_numpy(block, "block")
     if array.ndim == 1 and channels == 1:
         array = array[:, None]

@@ -163,7 +163,7 @@ class StreamPool:
             parts: list[Float32] = []
             while sum(part.size for part in parts) < stream.latency:
                 until = stream._due if self.mode == "synchronous" else -1
-                parts += self._engine.finish([stream._engine], [until])
+                parts += self._engine.push([stream._engine], [None], [until])
                 if self.mode == "synchronous" and stream._wait() == 0:
                     self._hearing.refresh([stream])
             return np.concatenate(parts)

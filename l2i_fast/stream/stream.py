@@ -99,13 +99,16 @@ class Stream(Ear):
             Once, if the network has raised an exception: the audio goes on with the components it had.
         """
         self._check_open()
-        samples = mono(block, self.channels)
         if self.mode == "synchronous":
-            y = self._in_turns(samples.size, lambda at, until: self._engine.push(samples[at:], until))
+            samples = mono(block, self.channels)
+            y: Any = self._in_turns(samples.size, lambda at, until: self._engine.push(samples[at:], until))
         else:
             if self._worker is None:
                 self._start()
-            y = self._engine.push(samples)
+            # The engine takes what it can take as it is, and answers with None to what has to be converted.
+            y = self._engine.push(block) if self.channels == 1 else None
+            if y is None:
+                y = self._engine.push(mono(block, self.channels))
         if self.error is not None and not self._warned:
             self._warned = True
             warnings.warn(
@@ -113,7 +116,8 @@ class Stream(Ear):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return np.concatenate((y, self.flush())) if last else y
+        out: Float32 = np.concatenate((y, self.flush())) if last else y
+        return out
 
     def flush(self) -> Float32:
         """End the signal: the `latency` samples still to come. The next push begins a new one."""
