@@ -111,6 +111,15 @@ class AudioFormat(StrEnum):
     flac = "flac"
 
 
+class RawFormat(StrEnum):
+    """Raw samples, by the names that ffmpeg gives them."""
+
+    s16le = "s16le"
+    s32le = "s32le"
+    f32le = "f32le"
+    f64le = "f64le"
+
+
 class Operation(StrEnum):
     """What can be measured."""
 
@@ -228,11 +237,7 @@ def interpret(
     from l2i_fast.model import load
 
     engine = load(model)
-    settings: dict[str, Any] = {"threshold": threshold, "domain": domain.value if domain else None}
-    if top_k is not None:
-        settings["top_k"] = top_k
-    if target:
-        settings["targets"] = [_target(name, engine) for name in target]
+    settings = _selection(engine, target, threshold, top_k, domain)
     failed = False
     for position, (file, folder) in enumerate(zip(files, _folders(files, output), strict=True), start=1):
         try:
@@ -249,6 +254,114 @@ def interpret(
             _report(result, written, f"{file.name} ({position} of {len(files)})" if len(files) > 1 else file.name)
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def stream(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            show_default=False, help="A recording; - for raw samples on standard input; without it, the microphone."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.wav|-|speaker",
+            show_default="- where SOURCE is -, otherwise speaker",
+            help="A WAV file; - for raw samples on standard output; the speaker.",
+        ),
+    ] = None,
+    model: Model = "esc10",
+    target: Targets = None,
+    threshold: Threshold = None,
+    top_k: TopK = None,
+    domain: MaskDomain = None,
+    refresh: Annotated[float, typer.Option(help="Seconds from one look of the network to the next.")] = 0.25,
+    block: Annotated[int, typer.Option(min=1, help="Samples that are taken at a time.")] = 512,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="As fast as possible instead of at real speed: the sound waits for the network, and the same input "
+            "gives the same output.",
+        ),
+    ] = False,
+    raw_format: Annotated[
+        RawFormat | None, typer.Option("--format", show_default="s16le", help="Format of raw samples, in and out.")
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, show_default="the model's", help="Rate of raw samples, in and out, in Hz.")
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="1",
+            help="Channels of raw samples that come in, or of the microphone; the mean is heard.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(show_default="the system's", help="Microphone, by number or by a part of its name.")
+    ] = None,
+    output_device: Annotated[
+        str | None, typer.Option(show_default="the system's", help="Speaker, by number or by a part of its name.")
+    ] = None,
+    list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the sound devices and exit.")] = False,
+) -> None:
+    """Hear the interpretation while it happens: of the microphone, of a recording, or of what a pipe brings."""
+    if list_devices:
+        from l2i_fast.devices import describe_devices
+
+        print(describe_devices())
+        return
+    output = output or ("-" if source == "-" else "speaker")
+    _check_stream(source, output, fast, raw_format, rate, channels, device, output_device)
+
+    from l2i_fast.devices import Microphone, Speaker, sounddevice
+    from l2i_fast.live import RawInput, RawOutput, Recording, Session, Sink, Source, WavFile, deferred_interrupt
+
+    came_from: Source
+    goes_to: Sink
+    # What is missing is told before the model is loaded.
+    if source is not None and source != "-":
+        came_from = Recording(source, block, paced=not fast and output != "speaker")
+    if source is None or output == "speaker":
+        sounddevice()
+
+    from l2i_fast.model import load
+    from l2i_fast.view import summary, watch
+
+    engine = load(model)
+    settings = _selection(engine, target, threshold, top_k, domain)
+    running = engine.stream(refresh=refresh, mode="synchronous" if fast else "realtime", **settings)
+    raw = (raw_format or RawFormat.s16le).value, rate or engine.sample_rate
+    if source == "-":
+        came_from = RawInput(sys.stdin.buffer, *raw, channels or 1, block)
+    elif source is None:
+        came_from = Microphone(_device(device), engine.sample_rate, channels or 1, block)
+    if output == "-":
+        goes_to = RawOutput(sys.stdout.buffer, *raw)
+    elif output == "speaker":
+        goes_to = Speaker(_device(output_device), engine.sample_rate, block, wait=source is not None)
+    else:
+        goes_to = WavFile(output, engine.sample_rate, skip=running.latency)
+    session = Session(came_from, running, goes_to, block)
+    try:
+        with deferred_interrupt() as stopped, came_from, running, goes_to, watch(session, engine):
+            session.run(stopped)
+    except BrokenPipeError:
+        if not stopped():  # Ctrl-C ends the reader, too
+            raise
+    except (ValueError, OSError) as error:
+        complain("; ".join(filter(None, (sentence(error), goes_to.kept))))
+        raise typer.Exit(1) from None
+    if stopped():
+        print("; ".join(filter(None, ("l2i: interrupted", goes_to.kept))), file=sys.stderr)
+        raise typer.Exit(130)
+    print(summary(session), file=sys.stderr)
 
 
 @app.command()
@@ -456,6 +569,60 @@ def _progress() -> Iterator[Report]:
         yield report
 
 
+def _selection(
+    engine: L2I, target: list[str] | None, threshold: float | None, top_k: int | None, domain: Domain | None
+) -> dict[str, Any]:
+    """Return what the options that choose classes and components mean to the model."""
+    settings: dict[str, Any] = {"threshold": threshold, "domain": domain.value if domain else None}
+    if top_k is not None:
+        settings["top_k"] = top_k
+    if target:
+        settings["targets"] = [_target(name, engine) for name in target]
+    return settings
+
+
+def _check_stream(
+    source: str | None,
+    output: str,
+    fast: bool,
+    raw_format: RawFormat | None,
+    rate: int | None,
+    channels: int | None,
+    device: str | None,
+    output_device: str | None,
+) -> None:
+    """Refuse options of `stream` that do not go together, and raw samples from or to a terminal."""
+
+    def refuse(option: str, why: str) -> NoReturn:
+        raise typer.BadParameter(why, param_hint=f"'{option}'")
+
+    if source == "-" and (sys.stdin is None or sys.stdin.isatty()):
+        refuse("SOURCE", "standard input is a terminal; pipe raw samples into it.")
+    if output == "-" and (sys.stdout is None or sys.stdout.isatty()):
+        refuse("--output", "raw samples are not for a terminal; pipe them on, or name a WAV file.")
+    if output not in ("-", "speaker") and Path(output).suffix.lower() != ".wav":
+        refuse("--output", f"{output!r} is neither -, nor speaker, nor a name that ends in .wav.")
+    if fast and source is None:
+        refuse("--fast", "a microphone goes at its own speed.")
+    if fast and output == "speaker":
+        refuse("--fast", "a speaker goes at its own speed; name a WAV file, or - for standard output.")
+    if "-" not in (source, output):
+        for option, value in (("--format", raw_format), ("--rate", rate)):
+            if value is not None:
+                refuse(option, "there are raw samples only where SOURCE or --output is -.")
+    if channels is not None and source not in (None, "-"):
+        refuse("--channels", "a recording tells how many channels it has.")
+    if device is not None and source is not None:
+        refuse("--device", "the microphone is listened to where SOURCE is left out.")
+    if output_device is not None and output != "speaker":
+        refuse("--output-device", "it is played on where --output is speaker.")
+
+
+def _device(name: str | None) -> int | str | None:
+    """Return a sound device as sounddevice takes it: numbers are numbers."""
+    return int(name) if name and name.isdecimal() else name
+
+
 def _target(name: str, engine: L2I) -> str | int:
     """Return the class that `--target` names, or its number."""
     if name in engine.classes:
@@ -510,28 +677,26 @@ def _report(result: Result, written: list[Path], title: str) -> None:
     console.print(Text(f"  in {written[-1].parent}: {names}"), soft_wrap=True)
 
 
-def _hertz(value: float) -> str:
-    return f"{value / 1000:.1f} kHz" if value >= 1000 else f"{value:.0f} Hz"
-
-
 def _why(result: Result, explanation: Explanation) -> Any:
     """Tell the selected components of one class: how relevant, at which frequency, when loudest."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    from l2i_fast.view import hertz
+
     head = Text(f"{explanation.label} ({100 * explanation.probability:.0f} %)")
     if not explanation.supported:
         return head + Text(": no component speaks for it, the interpretation is silent")
     rows = Table.grid(padding=(0, 2))
     for component in explanation.components:
-        hertz = int(result.dictionary[:, component].argmax()) * result.sample_rate / result.settings["n_fft"]
+        peak = int(result.dictionary[:, component].argmax()) * result.sample_rate / result.settings["n_fft"]
         second = int(result.activations[component].argmax()) * result.settings["hop_length"] / result.sample_rate
         relevance = float(explanation.relevance[component])
         rows.add_row(
             Text(f"component {component}"),
             Text(f"{'━' * max(1, round(12 * relevance)):12} {relevance:.2f}", "cyan"),
-            Text(f"mostly at {_hertz(hertz)}, loudest at {second:.1f} s"),
+            Text(f"mostly at {hertz(peak)}, loudest at {second:.1f} s"),
         )
     return Group(head, rows)
 

@@ -1,0 +1,193 @@
+"""Microphone and speaker, through sounddevice and PortAudio.
+
+PortAudio calls back from a thread of its own. The callbacks here never wait: they hand blocks over and count what was
+lost; the loop of `l2i_fast.live` does the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import time
+from collections import deque
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i_fast.live import WAIT, Audio, Sink, Source
+
+#: Seconds without a sample after which a microphone counts as gone.
+SILENT = 3.0
+#: Seconds of sound that a microphone keeps while the loop is busy elsewhere.
+KEPT = 10.0
+
+
+def sounddevice() -> ModuleType:
+    """Import sounddevice.
+
+    Raises
+    ------
+    ImportError
+        It is not installed, or it finds no PortAudio; the message says what to install.
+    """
+    try:
+        return importlib.import_module("sounddevice")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "microphone and speaker need the package sounddevice; install it with: pip install 'l2i_fast[live]'"
+        ) from error
+    except OSError as error:
+        raise ImportError(
+            f"microphone and speaker need PortAudio ({error}); install it, on Debian and Ubuntu with: "
+            "apt install libportaudio2"
+        ) from error
+
+
+def describe_devices() -> str:
+    """Return a table of the sound devices: number, name, channels in and out, a mark at the defaults."""
+    return repr(sounddevice().query_devices()) or "there is no sound device"
+
+
+class Microphone(Source):
+    """A sound device to listen on, at `rate` if it can, otherwise at its own."""
+
+    def __init__(self, device: int | str | None, rate: int, channels: int, block: int) -> None:
+        self._ended = False
+        self._heard_at = time.monotonic()
+        self._queue: queue.SimpleQueue[NDArray[np.float32]] = queue.SimpleQueue()
+        self._none = np.empty((0, channels), np.float32)
+        self._stream = _open("Input", device, rate, channels, block, self._take, self._end)
+        self.rate = int(self._stream.samplerate)
+        self.latency = float(self._stream.latency)
+        self.name = "microphone"
+        self._most = int(KEPT * self.rate / block)
+        self._stream.start()
+
+    def _take(self, samples: NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
+        """PortAudio has a block."""
+        full = self._queue.qsize() >= self._most
+        self.lost += bool(status.input_overflow) + full
+        if not full:
+            self._queue.put(samples.copy())  # the memory is PortAudio's
+
+    def _end(self) -> None:
+        """PortAudio has ended the stream."""
+        self._ended = True
+
+    def _samples(self) -> NDArray[Any] | None:
+        try:
+            samples = self._queue.get(timeout=WAIT)
+        except queue.Empty:
+            if self._ended or time.monotonic() - self._heard_at > SILENT:
+                raise OSError(
+                    f"the {self.name} gives no more sound: it was unplugged or another program took it"
+                ) from None
+            return self._none
+        self._heard_at = time.monotonic()
+        return samples
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stream.close()
+
+
+class Speaker(Sink):
+    """A sound device to play on, at `rate` if it can, otherwise at its own.
+
+    Parameters
+    ----------
+    device : int or str, optional
+        Number or part of the name; the system's default if None.
+    rate : int
+        Hz.
+    block : int
+        Samples that are played at a time.
+    wait : bool
+        Whether `write` waits until there is room. With a microphone nobody can wait: what is too much is lost, then.
+    """
+
+    def __init__(self, device: int | str | None, rate: int, block: int, wait: bool) -> None:
+        self._wait = wait
+        self._started = self._closing = self._ended = False
+        self._written = self._played = 0  # samples; each is counted by one thread alone
+        self._queue: deque[Audio] = deque()
+        self._stream = _open("Output", device, rate, 1, block, self._fill, self._end)
+        self.rate = int(self._stream.samplerate)
+        self.name = "speaker"
+        #: It plays as soon as so many samples are there, and holds at most four times as many.
+        self._ahead = max(2 * block, self.rate // 50)
+
+    @property
+    def latency(self) -> float:  # type: ignore[override]
+        """Seconds until what is written now is heard."""
+        return float(self._stream.latency) + (self._written - self._played) / self.rate
+
+    def write(self, y: Audio) -> None:
+        """Take samples (m,)."""
+        self._queue.append(y)
+        self._written += len(y)
+        if not self._started and self._written >= self._ahead:
+            self._start()
+        while self._wait and self._written - self._played > 4 * self._ahead and not self._ended:
+            time.sleep(self._ahead / self.rate / 2)
+        if self._ended:
+            raise OSError(f"the {self.name} takes no more sound; was it unplugged?")
+
+    def _start(self) -> None:
+        self._started = True
+        self._stream.start()
+
+    def _fill(self, out: NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
+        """PortAudio needs a block."""
+        if not self._wait:
+            while self._written - self._played > max(4 * self._ahead, frames):
+                self._played += len(self._queue.popleft())
+                self.lost += 1
+        done = 0
+        while done < frames and self._queue:
+            piece = self._queue[0][: frames - done]
+            out[done : done + len(piece), 0] = piece
+            rest = self._queue.popleft()[len(piece) :]
+            if len(rest):
+                self._queue.appendleft(rest)
+            done += len(piece)
+        out[done:] = 0
+        self._played += done
+        self.lost += bool(status.output_underflow or done < frames) and not self._closing
+
+    def _end(self) -> None:
+        """PortAudio has ended the stream."""
+        self._ended = True
+
+    def close(self) -> None:
+        """Play what is left, then stop."""
+        self._closing = True
+        if not self._started and self._written:
+            self._start()
+        give_up = time.monotonic() + SILENT + (self._written - self._played) / self.rate
+        while self._written > self._played and not self._ended and time.monotonic() < give_up:
+            time.sleep(WAIT / 10)
+        if not self._ended:
+            self._stream.stop()  # waits until the device has played its own buffer
+        self._stream.close()
+
+
+def _open(kind: str, device: int | str | None, rate: int, channels: int, block: int, callback: Any, ended: Any) -> Any:
+    """Open an InputStream or OutputStream of sounddevice at `rate` or, where the device refuses it, at its own."""
+    sd = sounddevice()
+    what = {"Input": "microphone", "Output": "speaker"}[kind]
+    try:
+        info = sd.query_devices(device, kind.lower())
+        settings = {"device": device, "channels": channels, "dtype": "float32"}
+        try:
+            getattr(sd, f"check_{kind.lower()}_settings")(samplerate=rate, **settings)
+        except sd.PortAudioError:
+            rate = int(info["default_samplerate"])
+        return getattr(sd, f"{kind}Stream")(
+            samplerate=rate, blocksize=block, callback=callback, finished_callback=ended, **settings
+        )
+    except (sd.PortAudioError, ValueError) as error:
+        hint = "l2i stream --list-devices shows what there is"
+        raise OSError(f"there is no {what} to be used: {error}; {hint}") from error

@@ -1,0 +1,587 @@
+"""`l2i stream` and what it is made of: sources, sinks, devices, the loop between them and the view of it."""
+
+import importlib.util
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from typer.testing import CliRunner
+
+from l2i_fast import cli, devices, live, view
+from l2i_fast.audio import as_mono_float32, resample
+
+_spec = importlib.util.spec_from_file_location("fake_model", Path(__file__).with_name("fake_model.py"))
+fake = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake)
+
+RATE = 44100
+DTYPES = {"s16le": "<i2", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
+START = (
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import fake_model; fake_model.install()\n"
+    "from l2i_fast.cli import main; main()"
+)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+
+
+def noise(rng, n, channels=None):
+    return (0.2 * rng.standard_normal(n if channels is None else (n, channels))).astype(np.float32)
+
+
+def pcm(y, name):
+    """Raw bytes of floating samples."""
+    dtype = np.dtype(DTYPES[name])
+    return (y if dtype.kind == "f" else np.rint(y * 2.0 ** (8 * dtype.itemsize - 1))).astype(dtype).tobytes()
+
+
+def start(*arguments, code=START, **pipes):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
+    command = [sys.executable, "-P", "-c", code, "stream", *map(str, arguments)]
+    return subprocess.Popen(command, env=ENVIRONMENT, bufsize=0, **pipes)
+
+
+def run(*arguments, data=b"", code=START):
+    """Run `l2i stream` as a process; return its status, its standard output and the lines of standard error."""
+    with start(*arguments, code=code) as process:
+        out, told = process.communicate(data, timeout=60)
+    return process.returncode, out, told.decode().splitlines()
+
+
+def errors(lines):
+    return [line for line in lines if line.startswith("l2i: error: ")]
+
+
+def wait_for(condition, seconds=20):
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- pipes
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_pipe_gives_back_its_own_format(rng, name):
+    y = noise(rng, 5001)
+    status, out, told = run("-", "--format", name, data=pcm(y, name))
+    assert status == 0, told
+    found = np.frombuffer(out, DTYPES[name])
+    wanted = np.frombuffer(pcm(y, name), DTYPES[name])
+    assert np.array_equal(found[: fake.LATENCY], np.zeros(fake.LATENCY))
+    if name in ("s16le", "f32le"):
+        assert np.array_equal(found[fake.LATENCY :], wanted)
+    else:  # float32 lies between
+        np.testing.assert_allclose(found[fake.LATENCY :], wanted, rtol=1e-6, atol=1e-9)
+    assert told[-1].startswith("0:00.1 heard")
+
+
+def test_channels_are_averaged(rng):
+    y = noise(rng, 900, 3)
+    status, out, _ = run("-", "--format", "f32le", "--channels", 3, data=y.tobytes())
+    assert status == 0
+    np.testing.assert_allclose(np.frombuffer(out, "<f4")[fake.LATENCY :], y.mean(1), atol=1e-7)
+
+
+def test_another_rate_comes_back_at_that_rate(rng):
+    t = np.arange(48000) / 48000
+    y = (0.3 * np.sin(2 * np.pi * 1000 * t)).astype(np.float32)
+    status, out, _ = run("-", "--format", "f32le", "--rate", 48000, data=y.tobytes())
+    assert status == 0
+    found = np.frombuffer(out, "<f4")
+    delay = fake.LATENCY / RATE
+    assert abs(len(found) - (len(y) + delay * 48000)) <= 2
+    inner = slice(2000, 46000)
+    np.testing.assert_allclose(found[inner], 0.3 * np.sin(2 * np.pi * 1000 * (t[inner] - delay)), atol=2e-3)
+
+
+def test_an_empty_pipe_is_no_fault(place):
+    status, out, told = run("-")
+    assert (status, len(out)) == (0, 2 * fake.LATENCY)
+    assert not errors(told)
+
+
+@pytest.mark.parametrize(("name", "channels", "extra"), [("s16le", 1, 1), ("f32le", 1, 3), ("s16le", 2, 2), ("s16le", 2, 3)])
+def test_a_pipe_that_ends_within_a_sample(rng, name, channels, extra):
+    y = noise(rng, 1000, channels)
+    status, out, told = run("-", "--format", name, "--channels", channels, data=pcm(y, name) + b"\1" * extra)
+    assert status == 1
+    (line,) = errors(told)
+    assert "middle of a sample" in line
+    assert f"{extra} of {len(pcm(y, name)) // 1000} bytes" in line
+    found = np.frombuffer(out, DTYPES[name])[fake.LATENCY :]
+    wanted = as_mono_float32(np.frombuffer(pcm(y, name), DTYPES[name]).reshape(-1, channels))
+    np.testing.assert_allclose(live.from_pcm(found, "found"), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 700, 999])
+def test_what_is_not_finite_ends_a_pipe_after_what_came_before(rng, bad, at):
+    y = noise(rng, 1000)
+    y[at] = bad
+    status, out, told = run("-", "--format", "f32le", data=y.tobytes())
+    assert status == 1
+    (line,) = errors(told)
+    assert f"standard input holds NaN or infinity at sample {at}" in line
+    assert np.array_equal(np.frombuffer(out, "<f4")[fake.LATENCY :], y[:at])
+
+
+def test_sound_goes_on_while_the_pipe_is_open(rng):
+    """What comes in goes out at once: not only when a block is full, nor at the end."""
+    y = np.rint(noise(rng, 300) * 32768).astype("<i2")
+    with start("-") as process:
+        for part in np.split(y, 3):
+            process.stdin.write(part.tobytes())
+            out = b""
+            while len(out) < part.nbytes:
+                out += os.read(process.stdout.fileno(), part.nbytes - len(out))
+        process.stdin.close()
+        assert len(process.stdout.read()) == 2 * fake.LATENCY
+    assert process.returncode == 0
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(rng):
+    with start("-") as process:
+        process.stdin.write(pcm(noise(rng, 100), "s16le"))
+        assert os.read(process.stdout.fileno(), 1)
+        process.stdout.close()
+        with pytest.raises(BrokenPipeError):  # ours, once the process has ended
+            while True:
+                process.stdin.write(pcm(noise(rng, 1000), "s16le"))
+        told = process.stderr.read()
+    assert (process.returncode, told) == (1, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_completes_the_file(place, rng, number):
+    y = noise(rng, 2000)
+    with start("-", "--format", "f32le", "-o", "out/heard.wav") as process:
+        process.stdin.write(y.tobytes())
+        growing = lambda: list(place.glob("out/.*heard.wav"))  # noqa: E731
+        wait_for(lambda: growing() and growing()[0].stat().st_size > 4 * (len(y) - fake.LATENCY))
+        assert not Path("out/heard.wav").exists()
+        process.send_signal(number)
+        told = process.stderr.read().decode().splitlines()
+        process.wait(20)
+    assert process.returncode == 130
+    assert told[-1] == f"l2i: interrupted; {len(y) / RATE:.1f} s are in out/heard.wav"
+    assert [path.name for path in Path("out").iterdir()] == ["heard.wav"]
+    found, rate = soundfile.read("out/heard.wav", dtype="float32")
+    assert rate == RATE
+    assert np.array_equal(found, y)
+
+
+def test_ctrl_c_while_a_pipe_is_silent_flushes(rng):
+    y = noise(rng, 1000)
+    with start("-", "--format", "f32le") as process:
+        process.stdin.write(y.tobytes())
+        out = b""
+        while len(out) < y.nbytes:
+            out += os.read(process.stdout.fileno(), y.nbytes - len(out))
+        process.send_signal(signal.SIGINT)
+        out += process.stdout.read()
+        assert process.stderr.read().decode().splitlines()[-1] == "l2i: interrupted"
+    assert process.returncode == 130
+    assert np.array_equal(np.frombuffer(out, "<f4")[fake.LATENCY :], y)
+
+
+def test_a_second_ctrl_c_ends_it_where_it_is(rng):
+    """The reader has stopped reading: the first Ctrl-C waits for it, the second does not."""
+    with start("-") as process:
+        process.stdin.write(pcm(noise(rng, 60000), "s16le"))
+        process.stdin.close()
+        os.read(process.stdout.fileno(), 1)
+        time.sleep(0.5)  # the pipe fills up
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        assert process.stderr.read().decode().splitlines()[-1] == "l2i: interrupted"
+    assert process.returncode == 130
+
+
+# ---- files
+
+
+def test_file_to_file_lines_up(place, rng):
+    y = noise(rng, 30000, 2)
+    soundfile.write("in.flac", y, RATE, subtype="PCM_24")
+    status, out, told = run("in.flac", "-o", "new/out.wav", "--fast")
+    assert (status, out) == (0, b""), told
+    assert told[-1].endswith("0.7 s are in new/out.wav")
+    found, rate = soundfile.read("new/out.wav", dtype="float32")
+    assert rate == RATE
+    np.testing.assert_allclose(found, y.mean(1), atol=1e-6)
+    assert [path.name for path in Path("new").iterdir()] == ["out.wav"]
+
+
+def test_a_recording_of_another_rate(place, rng):
+    y = noise(rng, 16000)
+    soundfile.write("in.wav", y, 16000, subtype="FLOAT")
+    status, _, told = run("in.wav", "-o", "out.wav", "--fast", "--block", 777)
+    assert status == 0, told
+    found, rate = soundfile.read("out.wav", dtype="float32")
+    wanted = resample(y, 16000, RATE)
+    assert rate == RATE
+    assert abs(len(found) - len(wanted)) <= 1
+    length = min(len(found), len(wanted))
+    np.testing.assert_allclose(found[:length], wanted[:length], atol=1e-5)
+
+
+def test_real_speed_is_real(place, rng):
+    soundfile.write("in.wav", noise(rng, RATE), RATE)
+    source = live.Recording("in.wav", 512, paced=True)
+    begin, samples, waits = time.monotonic(), 0, 0
+    with source:
+        while (y := source.read()) is not None:
+            samples += len(y)
+            elapsed = time.monotonic() - begin
+            assert samples / RATE <= elapsed + 1e-3
+            waits += 1
+    assert samples == RATE
+    assert elapsed > 0.95
+
+
+def test_the_same_bytes_every_time(place, rng):
+    y = noise(rng, 3000)
+    for name in ("a.wav", "b.wav"):
+        with live.WavFile(name, RATE) as sink:
+            for part in np.array_split(y, 7):
+                sink.write(part)
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+@given(skip=st.integers(0, 30), lengths=st.lists(st.integers(0, 20), max_size=8))
+@settings(deadline=None, max_examples=30)
+def test_a_file_leaves_out_its_first_samples(tmp_path_factory, skip, lengths):
+    path = tmp_path_factory.mktemp("wav") / "x.wav"
+    y = np.arange(sum(lengths), dtype=np.float32)
+    with live.WavFile(path, 8000, skip) as sink:
+        for part in np.split(y, np.cumsum(lengths)[:-1]) if lengths else []:
+            sink.write(part)
+    found, rate = soundfile.read(path, dtype="float32")
+    assert rate == 8000
+    assert np.array_equal(found, y[skip:])
+
+
+def test_beyond_four_gigabytes_the_header_says_so(monkeypatch, tmp_path, rng):
+    """With a limit of 1000 bytes instead of 4 GiB."""
+    monkeypatch.setattr(live, "_MOST", 1000)
+    y = noise(rng, 400)
+    with live.WavFile(tmp_path / "long.wav", RATE) as sink:
+        sink.write(y)
+    data = (tmp_path / "long.wav").read_bytes()
+    # The 32-bit sizes of an RF64 file are all ones; here they are the limit.
+    limit = (1000).to_bytes(4, "little")
+    assert data.startswith(b"RF64" + limit)
+    (tmp_path / "long.wav").write_bytes(data.replace(limit, b"\xff\xff\xff\xff"))
+    found, _ = soundfile.read(tmp_path / "long.wav", dtype="float32")
+    assert np.array_equal(found, y)
+    assert soundfile.info(tmp_path / "long.wav").format == "RF64"
+
+
+def test_a_disk_that_runs_full_keeps_what_it_took(tmp_path, rng):
+    y = noise(rng, 1000)
+    sink = live.WavFile(tmp_path / "full.wav", RATE)
+    real = sink._file
+
+    class Full:
+        left = 2002
+
+        def write(self, data):
+            if not self.left:
+                raise OSError(28, "No space left on device")
+            n = real.write(data[: self.left])
+            self.left -= n
+            return n
+
+    sink._file = Full()
+    with pytest.raises(OSError, match="No space"), sink:
+        try:
+            sink.write(y)
+        finally:
+            sink._file = real
+    found, _ = soundfile.read(tmp_path / "full.wav", dtype="float32")
+    assert np.array_equal(found, y[:500])
+    assert "in " + str(tmp_path / "full.wav") in sink.kept
+
+
+def test_a_recording_that_breaks_off(place, rng, monkeypatch):
+    y = noise(rng, 3000)
+    y[2000] = np.nan
+    soundfile.write("nan.wav", y, RATE, subtype="FLOAT")
+    status, _, told = run("nan.wav", "-o", "out.wav", "--fast")
+    assert status == 1
+    (line,) = errors(told)
+    assert "nan.wav holds NaN or infinity at sample 2000" in line
+    assert "are in out.wav" in line
+    assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], y[:2000])
+
+
+# ---- errors and wrong usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["missing.wav", "-o", "x.wav"], 1, ["no file missing.wav"]),
+        (["text.wav", "-o", "x.wav"], 1, ["text.wav", "cannot be read as audio"]),
+        ([".", "-o", "x.wav"], 1, ["folder"]),
+        (["in.wav", "-o", "x.mp3"], 2, ["--output", "x.mp3", ".wav"]),
+        (["in.wav", "-o", "x.wav", "--rate", "8000"], 2, ["--rate", "raw"]),
+        (["in.wav", "-o", "x.wav", "--format", "f32le"], 2, ["--format", "raw"]),
+        (["in.wav", "-o", "x.wav", "--channels", "2"], 2, ["--channels"]),
+        (["in.wav", "-o", "x.wav", "--device", "0"], 2, ["--device"]),
+        (["in.wav", "-o", "x.wav", "--output-device", "0"], 2, ["--output-device"]),
+        (["in.wav", "-o", "x.wav", "--block", "0"], 2, ["--block"]),
+        (["in.wav", "-o", "x.wav", "--target", "cat"], 2, ["--target", "cat"]),
+        (["-", "--format", "mp3"], 2, ["--format"]),
+        (["--fast", "-o", "x.wav"], 2, ["--fast", "microphone"]),
+        (["in.wav", "--fast"], 2, ["--fast", "speaker"]),
+    ],
+)
+def test_wrong_usage_and_what_cannot_be_read(place, rng, arguments, status, words):
+    soundfile.write("in.wav", noise(rng, 600), RATE)
+    Path("text.wav").write_text("this is no sound")
+    found, out, told = run(*arguments)
+    assert (found, out) == (status, b""), told
+    (line,) = told
+    assert line.startswith("l2i: error: ")
+    for word in words:
+        assert word in line
+    assert sorted(path.name for path in place.iterdir()) == ["in.wav", "text.wav"]
+
+
+def test_terminals_neither_give_nor_take_raw_samples(place):
+    ours, theirs = pty.openpty()
+    try:
+        for arguments, pipes, word in (
+            (["-"], {"stdin": theirs}, "standard input is a terminal"),
+            (["-"], {"stdout": theirs}, "raw samples are not for a terminal"),
+        ):
+            with start(*arguments, **pipes) as process:
+                _, told = process.communicate(timeout=30)
+            assert process.returncode == 2
+            assert word in told.decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_options_reach_the_stream(place, rng, monkeypatch):
+    made = []
+
+    class Model(fake.FakeModel):
+        def stream(self, **settings):
+            made.append(fake.FakeStream(**settings))
+            return made[0]
+
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: Model())
+    soundfile.write("in.wav", noise(rng, 2000), RATE)
+    done = CliRunner().invoke(
+        cli.app,
+        ["stream", "in.wav", "-o", "x.wav", "--fast", "-t", "rain", "-t", "0", "--threshold", "0.1", "--top-k", "3",
+         "--domain", "magnitude", "--refresh", "0.5", "--block", "100"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (stream,) = made
+    assert (stream.mode, stream.refresh, stream.closed) == ("synchronous", 0.5, True)
+    assert stream.settings == {"targets": ["rain", 0], "threshold": 0.1, "top_k": 3, "domain": "magnitude"}
+
+
+# ---- microphone and speaker
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Install a sound card that does not exist."""
+
+    def install(**properties):
+        card = fake.FakeSoundDevice(**properties)
+        monkeypatch.setitem(sys.modules, "sounddevice", card)
+        return card
+
+    return install
+
+
+@pytest.fixture
+def fake_model(monkeypatch):
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: fake.FakeModel())
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.app, ["stream", *map(str, arguments)])
+
+
+def one_line(done, status, *words):
+    assert done.exit_code == status, done.output
+    (line,) = errors(done.stderr.splitlines())
+    for word in words:
+        assert word in line
+
+
+def test_a_microphone_that_goes_away(place, rng, card, fake_model):
+    sound = noise(rng, 20 * 256, 1)
+    found = card(sound=sound, unplug_after=20)
+    done = invoke("-o", "heard.wav", "--block", 256)
+    one_line(done, 1, "microphone gives no more sound", "0.1 s are in heard.wav")
+    assert found.opened == [("InputStream", None, RATE, 256, 1)]
+    assert np.array_equal(soundfile.read("heard.wav", dtype="float32")[0], sound[:, 0])
+
+
+def test_a_microphone_that_falls_silent(place, rng, card, fake_model, monkeypatch):
+    """Some drivers never tell that a device is gone: no more blocks come."""
+    monkeypatch.setattr(devices, "SILENT", 0.3)
+    sound = noise(rng, 1000, 1)
+    card(sound=sound)
+    one_line(invoke("-o", "heard.wav"), 1, "microphone gives no more sound")
+    assert np.array_equal(soundfile.read("heard.wav", dtype="float32")[0], sound[:, 0])
+
+
+def test_a_device_of_another_rate_and_more_channels(place, rng, card, fake_model):
+    sound = noise(rng, 48000 // 4, 2)
+    found = card(sound=sound, unplug_after=30, rates=(48000,))
+    one_line(invoke("-o", "heard.wav", "--channels", 2, "--device", 0), 1, "no more sound")
+    assert found.opened == [("InputStream", 0, 48000, 512, 2)]
+    heard, rate = soundfile.read("heard.wav", dtype="float32")
+    wanted = resample(sound.mean(1), 48000, RATE)
+    assert rate == RATE
+    assert abs(len(heard) - len(wanted)) <= 1
+    np.testing.assert_allclose(heard[:9000], wanted[:9000], atol=1e-5)
+
+
+def test_a_file_on_the_speaker(place, rng, card, fake_model):
+    y = noise(rng, 7000)
+    soundfile.write("in.wav", y, RATE, subtype="FLOAT")
+    found = card()
+    begin = time.monotonic()
+    done = invoke("in.wav", "--block", 256)
+    assert done.exit_code == 0, done.output
+    assert time.monotonic() - begin > 0.5 * len(y) / RATE
+    played = np.concatenate(found.played)[:, 0]
+    np.testing.assert_array_equal(played[: fake.LATENCY], 0)
+    np.testing.assert_array_equal(played[fake.LATENCY : fake.LATENCY + len(y)], y)
+    np.testing.assert_array_equal(played[fake.LATENCY + len(y) :], 0)
+    assert "dropout" not in done.stderr
+
+
+def test_a_speaker_that_goes_away(place, rng, card, fake_model):
+    soundfile.write("in.wav", noise(rng, 20000), RATE)
+    card(unplug_after=5)
+    one_line(invoke("in.wav"), 1, "speaker takes no more sound")
+
+
+def test_a_speaker_counts_what_is_missing_and_what_is_too_much(card):
+    card()
+    status = fake.FakeSoundDevice().status(0)
+    speaker = devices.Speaker(None, RATE, 512, wait=False)
+    speaker._started = True  # the test is the device
+    out = np.full((512, 1), np.nan, np.float32)
+    speaker.write(np.ones(600, np.float32))
+    speaker._fill(out, 512, None, status)
+    assert (out.min(), speaker.lost) == (1, 0)
+    speaker._fill(out, 512, None, status)
+    assert (out[:88].min(), out[88:].max(), speaker.lost) == (1, 0, 1)
+    for value in range(20):
+        speaker.write(np.full(512, value, np.float32))
+    speaker._fill(out, 512, None, status)
+    assert speaker.lost > 1
+    assert out[0, 0] == 12  # no more than 8 blocks are kept
+    assert speaker.latency == pytest.approx(0.01 + 7 * 512 / RATE)
+
+
+def test_what_portaudio_reports_is_counted(rng, card):
+    found = card(sound=noise(rng, 5 * 128, 1), unplug_after=5, problems={1: "overflow", 3: "overflow"})
+    with devices.Microphone(None, RATE, 1, 128) as microphone, pytest.raises(OSError, match="no more sound"):
+        while True:
+            microphone.read()
+    assert microphone.lost == 2
+    found = card(problems={0: "underflow"})
+    with devices.Speaker(None, RATE, 128, wait=True) as speaker:
+        speaker.write(np.ones(3000, np.float32))
+        wait_for(lambda: len(found.played) > 1)
+    assert speaker.lost == 1
+
+
+def test_a_callback_never_waits_for_the_loop(rng, card, monkeypatch):
+    """Nobody takes the blocks: what is too much is dropped and counted."""
+    monkeypatch.setattr(devices, "KEPT", 10 * 128 / RATE)
+    card()
+    microphone = devices.Microphone(None, RATE, 1, 128)
+    status = fake.FakeSoundDevice().status(0)
+    memory = np.empty((128, 1), np.float32)  # PortAudio's, used again for every block
+    blocks = noise(rng, 15 * 128).reshape(15, 128)
+    for block in blocks:
+        memory[:, 0] = block
+        microphone._take(memory, 128, None, status)
+    assert microphone.lost == 5
+    for block in blocks[:10]:
+        assert np.array_equal(microphone.read(), block)
+    microphone.close()
+
+
+def test_no_such_device(place, card, fake_model):
+    card()
+    one_line(invoke("--device", "nothing", "-o", "x.wav"), 1, "no microphone", "nothing", "--list-devices")
+    soundfile.write("in.wav", np.zeros(100), RATE)
+    one_line(invoke("in.wav", "--output-device", 7), 1, "no speaker", "7")
+    assert not Path("x.wav").exists()
+
+
+def test_the_list_of_devices(card):
+    card()
+    done = invoke("--list-devices")
+    assert (done.exit_code, done.stdout) == (0, "> 0 fake, ALSA (1 in, 1 out)\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["in.wav"], ["--list-devices"]])
+@pytest.mark.parametrize(
+    ("loads", "words"),
+    [
+        ("sys.modules['sounddevice'] = None", ["sounddevice", "l2i_fast[live]"]),
+        (
+            "class Broken:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'sounddevice': raise OSError('PortAudio library not found')\n"
+            "sys.meta_path.insert(0, Broken())",
+            ["PortAudio library not found", "libportaudio2"],
+        ),
+    ],
+)
+def test_without_sounddevice_or_portaudio(place, rng, arguments, loads, words):
+    soundfile.write("in.wav", noise(rng, 600), RATE)
+    status, out, told = run(*arguments, code=f"import sys\n{loads}\n{START}")
+    assert (status, out, len(told)) == (1, b"", 1)
+    for word in words:
+        assert word in told[0]
+
+
+def test_a_machine_without_a_sound_card(place):
+    """With the real sounddevice, where it is installed and finds nothing."""
+    sounddevice = pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))
+    if len(sounddevice.query_devices()):
+        pytest.skip("this machine has sound devices")
+    status, out, told = run("-o", "x.wav")
+    assert (status, out) == (1, b"")
+    (line,) = told
+    assert "there is no microphone to be used" in line
+    assert not list(place.iterdir())
+    assert run("--list-devices")[:2] == (0, b"there is no sound device\n")
