@@ -128,6 +128,20 @@ def _optional(name: str) -> Callable[[], str]:
     return look
 
 
+def _sound_devices() -> str:
+    from l2i_fast.devices import sounddevice
+
+    try:
+        module = sounddevice()
+    except ImportError as error:
+        raise _Absent(str(error)) from error
+    version = f"sounddevice {module.__version__} ({module.get_portaudio_version()[1].split(',')[0]})"
+    n = len(module.query_devices())
+    if not n:
+        raise _Absent(f"no sound device is found; {version}")
+    return f"{n} device{'' if n == 1 else 's'}, {version}"
+
+
 def _models() -> str:
     from l2i_fast.model import shipped_models
 
@@ -165,6 +179,7 @@ _CHECKS: list[tuple[str, str, Callable[[], str]]] = [
     ("backends", "CUDA", _cuda),
     ("backends", "Triton", _optional("triton")),
     ("backends", "OpenVINO", _optional("openvino")),
+    ("sound", "microphone, speaker", _sound_devices),
     ("models", "shipped", _models),
     ("data", "recordings", _data),
 ]

@@ -21,12 +21,8 @@ class FakeStream:
         self.closed = False
         self.error = None
         self.latest = None
-        self.reset()
-
-    def reset(self):
-        self._held = np.zeros(LATENCY, np.float32)
         self._pushed = 0
-        self.pushes = []
+        self._held = np.zeros(LATENCY, np.float32)
 
     @property
     def statistics(self):
@@ -38,13 +34,12 @@ class FakeStream:
         assert block.dtype == np.float32
         assert block.ndim == 1
         assert np.isfinite(block).all()
-        self.pushes.append(len(block))
         self._pushed += len(block)
         if count := self.statistics.refreshes:
             self.latest = refresh(("dog",) if count % 2 else ("rain",))
         y = np.concatenate([self._held, block])
         if last:
-            self.reset()
+            self._held = np.zeros(LATENCY, np.float32)
             return y
         self._held = y[len(block) :]
         return y[: len(block)]

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -26,6 +27,7 @@ ROWS = {
     },
     "processor": {"model", "cores", "threads"},
     "backends": {"native CPU", "CUDA", "Triton", "OpenVINO"},
+    "sound": {"microphone, speaker"},
     "models": {"shipped"},
     "data": {"recordings"},
 }
@@ -117,6 +119,32 @@ def test_missing_packages_are_rows_too(without):
 def test_an_installed_but_broken_backend_is_broken(without):
     without("openvino", error=OSError)
     assert rows()["backends", "OpenVINO"].status == "broken"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(ModuleNotFoundError, "l2i_fast[live]"), (OSError, "apt install libportaudio2")]
+)
+def test_without_sound_devices_the_row_says_what_to_install(without, error, words):
+    without("sounddevice", error=error)
+    check = rows()["sound", "microphone, speaker"]
+    assert check.status == "absent"
+    assert words in check.detail
+
+
+@pytest.mark.parametrize(
+    ("devices", "status", "words"),
+    [([], "absent", "no sound device"), ([{}], "ok", "1 device,"), ([{}, {}], "ok", "2 devices,")],
+)
+def test_sound_devices_are_counted(monkeypatch, devices, status, words):
+    sound = ModuleType("sounddevice")
+    sound.__version__ = "0.5"
+    sound.query_devices = lambda: devices
+    sound.get_portaudio_version = lambda: (1, "PortAudio V19.7, revision 1")
+    monkeypatch.setitem(sys.modules, "sounddevice", sound)
+    check = rows()["sound", "microphone, speaker"]
+    assert check.status == status
+    assert words in check.detail
+    assert "sounddevice 0.5 (PortAudio V19.7)" in check.detail
 
 
 def test_no_shipped_model_is_broken(monkeypatch):

@@ -1,5 +1,6 @@
 """`l2i stream` and what it is made of: sources, sinks, devices, the loop between them and the view of it."""
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -75,6 +76,34 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def card(monkeypatch):
+    """Install a sound card that does not exist."""
+
+    def install(**properties):
+        card = fake.FakeSoundDevice(**properties)
+        monkeypatch.setitem(sys.modules, "sounddevice", card)
+        return card
+
+    return install
+
+
+@pytest.fixture
+def fake_model(monkeypatch):
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: fake.FakeModel())
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.app, ["stream", *map(str, arguments)])
+
+
+def one_line(done, status, *words):
+    assert done.exit_code == status, done.output
+    (line,) = errors(done.stderr.splitlines())
+    for word in words:
+        assert word in line
+
+
 # ---- pipes
 
 
@@ -118,7 +147,9 @@ def test_an_empty_pipe_is_no_fault(place):
     assert not errors(told)
 
 
-@pytest.mark.parametrize(("name", "channels", "extra"), [("s16le", 1, 1), ("f32le", 1, 3), ("s16le", 2, 2), ("s16le", 2, 3)])
+@pytest.mark.parametrize(
+    ("name", "channels", "extra"), [("s16le", 1, 1), ("f32le", 1, 3), ("s16le", 2, 2), ("s16le", 2, 3)]
+)
 def test_a_pipe_that_ends_within_a_sample(rng, name, channels, extra):
     y = noise(rng, 1000, channels)
     status, out, told = run("-", "--format", name, "--channels", channels, data=pcm(y, name) + b"\1" * extra)
@@ -131,16 +162,32 @@ def test_a_pipe_that_ends_within_a_sample(rng, name, channels, extra):
     np.testing.assert_allclose(live.from_pcm(found, "found"), wanted, atol=2e-5)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("at", [0, 700, 999])
-def test_what_is_not_finite_ends_a_pipe_after_what_came_before(rng, bad, at):
+def test_what_is_not_finite_ends_a_pipe_after_what_came_before(rng):
     y = noise(rng, 1000)
-    y[at] = bad
+    y[700] = np.nan
     status, out, told = run("-", "--format", "f32le", data=y.tobytes())
     assert status == 1
     (line,) = errors(told)
-    assert f"standard input holds NaN or infinity at sample {at}" in line
-    assert np.array_equal(np.frombuffer(out, "<f4")[fake.LATENCY :], y[:at])
+    assert "standard input holds NaN or infinity at sample 700" in line
+    assert np.array_equal(np.frombuffer(out, "<f4")[fake.LATENCY :], y[:700])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("at", [0, 511, 512, 999])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_no_sample_is_lost_before_one_that_is_not_finite(rng, tmp_path, bad, at, channels):
+    y = noise(rng, 1000, channels).astype(np.float64)
+    y[at, -1] = bad
+    (tmp_path / "raw").write_bytes(y.tobytes())
+    taken = io.BytesIO()
+    with open(tmp_path / "raw", "rb") as file:
+        source = live.RawInput(file, "f64le", RATE, channels, 512)
+        session = live.Session(source, fake.FakeStream(), live.RawOutput(taken, "f64le", RATE), 512)
+        with pytest.raises(ValueError, match=rf"at sample {at}$"):
+            session.run(lambda: False)
+    found = np.frombuffer(taken.getvalue())[fake.LATENCY :]
+    np.testing.assert_allclose(found, y[:at].mean(1), atol=1e-7)
+    assert session.heard == at
 
 
 def test_sound_goes_on_while_the_pipe_is_open(rng):
@@ -162,7 +209,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(rng):
         process.stdin.write(pcm(noise(rng, 100), "s16le"))
         assert os.read(process.stdout.fileno(), 1)
         process.stdout.close()
-        with pytest.raises(BrokenPipeError):  # ours, once the process has ended
+        with contextlib.suppress(BrokenPipeError):  # once the process has ended
             while True:
                 process.stdin.write(pcm(noise(rng, 1000), "s16le"))
         told = process.stderr.read()
@@ -304,7 +351,10 @@ def test_a_disk_that_runs_full_keeps_what_it_took(tmp_path, rng):
     real = sink._file
 
     class Full:
+        """Takes 2002 bytes more; what is there already can still be written over."""
+
         left = 2002
+        truncate = real.truncate
 
         def write(self, data):
             if not self.left:
@@ -313,12 +363,13 @@ def test_a_disk_that_runs_full_keeps_what_it_took(tmp_path, rng):
             self.left -= n
             return n
 
+        def seek(self, position):
+            self.left = 100
+            return real.seek(position)
+
     sink._file = Full()
     with pytest.raises(OSError, match="No space"), sink:
-        try:
-            sink.write(y)
-        finally:
-            sink._file = real
+        sink.write(y)
     found, _ = soundfile.read(tmp_path / "full.wav", dtype="float32")
     assert np.array_equal(found, y[:500])
     assert "in " + str(tmp_path / "full.wav") in sink.kept
@@ -358,15 +409,12 @@ def test_a_recording_that_breaks_off(place, rng, monkeypatch):
         (["in.wav", "--fast"], 2, ["--fast", "speaker"]),
     ],
 )
-def test_wrong_usage_and_what_cannot_be_read(place, rng, arguments, status, words):
+def test_wrong_usage_and_what_cannot_be_read(place, rng, fake_model, arguments, status, words):
     soundfile.write("in.wav", noise(rng, 600), RATE)
     Path("text.wav").write_text("this is no sound")
-    found, out, told = run(*arguments)
-    assert (found, out) == (status, b""), told
-    (line,) = told
-    assert line.startswith("l2i: error: ")
-    for word in words:
-        assert word in line
+    done = invoke(*arguments)
+    assert done.stdout == ""
+    one_line(done, status, *words)
     assert sorted(path.name for path in place.iterdir()) == ["in.wav", "text.wav"]
 
 
@@ -408,34 +456,6 @@ def test_options_reach_the_stream(place, rng, monkeypatch):
 
 
 # ---- microphone and speaker
-
-
-@pytest.fixture
-def card(monkeypatch):
-    """Install a sound card that does not exist."""
-
-    def install(**properties):
-        card = fake.FakeSoundDevice(**properties)
-        monkeypatch.setitem(sys.modules, "sounddevice", card)
-        return card
-
-    return install
-
-
-@pytest.fixture
-def fake_model(monkeypatch):
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: fake.FakeModel())
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(cli.app, ["stream", *map(str, arguments)])
-
-
-def one_line(done, status, *words):
-    assert done.exit_code == status, done.output
-    (line,) = errors(done.stderr.splitlines())
-    for word in words:
-        assert word in line
 
 
 def test_a_microphone_that_goes_away(place, rng, card, fake_model):
@@ -510,10 +530,11 @@ def test_a_speaker_counts_what_is_missing_and_what_is_too_much(card):
 
 def test_what_portaudio_reports_is_counted(rng, card):
     found = card(sound=noise(rng, 5 * 128, 1), unplug_after=5, problems={1: "overflow", 3: "overflow"})
-    with devices.Microphone(None, RATE, 1, 128) as microphone, pytest.raises(OSError, match="no more sound"):
-        while True:
-            microphone.read()
-    assert microphone.lost == 2
+    with devices.Microphone(None, RATE, 1, 128) as microphone:
+        session = live.Session(microphone, fake.FakeStream(), live.RawOutput(io.BytesIO(), "s16le", RATE), 128)
+        with pytest.raises(OSError, match="no more sound"):
+            session.run(lambda: False)
+    assert (session.heard, session.lost) == (5 * 128, 2)
     found = card(problems={0: "underflow"})
     with devices.Speaker(None, RATE, 128, wait=True) as speaker:
         speaker.write(np.ones(3000, np.float32))
@@ -554,24 +575,24 @@ def test_the_list_of_devices(card):
 
 @pytest.mark.parametrize("arguments", [[], ["in.wav"], ["--list-devices"]])
 @pytest.mark.parametrize(
-    ("loads", "words"),
+    ("error", "words"),
     [
-        ("sys.modules['sounddevice'] = None", ["sounddevice", "l2i_fast[live]"]),
-        (
-            "class Broken:\n"
-            "    def find_spec(self, name, *_):\n"
-            "        if name == 'sounddevice': raise OSError('PortAudio library not found')\n"
-            "sys.meta_path.insert(0, Broken())",
-            ["PortAudio library not found", "libportaudio2"],
-        ),
+        (ModuleNotFoundError("No module named 'sounddevice'"), ["sounddevice", "l2i_fast[live]"]),
+        (OSError("PortAudio library not found"), ["PortAudio library not found", "libportaudio2"]),
     ],
 )
-def test_without_sounddevice_or_portaudio(place, rng, arguments, loads, words):
+def test_without_sounddevice_or_portaudio(place, rng, monkeypatch, arguments, error, words):
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == "sounddevice":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     soundfile.write("in.wav", noise(rng, 600), RATE)
-    status, out, told = run(*arguments, code=f"import sys\n{loads}\n{START}")
-    assert (status, out, len(told)) == (1, b"", 1)
-    for word in words:
-        assert word in told[0]
+    done = invoke(*arguments)
+    assert done.stdout == ""
+    one_line(done, 1, *words)
 
 
 def test_a_machine_without_a_sound_card(place):
@@ -585,3 +606,133 @@ def test_a_machine_without_a_sound_card(place):
     assert "there is no microphone to be used" in line
     assert not list(place.iterdir())
     assert run("--list-devices")[:2] == (0, b"there is no sound device\n")
+
+
+# ---- the view
+
+
+def made_session(**latest):
+    """A session in the middle of its way."""
+    stream = fake.FakeStream()
+    stream.latest = fake.refresh(("dog",), **latest)
+    source = SimpleNamespace(name="microphone", rate=48000, lost=2, latency=0.0125)
+    sink = SimpleNamespace(name="out/heard.wav", rate=RATE, lost=1, latency=0.0, kept="")
+    session = live.Session(source, stream, sink, 480)
+    session.heard = 48000 * 75 + 4800
+    return session
+
+
+def drawn(session, width=80):
+    console = Console(width=width, color_system=None, highlight=False, markup=False, emoji=False)
+    picture = view.Picture(session, fake.FakeModel.classes, np.array([40.0, 5000.0, 440.0]))
+    with console.capture() as shown:
+        console.print(picture.draw())
+    return shown.get().splitlines()
+
+
+def test_the_picture_tells_what_is_heard_and_why():
+    session = made_session()
+    session.input.add(np.array([0.1, -0.5], np.float32))
+    lines = drawn(session)
+    text = "\n".join(lines)
+    assert {len(line) for line in lines} == {80}
+    assert "microphone → out/heard.wav" in lines[0]
+    assert "1:15.1" in lines[-1]
+    assert "dog 80 %   rain 10 %, clock tick 10 %" in lines[1]
+    assert f"{'━' * view.BAR}  1.00  component 2, mostly at 440 Hz" in lines[2]
+    assert f"{'━' * (view.BAR // 2)}{' ' * (view.BAR // 2)}  0.50  component 0, mostly at 40 Hz" in lines[3]
+    assert " -6.0 dBFS" in text
+    assert "below -60 dBFS" in text  # nothing came out yet
+    assert f"window {1e3 * fake.LATENCY / RATE:.1f}, block 10.0, devices 12.5" in text
+    assert f"{1e3 * fake.LATENCY / RATE + 22.5:.1f} ms" in text
+    assert "0 hops, 0 refreshes, 0 overruns, 3 dropouts" in text
+
+
+def test_the_picture_stands_still(rng):
+    """Whatever there is to tell, it has the same size."""
+    session = made_session()
+    size = len(drawn(session))
+    session.stream.latest = None
+    assert "nothing yet" in drawn(session)[1]
+    assert len(drawn(session)) == size
+    session.stream.latest = fake.refresh(("dog",), components=())
+    assert "no component speaks for it" in drawn(session)[2]
+    assert len(drawn(session)) == size
+    session.stream.latest = fake.refresh((), components=(0, 1, 2) * 5)
+    assert "none of the classes it knows" in drawn(session)[1]
+    assert len(drawn(session)) == size
+    session.stream.error = RuntimeError("out of\nmemory " + "and so on " * 20)
+    session.source.name = "a very long name " * 9
+    lines = drawn(session)
+    assert len(lines) == size
+    assert {len(line) for line in lines} == {80}
+    assert "the network fails, the sound goes on: RuntimeError: out of memory" in lines[-2]
+    assert {len(line) for line in drawn(session, width=50)} == {50}
+
+
+def test_the_picture_says_what_is_explained_if_it_is_not_what_is_heard():
+    session = made_session()
+    session.stream.latest.targets = ("rain",)
+    assert "dog 80 %   explained: rain" in drawn(session)[1]
+
+
+def test_levels_fall_slowly(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(view.time, "monotonic", lambda: clock[0])
+    session = made_session()
+    picture = view.Picture(session, fake.FakeModel.classes, np.zeros(3))
+    session.input.add(np.ones(1, np.float32))
+    picture.draw()
+    assert picture._levels["input"] == pytest.approx(0)
+    clock[0] += 0.5
+    picture.draw()
+    assert picture._levels["input"] == pytest.approx(-view.FALL / 2)
+    session.input.add(np.full(5, -0.5, np.float32))
+    picture.draw()
+    assert picture._levels["input"] == pytest.approx(-6.02, abs=0.01)
+
+
+def test_lines_tell_only_what_is_new(capsys):
+    session = made_session()
+    lines = view.Lines(session, fake.FakeModel.classes, np.array([40.0, 5000.0, 440.0]))
+    lines.tell()
+    lines.tell()
+    assert capsys.readouterr().err == "1:15.1  dog 80 %  because of 2 (440 Hz), 0 (40 Hz)\n"
+    session.stream.error = RuntimeError("no\nmemory")
+    lines.tell()
+    lines.tell()
+    told = capsys.readouterr().err
+    assert told.endswith("  the network fails, the sound goes on: RuntimeError: no memory\n")
+    assert told.count("\n") == 1
+
+
+def test_a_terminal_shows_the_picture_and_a_pipe_lines(rng):
+    """Sound on standard output, a terminal for standard error."""
+    data = pcm(noise(rng, RATE), "s16le")
+    ours, theirs = pty.openpty()
+    try:
+        with start("-", stderr=theirs) as process:
+            process.stdin.write(data)
+            process.stdin.close()
+            out = process.stdout.read()
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == 0
+    assert len(out) == len(data) + 2 * fake.LATENCY
+    assert "standard input → standard output" in shown
+    status, out, told = run("-", data=data)
+    assert (status, len(out)) == (0, len(data) + 2 * fake.LATENCY)
+    assert len(told) == 2
+    assert "because of 2 " in told[0]
+    assert told[1] == "0:01.0 heard, 4 refreshes"
+
+
+@given(st.floats(0, 1e6))
+def test_clocks(seconds):
+    parts = [float(part) for part in view.clock(seconds).split(":")]
+    assert all(0 <= part < 60 for part in parts[1:])
+    total = sum(part * 60**i for i, part in enumerate(reversed(parts)))
+    assert total <= seconds + 1e-6
+    assert seconds - total < 0.1 + 1e-6
