@@ -279,7 +279,9 @@ def stream(
     threshold: Threshold = None,
     top_k: TopK = None,
     domain: MaskDomain = None,
-    refresh: Annotated[float, typer.Option(help="Seconds from one look of the network to the next.")] = 0.25,
+    refresh: Annotated[
+        float, typer.Option(min=0.01, max=3600, help="Seconds from one look of the network to the next.")
+    ] = 0.25,
     block: Annotated[int, typer.Option(min=1, help="Samples that are taken at a time.")] = 512,
     fast: Annotated[
         bool,

@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from l2i_fast.devices import Microphone
 from l2i_fast.live import Recording, Session
 
 if TYPE_CHECKING:
@@ -35,16 +37,16 @@ SHOWN, BAR, SOFTEST, FALL = 6, 26, -60.0, 24.0
 @contextmanager
 def watch(session: Session, model: L2I) -> Iterator[None]:
     """Show a session on stderr as long as this is entered, from a thread of its own."""
-    classes = model.classes
-    peaks = np.asarray(model.interpreter.dictionary).argmax(0) * model.sample_rate / model.analysis.n_fft
+    peaks = model.dictionary.argmax(0) * model.sample_rate / model.analysis.n_fft
+    warnings.filterwarnings("ignore", "the network failed", RuntimeWarning)  # it is told here
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if console.is_terminal:
-        picture = Picture(session, classes, peaks)
+        picture = Picture(session, model.classes, peaks)
         with Live(get_renderable=picture.draw, console=console, refresh_per_second=PICTURES, redirect_stdout=False):
             yield
         return
     done = threading.Event()
-    lines = Lines(session, classes, peaks)
+    lines = Lines(session, model.classes, peaks)
 
     def tell() -> None:
         while not done.wait(LOOK):
@@ -65,21 +67,19 @@ class Lines:
 
     def __init__(self, session: Session, classes: Sequence[str], peaks: Peaks) -> None:
         self._session, self._classes, self._peaks = session, classes, peaks
-        self._told: tuple[object, object] = ((), None)
+        self._told: tuple[tuple[str, ...], str] = (), ""
 
     def tell(self) -> None:
         """Write what is new to stderr."""
-        latest, error = self._session.stream.latest, self._session.stream.error
-        names = latest.prediction if latest else ()
-        if (names, error) == self._told:
+        latest = self._session.stream.latest
+        news = latest.prediction if latest else (), fault(self._session)
+        if news == self._told:
             return
-        self._told = names, error
+        self._told = news
         words = [clock(self._session.seconds), heard(latest, self._classes)]
         if latest and latest.components:
             words.append("because of " + ", ".join(f"{k} ({hertz(self._peaks[k])})" for k in latest.components[:SHOWN]))
-        if error:
-            words.append(f"the network fails, the sound goes on: {fault(error)}")
-        print("  ".join(words), file=sys.stderr, flush=True)
+        print("  ".join(filter(None, (*words, news[1]))), file=sys.stderr, flush=True)
 
 
 class Picture:
@@ -106,8 +106,7 @@ class Picture:
             body.add_row(name, meter(self._levels[name]))
         body.add_row("latency", self._latency())
         body.add_row("so far", self._counts())
-        error = session.stream.error
-        body.add_row("", Text(f"the network fails, the sound goes on: {fault(error)}", "red") if error else "")
+        body.add_row("", Text(fault(session), "red"))
         time_text = clock(session.seconds)
         if isinstance(session.source, Recording):
             time_text += f" of {clock(session.source.duration)}"
@@ -172,7 +171,9 @@ def summary(session: Session) -> str:
     parts = [f"{clock(session.seconds)} heard", count(statistics.refreshes, "refresh")]
     counted = ((statistics.overruns, "overrun"), (statistics.failures, "failure"), (session.lost, "dropout"))
     parts += [count(number, noun) for number, noun in counted if number]
-    return "; ".join(filter(None, (", ".join(parts), session.sink.kept)))
+    late = statistics.overruns > statistics.refreshes and not isinstance(session.source, Microphone)
+    hint = "the network could not follow, with --fast the sound waits for it" if late else ""
+    return "; ".join(filter(None, (", ".join(parts), session.sink.kept, hint)))
 
 
 def heard(latest: Refresh | None, classes: Sequence[str]) -> str:
@@ -209,9 +210,10 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else noun + ('es' if noun.endswith('sh') else 's')}"
 
 
-def fault(error: Exception) -> str:
-    """Say an error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def fault(session: Session) -> str:
+    """Say what the network raised last, if it did."""
+    error = session.stream.error
+    return " ".join(f"the network fails, the sound goes on: {type(error).__name__}: {error}".split()) if error else ""
 
 
 def hertz(value: float) -> str:

@@ -21,13 +21,14 @@ class FakeStream:
         self.closed = False
         self.error = None
         self.latest = None
+        self.overruns = 0
         self._pushed = 0
         self._held = np.zeros(LATENCY, np.float32)
 
     @property
     def statistics(self):
         refreshes = int(self._pushed / (self.refresh * self.sample_rate))
-        return SimpleNamespace(hops=self._pushed // 512, refreshes=refreshes, overruns=0, failures=0)
+        return SimpleNamespace(hops=self._pushed // 512, refreshes=refreshes, overruns=self.overruns, failures=0)
 
     def push(self, block, last=False):
         assert not self.closed
@@ -70,7 +71,7 @@ class FakeModel:
     classes = ("dog", "rain", "clock tick")
     sample_rate = 44100
     analysis = SimpleNamespace(n_fft=1024)
-    interpreter = SimpleNamespace(dictionary=np.eye(513, 3, dtype=np.float32)[::-1][-100:])
+    dictionary = np.eye(513, 3, dtype=np.float32)
 
     def stream(self, **settings):
         return FakeStream(**settings)

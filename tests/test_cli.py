@@ -324,12 +324,12 @@ def test_fetching_from_nowhere(place):
 def test_bare_command_shows_the_help_as_wrong_usage():
     done = run()
     assert done.exit_code == 2
-    for command in ("interpret", "demo", "data", "doctor", "train", "evaluate"):
+    for command in ("interpret", "stream", "demo", "data", "doctor", "train", "evaluate"):
         assert command in done.stdout
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["interpret"], ["demo"], ["data", "esc50"], ["doctor"], ["train"], ["evaluate"]]
+    "arguments", [[], ["interpret"], ["stream"], ["demo"], ["data", "esc50"], ["doctor"], ["train"], ["evaluate"]]
 )
 def test_every_command_has_help(arguments):
     done = run(*arguments, "--help")

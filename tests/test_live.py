@@ -1,7 +1,6 @@
 """`l2i stream` and what it is made of: sources, sinks, devices, the loop between them and the view of it."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import pty
@@ -23,9 +22,8 @@ from typer.testing import CliRunner
 from l2i_fast import cli, devices, live, view
 from l2i_fast.audio import as_mono_float32, resample
 
-_spec = importlib.util.spec_from_file_location("fake_model", Path(__file__).with_name("fake_model.py"))
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
+from . import fake_model as fake
+from .conftest import make_model
 
 RATE = 44100
 DTYPES = {"s16le": "<i2", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
@@ -608,7 +606,71 @@ def test_a_machine_without_a_sound_card(place):
     assert run("--list-devices")[:2] == (0, b"there is no sound device\n")
 
 
+# ---- with a model
+
+
+def test_a_file_is_what_the_stream_of_the_model_gives(place, rng, monkeypatch, tiny_model):
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
+    y = noise(rng, 40000)
+    soundfile.write("in.wav", y, RATE, subtype="FLOAT")
+    done = invoke("in.wav", "-o", "out.wav", "--fast", "--block", 999, "--refresh", 0.1, "--top-k", 4, "-t", "dog")
+    assert done.exit_code == 0, done.output
+    with tiny_model.stream(mode="synchronous", refresh=0.1, top_k=4, targets="dog") as stream:
+        wanted = stream.push(y, last=True)[stream.latency :]
+    assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], wanted)
+    assert np.any(wanted)
+
+
+def test_a_network_that_raises_is_told_and_the_sound_goes_on(place, rng, monkeypatch):
+    def fail(self, *_):
+        raise RuntimeError("out of\nmemory")
+
+    model = make_model()
+    monkeypatch.setattr(type(model), "hear", fail)
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: model)
+    soundfile.write("in.wav", noise(rng, 40000), RATE, subtype="FLOAT")
+    done = invoke("in.wav", "-o", "out.wav", "--fast")
+    assert done.exit_code == 0, done.output
+    told, end = done.stderr.splitlines()
+    assert "the network fails, the sound goes on: RuntimeError: out of memory" in told
+    assert "0:00.9 heard, 0 refreshes, 3 failures; 0.9 s are in out.wav" in end
+    assert soundfile.info("out.wav").frames == 40000
+
+
+def test_a_process_from_pipe_to_pipe(rng, tiny_model, tmp_path):
+    tiny_model.save(tmp_path / "tiny")
+    y = pcm(noise(rng, 30000), "s16le")
+    found = {
+        run(
+            "-",
+            "-m",
+            tmp_path / "tiny",
+            "--fast",
+            "--block",
+            block,
+            data=y,
+            code="from l2i_fast.cli import main; main()",
+        )[:2]
+        for block in (100, 4096)
+    }
+    ((status, out),) = found  # whatever the blocks
+    assert status == 0
+    with tiny_model.stream(mode="synchronous") as stream:
+        wanted = stream.push(np.frombuffer(y, "<i2"), last=True)
+    np.testing.assert_allclose(np.frombuffer(out, "<i2"), 32768 * wanted, atol=0.51)
+
+
 # ---- the view
+
+
+def test_a_network_that_cannot_follow_is_said_to_be_so():
+    session = made_session()
+    session.stream._pushed = RATE
+    assert view.summary(session) == "1:15.1 heard, 4 refreshes, 3 dropouts"
+    session.stream.overruns = 5
+    assert view.summary(session).endswith("; the network could not follow, with --fast the sound waits for it")
+    session.sink.kept = "75.1 s are in a.wav"
+    assert "5 overruns, 3 dropouts; 75.1 s are in a.wav; the network" in view.summary(session)
 
 
 def made_session(**latest):
