@@ -208,3 +208,13 @@ def mono(block: Any, channels: int = 1) -> Float32:
     array = array[:, 0] if channels == 1 else array.mean(axis=1, dtype=np.result_type(array, np.float32))
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
         return np.require(array, np.float32, ["C", "A"])
+
+
+def require_finite(samples: Float32) -> None:
+    """Refuse a block that holds NaN or infinity."""
+    if not in_range(samples):
+        first = int(np.argmin(np.isfinite(samples)))
+        raise ValueError(
+            f"block holds NaN or infinity (first at sample {first}), but finite samples are needed: nothing of it was "
+            "taken"
+        )

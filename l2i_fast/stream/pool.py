@@ -12,7 +12,7 @@ from l2i_fast import _core
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Ear, Hearing
-from l2i_fast.stream.stream import Mode, check_rate_and_mode
+from l2i_fast.stream.stream import Mode, check_mode
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I
@@ -50,7 +50,9 @@ class StreamPool:
     model : L2I
     n : int
         Streams that the pool begins with; more may join.
-    samplerate, mode
+    samplerate : int, optional
+        Hz; must be the model's.
+    mode
         As in `Stream`.
     **settings
         refresh, n_iter, targets, threshold, top_k, domain, window, incremental: as in `Stream`.
@@ -59,7 +61,9 @@ class StreamPool:
     def __init__(
         self, model: L2I, n: int = 0, samplerate: int | None = None, mode: Mode = "realtime", **settings: Any
     ) -> None:
-        check_rate_and_mode(model, samplerate, mode)
+        check_mode(mode)
+        if samplerate is not None and samplerate != model.sample_rate:
+            raise ValueError(f"samplerate is {samplerate}, but a pool of this model takes {model.sample_rate} Hz only")
         self._hearing = Hearing(model, **settings)
         self.sample_rate = model.sample_rate
         self.mode = mode

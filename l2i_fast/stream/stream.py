@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from l2i_fast.arrays import Array, Float32, positive_int
-from l2i_fast.stream.decoder import mono
+from l2i_fast.audio import check_rate
+from l2i_fast.stream.decoder import mono, require_finite
 from l2i_fast.stream.hearing import Ear, Hearing
+from l2i_fast.stream.rates import Rates
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I
@@ -32,7 +34,8 @@ class Stream(Ear):
     ----------
     model : L2I
     samplerate : int, optional
-        Hz; must be the model's.
+        Of what goes in and comes out, in Hz; the model's by default. Another one is converted in blocks, there and
+        back, which adds to the latency.
     channels : int
         Of the blocks; they are averaged, as `interpret` does.
     mode : {"realtime", "synchronous"}
@@ -51,7 +54,7 @@ class Stream(Ear):
     Raises
     ------
     ValueError, TypeError
-        For a setting out of range, an unknown class, another rate than the model's.
+        For a setting out of range or an unknown class.
     """
 
     def __init__(
@@ -62,14 +65,22 @@ class Stream(Ear):
         mode: Mode = "realtime",
         **settings: Any,
     ) -> None:
-        check_rate_and_mode(model, samplerate, mode)
+        check_mode(mode)
+        self.sample_rate = model.sample_rate if samplerate is None else check_rate("samplerate", samplerate)
+        self._rates: Rates | None = None
+        if self.sample_rate != model.sample_rate:
+            self._rates = Rates(self.sample_rate, model.sample_rate, model.analysis.n_fft)
         super().__init__(Hearing(model, **settings))
-        self.sample_rate = model.sample_rate
         self.channels = positive_int(channels, "channels")
         self.mode = mode
         self._warned = False
         self._closed = threading.Event()
         self._worker: threading.Thread | None = None
+
+    @property
+    def latency(self) -> int:
+        """Samples by which the output lags behind the input: one frame, and more where the rate is converted."""
+        return self._rates.latency if self._rates else super().latency
 
     def push(self, block: Array, last: bool = False) -> Float32:
         """Take a block of the signal and give back as many samples of its interpretation.
@@ -99,16 +110,18 @@ class Stream(Ear):
             Once, if the network has raised an exception: the audio goes on with the components it had.
         """
         self._check_open()
-        if self.mode == "synchronous":
+        y: Float32 | None = None
+        if self.mode == "realtime" and self._worker is None:
+            self._start()
+        if self._rates:
             samples = mono(block, self.channels)
-            y: Any = self._in_turns(samples.size, lambda at, until: self._engine.push(samples[at:], until))
-        else:
-            if self._worker is None:
-                self._start()
+            require_finite(samples)
+            y = self._rates.from_model(self._push(self._rates.to_model(samples)), samples.size)
+        elif self.mode == "realtime" and self.channels == 1:
             # The engine takes what it can take as it is, and answers with None to what has to be converted.
-            y = self._engine.push(block) if self.channels == 1 else None
-            if y is None:
-                y = self._engine.push(mono(block, self.channels))
+            y = self._engine.push(block)
+        if y is None:
+            y = self._push(mono(block, self.channels))
         if self.error is not None and not self._warned:
             self._warned = True
             warnings.warn(
@@ -116,19 +129,21 @@ class Stream(Ear):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        out: Float32 = np.concatenate((y, self.flush())) if last else y
-        return out
+        return np.concatenate((y, self.flush())) if last else y
 
     def flush(self) -> Float32:
         """End the signal: the `latency` samples still to come. The next push begins a new one."""
         self._check_open()
+        y = self._push(self._rates.to_model(np.empty(0, np.float32), last=True)) if self._rates else None
         n_frames = self._end()
         if self.mode == "synchronous":
-            y = self._in_turns(self.latency, lambda _, until: self._engine.finish(until))
+            tail = self._in_turns(super().latency, lambda _, until: self._engine.finish(until))
         else:
-            y = self._engine.finish()
+            tail = self._engine.finish()
+        if self._rates:
+            tail = self._rates.finish(tail if y is None else np.concatenate((y, tail)))
         self._begin(n_frames)
-        return y
+        return tail
 
     def reset(self) -> None:
         """Forget the signal and what was heard of it, and begin a new one."""
@@ -158,6 +173,17 @@ class Stream(Ear):
         )
         self._worker.start()
 
+    def _push(self, samples: Float32) -> Float32:
+        if self.mode == "synchronous":
+            return self._in_turns(samples.size, lambda at, until: self._engine.push(samples[at:], until))
+        y: Float32 = self._engine.push(samples)
+        return y
+
+    def _begin(self, hops: int) -> None:
+        super()._begin(hops)
+        if self._rates:
+            self._rates.begin()
+
     def _in_turns(self, n: int, run: Callable[[int, int], Float32]) -> Float32:
         """Let the engine run up to each refresh, and the network at it, until `n` samples have come out."""
         parts, done = [], 0
@@ -170,9 +196,7 @@ class Stream(Ear):
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def check_rate_and_mode(model: L2I, samplerate: int | None, mode: str) -> None:
-    """Refuse a rate that is not the model's, or an unknown mode."""
-    if samplerate is not None and samplerate != model.sample_rate:
-        raise ValueError(f"samplerate is {samplerate}, but this model hears {model.sample_rate} Hz")
+def check_mode(mode: str) -> None:
+    """Refuse an unknown mode."""
     if mode not in ("realtime", "synchronous"):
         raise ValueError(f"mode is {mode!r}, but must be 'realtime' or 'synchronous'")

@@ -1,0 +1,89 @@
+"""A stream at another rate than its model's."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from l2i_fast.arrays import Float32
+
+
+class Rates:
+    """Converts a signal to the model's rate and what comes out back to its own, in blocks of any size.
+
+    Resampling in blocks (soxr, high quality) holds samples back, now more and now fewer. What comes out waits behind
+    as many zeros as the most that is ever missing, so that each block gives as many samples as it has, and the answer
+    does not depend on the blocks.
+
+    Parameters
+    ----------
+    rate, model_rate : int
+        Hz.
+    delay : int
+        Samples at the model's rate by which what comes back lags behind.
+    """
+
+    def __init__(self, rate: int, model_rate: int, delay: int) -> None:
+        self._rates, self._delay = (rate, model_rate), delay
+        #: Samples by which the output lags behind the input.
+        self.latency = _latency(rate, model_rate, delay)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new signal."""
+        rate, model_rate = self._rates
+        self._inward, self._outward = _resampler(rate, model_rate), _resampler(model_rate, rate)
+        self._early = self._delay  # samples still to be dropped: what comes back is in time with what went in
+        self._waiting = np.zeros(self.latency, np.float32)
+        self._owed = self.latency
+
+    def to_model(self, samples: Float32, last: bool = False) -> Float32:
+        """What can be told of the signal at the model's rate; all of it after the `last` samples."""
+        self._owed += samples.size
+        converted: Float32 = self._inward.resample_chunk(samples, last=last)
+        return converted
+
+    def from_model(self, samples: Float32, n: int) -> Float32:
+        """The next `n` samples at the signal's rate, for what has come back."""
+        self._take(samples, last=False)
+        return self._give(n)
+
+    def finish(self, samples: Float32) -> Float32:
+        """All that are left of as many samples as went in, for the end of what has come back."""
+        self._take(samples, last=True)
+        missing = max(0, self._owed - self._waiting.size)
+        self._waiting = np.concatenate((self._waiting, np.zeros(missing, np.float32)))
+        return self._give(self._owed)
+
+    def _take(self, samples: Float32, last: bool) -> None:
+        dropped = min(self._early, samples.size)
+        self._early -= dropped
+        self._waiting = np.concatenate((self._waiting, self._outward.resample_chunk(samples[dropped:], last=last)))
+
+    def _give(self, n: int) -> Float32:
+        given, self._waiting = self._waiting[:n], self._waiting[n:]
+        self._owed -= n
+        return given
+
+
+def _resampler(orig_sr: int, target_sr: int):  # type: ignore[no-untyped-def]
+    import soxr
+
+    return soxr.ResampleStream(orig_sr, target_sr, 1, dtype="float32", quality="HQ")
+
+
+@lru_cache(maxsize=16)
+def _latency(rate: int, model_rate: int, delay: int) -> int:
+    """The most samples that are ever missing, found by trying: soxr's stages work in blocks of their own."""
+    step, seconds = 32, 2
+    inward, outward = _resampler(rate, model_rate), _resampler(model_rate, rate)
+    silence = np.zeros(step, np.float32)
+    missing = most = 0
+    for _ in range(seconds * rate // step):
+        samples = inward.resample_chunk(silence)
+        dropped = min(delay, samples.size)
+        delay -= dropped
+        missing += step - outward.resample_chunk(samples[dropped:]).size
+        most = max(most, missing)
+    return most + step
