@@ -107,7 +107,7 @@ class GuardedStream {
   class Turn {
    public:
     explicit Turn(GuardedStream& stream) : stream_(&stream) {
-      if (stream.busy_.exchange(true)) throw py::value_error("another thread is pushing into this stream");
+      if (stream.busy_.exchange(true)) throw py::value_error("somebody is already pushing into this stream");
     }
     Turn(Turn&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
     ~Turn() {
@@ -196,20 +196,19 @@ class GuardedPool {
     require(blocks.size() == n && (!until || until->size() == n),
             "blocks and until must have an entry for each stream");
     const std::unique_lock<std::mutex> turn(busy_, std::try_to_lock);
-    require(turn.owns_lock(), "another thread is pushing into this pool");
+    require(turn.owns_lock(), "somebody is already pushing into this pool");
     std::vector<Entry> entries;
     std::vector<StreamPool::Part> parts;
     entries.reserve(n);
     parts.reserve(n);
     std::ptrdiff_t n_frames = 0;
     for (std::size_t i = 0; i < n; ++i) {
-      const std::string where = "stream " + std::to_string(i) + ": ";
       try {
         entries.push_back(entry(streams[i], blocks[i]));
       } catch (const py::value_error& error) {
-        throw py::value_error(where + error.what());
+        throw py::value_error("stream " + std::to_string(i) + ": " + error.what());
       } catch (const py::type_error& error) {
-        throw py::type_error(where + error.what());
+        throw py::type_error("stream " + std::to_string(i) + ": " + error.what());
       }
       Entry& e = entries.back();
       n_frames += e.stream->stream_.frames_in(e.samples.size[0], e.ends);

@@ -1,0 +1,214 @@
+"""Streams that the native engine advances together: as good as alone, and the same whoever is beside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from l2i_fast import _core
+from l2i_fast.arrays import Float32
+from l2i_fast.stream.decoder import stream_plan
+
+#: More than two full tiles of the widest vectors, and some.
+MANY = 70
+
+
+def make_plan(
+    rng: np.random.Generator, n_fft: int = 256, hop: int = 100, K: int = 13, domain: str = "log", n_mels: int = 0
+) -> _core.StreamPlan:
+    W = (rng.random((n_fft // 2 + 1, K)) ** 4).astype(np.float32)
+    centres, width = rng.integers(0, len(W), (n_mels, 1)), rng.integers(0, 9, (n_mels, 1))
+    filters = np.where(abs(np.arange(len(W)) - centres) < width, rng.random((n_mels, len(W))), 0)
+    bands = _core.MelBands(filters.astype(np.float32)) if n_mels else None
+    return stream_plan(W / np.linalg.norm(W, axis=0), hop, 10, domain, bands=bands)
+
+
+def random_mask(rng: np.random.Generator, K: int) -> tuple[Float32, float]:
+    """Weights of some components, most of them zero, and a scale."""
+    weights = rng.random(K) * (rng.random(K) < 0.4)
+    return weights.astype(np.float32), float(rng.uniform(0.1, 2))
+
+
+def noise(rng: np.random.Generator, n: int) -> Float32:
+    return (rng.standard_normal(n) * rng.uniform(0.1, 1)).astype(np.float32)
+
+
+def assert_close(actual: Sequence[Float32], expected: Sequence[Float32]) -> None:
+    assert [one.shape for one in actual] == [one.shape for one in expected]
+    for one, other in zip(actual, expected, strict=True):
+        assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize(
+    ("n_fft", "hop", "K", "domain"),
+    [(32, 8, 1, "log"), (64, 64, 5, "magnitude"), (256, 100, 13, "log"), (1024, 512, 100, "log"), (4096, 1000, 33, "log")],
+)
+@pytest.mark.parametrize("n", [1, 5, 16, 17, MANY])
+def test_agrees_with_single_streams(
+    rng: np.random.Generator, cpu_path: str, n: int, n_fft: int, hop: int, K: int, domain: str
+) -> None:
+    """Ragged blocks, phases, weights, scales and ends of each stream's own."""
+    plan = make_plan(rng, n_fft, hop, K, domain, n_mels=20)
+    alone, together = ([_core.Stream(plan, history=50) for _ in range(n)] for _ in range(2))
+    pool = _core.StreamPool(plan)
+    outs: tuple[list[list[Float32]], ...] = tuple([[] for _ in range(n)] for _ in range(2))
+    for _ in range(6):
+        for i in np.flatnonzero(rng.random(n) < 0.5):
+            mask = random_mask(rng, K)
+            alone[i].publish(*mask)
+            together[i].publish(*mask)
+        blocks = [noise(rng, rng.integers(0, 3 * n_fft)) for _ in range(n)]
+        answers = pool.push(together, blocks)
+        for i in range(n):
+            outs[0][i].append(answers[i])
+            outs[1][i].append(alone[i].push(blocks[i]))
+        assert [one.hops for one in together] == [one.hops for one in alone]
+        leaving = np.flatnonzero(rng.random(n) < 0.3)
+        for i, answer in zip(leaving, pool.push([together[i] for i in leaving], [None] * leaving.size), strict=True):
+            outs[0][i].append(answer)
+            outs[1][i].append(alone[i].finish())
+        for one, other in zip(together, alone, strict=True):
+            assert_close([one.activations()], [other.activations()])
+            first, many = max(0, one.hops - 20), min(one.hops, 20)
+            columns, expected = one.columns(first, many), other.columns(first, many)
+            assert columns is not None and expected is not None
+            assert_close([columns], [expected])
+    assert_close(*([np.concatenate(one) for one in out] for out in outs))
+
+
+def test_same_bits_whoever_is_beside(rng: np.random.Generator, cpu_path: str) -> None:
+    """Neither order nor number of those in the pool matter, nor the blocks, nor who comes and goes."""
+    K = 13
+    plan = make_plan(rng, K=K)
+    pool = _core.StreamPool(plan)
+    signals, masks = [noise(rng, rng.integers(500, 3000)) for _ in range(MANY)], [random_mask(rng, K) for _ in range(MANY)]
+
+    def run(names: Sequence[int], longest: int) -> dict[int, Float32]:
+        streams = {i: _core.Stream(plan) for i in names}
+        for i, stream in streams.items():
+            stream.publish(*masks[i])
+        out: dict[int, list[Float32]] = {i: [] for i in names}
+        taken = dict.fromkeys(names, 0)
+        while taken:
+            some = [i for i in rng.permutation(list(taken)) if rng.random() < 0.7]
+            ends = [taken[i] == signals[i].size for i in some]
+            blocks = [signals[i][taken[i] :][: rng.integers(0, longest)] for i in some]
+            answers = pool.push(
+                [streams[i] for i in some], [None if end else one for end, one in zip(ends, blocks, strict=True)]
+            )
+            for i, end, block, answer in zip(some, ends, blocks, answers, strict=True):
+                out[i].append(answer)
+                taken[i] += block.size
+                if end:
+                    del taken[i]
+        return {i: np.concatenate(one) for i, one in out.items()}
+
+    everybody = run(range(MANY), 400)
+    for names in ([3], list(range(20)), list(range(40, MANY)), range(MANY)):
+        for i, one in run(names, 2000).items():
+            assert np.array_equal(one, everybody[i])
+
+
+def test_until_stops_after_that_frame(rng: np.random.Generator, cpu_path: str) -> None:
+    plan = make_plan(rng)
+    alone, together = ([_core.Stream(plan) for _ in range(MANY)] for _ in range(2))
+    pool = _core.StreamPool(plan)
+    for _ in range(4):
+        blocks = [noise(rng, rng.integers(0, 1500)) for _ in range(MANY)]
+        until = [stream.hops + int(rng.integers(-1, 8)) for stream in alone]
+        answers = pool.push(together, blocks, until)
+        assert_close(answers, [s.push(b, u) for s, b, u in zip(alone, blocks, until, strict=True)])
+    assert any(answer.size < block.size for answer, block in zip(answers, blocks, strict=True))
+    for _ in range(2):
+        until = [stream.hops + 1 for stream in alone]
+        answers = pool.push(together, [None] * MANY, until)
+        assert_close(answers, [s.finish(u) for s, u in zip(alone, until, strict=True)])
+    assert_close(pool.push(together, [None] * MANY), [s.finish() for s in alone])
+
+
+def test_streams_move_between_pools(rng: np.random.Generator) -> None:
+    plan = make_plan(rng)
+    pools = [_core.StreamPool(plan) for _ in range(2)]
+    alone, moving = _core.Stream(plan), _core.Stream(plan)
+    answers, expected = [], []
+    for i in range(9):
+        block = noise(rng, 777)
+        answers.append(moving.push(block) if i % 3 == 2 else pools[i % 3].push([moving], [block])[0])
+        expected.append(alone.push(block))
+    assert_close([np.concatenate(answers)], [np.concatenate(expected)])
+
+
+def test_silent_beside_loud(rng: np.random.Generator, cpu_path: str) -> None:
+    """A stream without weights gives silence, and weights of zero take nothing from an infinite neighbour."""
+    plan = make_plan(rng, K=4)
+    streams = [_core.Stream(plan) for _ in range(3)]
+    streams[0].publish(np.zeros(4, np.float32), 1.0)
+    streams[1].publish(np.array([0, 1, 0, 1], np.float32), 1.0)
+    pool = _core.StreamPool(plan)
+    x = noise(rng, 3000)
+    silence, partial, _ = pool.push(streams, [x, x, np.full(3000, 1e38, np.float32)])
+    assert not silence.any()
+    alone = _core.Stream(plan)
+    alone.publish(np.array([0, 1, 0, 1], np.float32), 1.0)
+    assert_close([partial], [alone.push(x)])
+
+
+def test_nobody_and_nothing(rng: np.random.Generator) -> None:
+    plan = make_plan(rng)
+    pool = _core.StreamPool(plan)
+    assert pool.push([], []) == []
+    stream = _core.Stream(plan)
+    (answer,) = pool.push([stream], [np.empty(0, np.float32)])
+    assert answer.shape == (0,)
+    assert stream.hops == 0
+    rows = pool.push([stream, _core.Stream(plan)], np.zeros((2, 500), np.float32))
+    assert [row.shape for row in rows] == [(500,)] * 2
+
+
+def test_bad_input_names_the_stream_and_takes_nothing(rng: np.random.Generator) -> None:
+    plan = make_plan(rng)
+    pool, streams, expected = _core.StreamPool(plan), *([_core.Stream(plan) for _ in range(3)] for _ in range(2))
+    good = [noise(rng, 300) for _ in range(3)]
+    poisoned = good[1].copy()
+    poisoned[17] = np.nan
+    with pytest.raises(ValueError, match="^stream 1: block holds NaN or infinity .first at sample 17"):
+        pool.push(streams, [good[0], poisoned, good[2]])
+    with pytest.raises(TypeError, match="^stream 2: samples must be .* float32"):
+        pool.push(streams, [good[0], good[1], good[2].astype(np.float64)])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="^stream 1: samples must be an array"):
+        pool.push(streams, [good[0], good[1].tolist(), good[2]])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="^stream 0: samples must be contiguous"):
+        pool.push(streams[:1], [good[0][::2]])
+    with pytest.raises(ValueError, match="^stream 2: somebody is already pushing"):
+        pool.push([streams[0], streams[1], streams[0]], good)
+    with pytest.raises(ValueError, match="^stream 1: belongs to another plan"):
+        pool.push([streams[0], _core.Stream(make_plan(rng))], good[:2])
+    with pytest.raises(TypeError, match="^stream 0: is not a Stream"):
+        pool.push([None], good[:1])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="blocks and until must have an entry for each stream"):
+        pool.push(streams, good[:2])
+    with pytest.raises(ValueError, match="blocks and until must have an entry for each stream"):
+        pool.push(streams, good, [1, 2])
+    answers = pool.push(streams, good)
+    assert_close(answers, [stream.push(block) for stream, block in zip(expected, good, strict=True)])
+
+
+def test_one_push_at_a_time(rng: np.random.Generator) -> None:
+    plan = make_plan(rng, 1024, 128, 100)
+    stream, pool = _core.Stream(plan), _core.StreamPool(plan)
+    long = noise(rng, 2_000_000)
+    refused = []
+    for attempt in (lambda: stream.push(long[:1]), lambda: pool.push([_core.Stream(plan)], [long[:1]])):
+        worker = threading.Thread(target=pool.push, args=([stream], [long]))
+        worker.start()
+        while worker.is_alive():
+            try:
+                attempt()
+            except ValueError as error:
+                refused.append(str(error))
+                break
+        worker.join()
+    assert refused == [f"somebody is already pushing into this {what}" for what in ("stream", "pool")]
