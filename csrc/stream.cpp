@@ -51,8 +51,11 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
       gram_(K * components_),
       analysis_(scaled(window, n_fft, 0.5f)),
       synthesis_(scaled(window, n_fft, 1.0f / static_cast<float>(n_fft))),
-      squares_(window, window + n_fft) {
+      squares_(window, window + n_fft),
+      n_windows_((n_fft + settings.hop - 1) / settings.hop),
+      norms_(static_cast<std::size_t>(settings.hop)) {
   for (float& w : squares_) w *= w;
+  sum_squares(0, n_windows_ - 1, norms_.data());
 
   const auto turn = [](double turns) { return std::polar(1.0, -2.0 * std::numbers::pi * turns); };
   const std::ptrdiff_t lanes = fft_kernels_.lanes, points = n_fft / 2;
@@ -96,6 +99,15 @@ std::ptrdiff_t StreamPlan::packed(std::ptrdiff_t f, std::ptrdiff_t k) const {
   return vector * width + f % width;
 }
 
+void StreamPlan::sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* norms) const {
+  const std::ptrdiff_t hop = settings_.hop;
+  std::fill_n(norms, hop, 0.0f);
+  for (std::ptrdiff_t r = last; r >= first; --r) {
+    const std::ptrdiff_t n = std::min(hop, n_fft_ - r * hop);
+    for (std::ptrdiff_t i = 0; i < n; ++i) norms[i] += squares_[r * hop + i];
+  }
+}
+
 kernels::FrameFft StreamPlan::fft() const {
   return {n_fft_,        columns_.tables(), rows_.tables(),
           turns_.data(), split_.data(),     split_.data() + n_fft_ / 4};
@@ -104,8 +116,8 @@ kernels::FrameFft StreamPlan::fft() const {
 Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
     : plan_(std::move(plan)),
       input_(plan_->n_fft_),
-      sums_(plan_->n_fft_ + plan_->settings_.hop),
-      norms_(plan_->n_fft_ + plan_->settings_.hop),
+      sums_(plan_->n_fft_),
+      norms_(plan_->settings_.hop),
       ready_(std::max(plan_->settings_.hop, plan_->n_fft_ / 2)),
       work_(kernels::FrameFft::work_size(plan_->n_fft_)),
       re_(plan_->bins_),
@@ -129,8 +141,7 @@ Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
 void Stream::reset() {
   const std::ptrdiff_t n_fft = plan_->n_fft_;
   std::fill_n(input_.data(), n_fft, 0.0f);
-  std::fill_n(sums_.data(), n_fft + plan_->settings_.hop, 0.0f);
-  std::fill_n(norms_.data(), n_fft + plan_->settings_.hop, 0.0f);
+  std::fill_n(sums_.data(), n_fft, 0.0f);
   std::fill_n(h_.data(), plan_->components_, 0.0f);
   for (float& h : shown_) put(h, 0.0f);
   // The half frame before the first sample has nothing to give, and as much has to come in.
@@ -253,32 +264,32 @@ void Stream::analyse(Given& given) {
                   plan.settings_.eps, current_.scale, plan.settings_.log, a_.data(), v_.data(), re, im});
     transforms.synthesis(fft, re, im, plan.synthesis_.data(), work_.data(), sums_.data());
   }
-  add_squares();
 }
 
 void Stream::show_activations() {
   for (std::ptrdiff_t k = 0; k < plan_->K_; ++k) put(shown_[k], h_.data()[k]);
 }
 
-void Stream::add_squares() {
-  float* const norms = norms_.data();
-  for (std::ptrdiff_t i = 0; i < plan_->n_fft_; ++i) norms[i] += plan_->squares_[i];
-}
-
 // The frame is through: the next hop of what has been summed up becomes ready, and the buffers move on.
 void Stream::drain() {
   const std::ptrdiff_t hop = plan_->settings_.hop, n_fft = plan_->n_fft_;
+  float* const sums = sums_.data();
   ready_at_ = std::max(hop, n_fft / 2) - hop;
   float* const ready = ready_.data() + ready_at_;
-  plan_->kernels_.stream->normalize(sums_.data(), norms_.data(), hop, ready);
+  // Frames before the first and behind the last one are missing.
+  const std::ptrdiff_t t = (position_ + n_fft / 2) / hop, windows = plan_->n_windows_;
+  const std::ptrdiff_t newest = std::max<std::ptrdiff_t>(0, t - n_frames_ + 1);
+  const std::ptrdiff_t oldest = std::min(t, windows - 1);
+  const bool all = newest == 0 && oldest == windows - 1;
+  if (!all) plan_->sum_squares(newest, oldest, norms_.data());
+  const float* const norms = all ? plan_->norms_.data() : norms_.data();
+  plan_->kernels_.stream->normalize(sums, norms, hop, ready);
   if (position_ < 0) std::fill_n(ready, std::min(hop, -position_), 0.0f);  // before the signal
   position_ += hop;
-  const auto kept = static_cast<std::size_t>(n_fft) * sizeof(float);
-  for (float* sums : {sums_.data(), norms_.data()}) {
-    std::memmove(sums, sums + hop, kept);
-    std::fill_n(sums + n_fft, hop, 0.0f);
-  }
-  std::memmove(input_.data(), input_.data() + hop, static_cast<std::size_t>(n_fft - hop) * sizeof(float));
+  const auto kept = static_cast<std::size_t>(n_fft - hop) * sizeof(float);
+  std::memmove(sums, sums + hop, kept);
+  std::fill_n(sums + n_fft - hop, hop, 0.0f);
+  std::memmove(input_.data(), input_.data() + hop, kept);
   room_ = hop;
   if (in_signal()) hops_.store(hops_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }

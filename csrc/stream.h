@@ -55,12 +55,16 @@ class StreamPlan {
   Floats turns_, split_;
   Floats W_, gram_;
   std::vector<float> analysis_, synthesis_, squares_;
+  std::ptrdiff_t n_windows_;  // that reach a sample
+  std::vector<float> norms_;  // sums of their squares over a hop
   std::vector<std::int32_t> starts_, counts_;
   std::vector<float> factors_;
 
   float entry(std::ptrdiff_t f, std::ptrdiff_t k) const { return W_.data()[packed(f, k)]; }  // of W
   std::ptrdiff_t packed(std::ptrdiff_t f, std::ptrdiff_t k) const;
   kernels::FrameFft fft() const;
+  // Sums of squares of the windows that began `first` to `last` hops before.
+  void sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* norms) const;
 };
 
 // One signal. Calls of push and finish belong to one thread at a time; publish to one other; columns, hops
@@ -134,7 +138,6 @@ class Stream {
   void sum_bands(const float* magnitudes, float* mel) const;
   void keep_column(const float* mel);
   void show_activations();
-  void add_squares();
 
   std::shared_ptr<const StreamPlan> plan_;
   std::atomic<std::ptrdiff_t> hops_{0};

@@ -79,7 +79,6 @@ void StreamPool::analyse() {
   update();
   synthesize();
   for (int i = 0; i < n_; ++i) {
-    tile_[i]->stream->add_squares();
     tile_[i]->stream->drain();
     tile_[i]->waits = false;
   }
