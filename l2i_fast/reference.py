@@ -274,9 +274,10 @@ def stream(
     The weights are (K,) or, changing from frame to frame, (K, T); the scale by which spectra are divided is a number or
     (T,). Without activations H (K, T) they are those of `stream_activations`.
     """
-    X = stft(y, window, hop_length) / scale
+    scales = np.asarray(scale, np.float64)
+    X = stft(y, window, hop_length) / scales
     rows = np.transpose(stream_activations(np.log1p(np.abs(X)), W, n_iter) if H is None else H)
     frames = zip(X.T, rows, np.broadcast_to(np.transpose(weights), rows.shape), strict=True)
     Y = np.hstack([soft_mask(x[:, None], W, h[:, None], row, domain, eps) for x, h, row in frames])
-    audio = istft(Y * scale, window, hop_length, length=np.size(y))
+    audio = istft(Y * scales, window, hop_length, length=np.size(y))
     return np.concatenate([np.zeros(np.size(window)), audio])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +14,8 @@ from l2i_fast.bench.problem import Problem
 
 #: Pushes that ours and a peer do in turns.
 CHUNK = 250
+#: Of the times of all pushes: the median first, the longest last.
+PERCENTILES = 50, 90, 99, 99.9, 100
 
 
 def split(p: Problem) -> tuple[Float32, Float32]:
@@ -35,8 +37,8 @@ class Hops:
     def __init__(
         self,
         push: Callable[[Any, Any], Any],
-        blocks: Sequence[Any],
-        given: Sequence[Any],
+        blocks: Iterable[Any],
+        given: Iterable[Any],
         mode: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.push, self.arguments, self.mode = push, list(zip(blocks, given, strict=True)), mode
@@ -59,5 +61,5 @@ class Hops:
         return float(np.median(times))
 
     def percentiles(self) -> list[float]:
-        """Return the median, the 99th percentile and the longest of the times in s."""
-        return np.percentile(self.times, (50, 99, 100)).tolist()
+        """Return the times in s that `PERCENTILES` of the pushes do not exceed."""
+        return [float(seconds) for seconds in np.percentile(self.times, PERCENTILES)]

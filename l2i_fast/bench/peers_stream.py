@@ -52,7 +52,8 @@ class Buffers:
 def synthesis_window(window: Float32, hop: int) -> Float32:
     """The window over the sum of the squares of all frames that overlap, in the midst of a signal."""
     squares = (window.astype(np.float64) ** 2).reshape(-1, hop).sum(0)
-    return (window / np.tile(squares, window.size // hop)).astype(np.float32)
+    synthesis: Float32 = (window / np.tile(squares, window.size // hop)).astype(np.float32)
+    return synthesis
 
 
 def stream_numpy(p: Problem, n_iter: int) -> Hops:
@@ -94,7 +95,7 @@ def stream_numpy(p: Problem, n_iter: int) -> Hops:
         np.expm1(mask, out=mask)
         np.divide(mask, np.maximum(magnitude, tiny, out=magnitude), out=mask)
         np.multiply(X, mask, out=X)
-        np.fft.irfft(X, n_fft, out=frame)
+        np.fft.irfft(X, n_fft, out=frame)  # type: ignore[arg-type]  # it takes float32, too
         np.multiply(frame, synthesis, out=frame)
         np.add(buffers.open[i], frame, out=buffers.open[i])
         return buffers.ready[i]

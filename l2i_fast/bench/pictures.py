@@ -1,4 +1,4 @@
-"""Two pictures of what was measured: the roofline, and how times grow with the sizes of a problem."""
+"""Pictures of what was measured: the roofline, how times grow with a problem, and how steady those of a stream are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from l2i_fast.bench.hops import PERCENTILES
 from l2i_fast.bench.machine import ARRAYS, Ceilings, size_text
 from l2i_fast.bench.run import Measurements
 from l2i_fast.files import write_whole
@@ -20,12 +21,14 @@ AXES = {"T": "T: frames", "K": "K: components", "F": "F: bins", "B": "B: clips"}
 
 
 def save_pictures(folder: Path, measurements: Measurements) -> list[Path]:
-    """Write roofline.png and scaling.png into `folder`, if their figures were measured; return what was written."""
+    """Write roofline.png, scaling.png and stream.png into `folder`, those that have figures; return what was written."""
     drawn = {}
     if measurements.rows:
         drawn["roofline.png"] = roofline(measurements)
     if measurements.points:
         drawn["scaling.png"] = scaling(measurements)
+    if any(row.percentiles for row in measurements.rows):
+        drawn["stream.png"] = pushes(measurements)
     for name, figure in drawn.items():
         write_whole(folder / name, lambda path, f=figure: f.savefig(path, metadata={"Software": None}))  # type: ignore[misc]
     return [folder / name for name in drawn]
@@ -126,6 +129,26 @@ def scaling(measurements: Measurements) -> Figure:
         if i == 0:
             figure.legend(loc="outside upper center", ncols=3, frameon=False, prop={"family": FONT})
     figure.supxlabel("one thread; what does not vary is T = 431, K = 100, F = 513, B = 1", fontsize=9, color=INK)
+    return figure
+
+
+def pushes(measurements: Measurements) -> Figure:
+    """Draw a panel for each stream: the time that so many of the pushes take at most, ours and the peers'."""
+    rows = [row for row in measurements.rows if row.percentiles]
+    figure = Figure(figsize=(11, 3.6 * -(-len(rows) // 2)), dpi=130, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(-(-len(rows) // 2), 2, sharey=True, squeeze=False)
+    for axes, row in zip(panels.flat, rows, strict=False):
+        known = {"ours": row.percentiles} | {rival.name: rival.percentiles for rival in row.rivals}
+        for (name, seconds), colour in zip(known.items(), COLOURS, strict=False):
+            if seconds:
+                axes.semilogy([1e6 * s for s in seconds], "o-", color=colour, label=name, markersize=4)
+        axes.set_xticks(range(len(PERCENTILES)), ["half", *(f"{p} %" for p in PERCENTILES[1:-1]), "all"])
+        _dress(axes, f"{row.variant}, {row.dims}")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("µs a push", color=INK, family=FONT)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.supxlabel("share of the pushes that take at most so long", fontsize=9, color=INK, family=FONT)
     return figure
 
 

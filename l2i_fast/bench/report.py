@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from l2i_fast.bench.hops import PERCENTILES
 from l2i_fast.bench.machine import ARRAYS, size_text
 from l2i_fast.bench.run import Measurements
 from l2i_fast.bench.timing import Rival, Row
@@ -82,7 +83,7 @@ def _tables(measurements: Measurements) -> list[tuple[str, tuple[str, ...], list
         ours.append(_ours(row, measurements.floor(row)))
         theirs += [(*_problem(row), *_theirs(rival)) for rival in row.rivals]
         known = {"ours": row.percentiles} | {rival.name: rival.percentiles for rival in row.rivals}
-        pushes += [(*_problem(row), name, *_spread(*p)) for name, p in known.items() if p]
+        pushes += [(*_problem(row), name, *_spread(p)) for name, p in known.items() if p]
     tables = [("Ours beside the floors", PROBLEM + OURS, ours), ("Ours beside the peers", PROBLEM + RIVALS, theirs)]
     return [*tables, ("Every push of a stream", PROBLEM + SPREAD, pushes)] if pushes else tables
 
@@ -109,8 +110,9 @@ def _theirs(rival: Rival) -> tuple[str, ...]:
     return rival.name, _ms(rival.seconds), f"{rival.ratio:.2f}", str(rival.pairs), f"{rival.error:.1e}"
 
 
-def _spread(median: float, rare: float, longest: float) -> tuple[str, ...]:
-    return *(f"{1e6 * seconds:.1f}" for seconds in (median, rare, longest)), f"{rare / median:.2f}"
+def _spread(percentiles: list[float]) -> tuple[str, ...]:
+    median, rare, longest = (percentiles[PERCENTILES.index(one)] for one in (50, 99, 100))
+    return *(f"{1e6 * seconds:,.1f}" for seconds in (median, rare, longest)), f"{rare / median:.2f}"
 
 
 def _ms(seconds: float) -> str:
