@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import l2i_fast as l2i
 from l2i_fast.networks import classifier as classifier_module
 from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.convolution import Conv2d
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.networks.log_mel import LogMel
@@ -71,11 +72,53 @@ def test_psi_equals_the_fixed_length_form(n_frames: int, columns: tuple[int, int
     torch.testing.assert_close(H, wanted)
 
 
-@given(n_frames=st.integers(128, 700))
+def psi_on_the_grid(psi: Psi, maps: list[torch.Tensor], n: int, n_frames: int) -> torch.Tensor:
+    """The streamable network with every interpolation written out, on (B, channels, frequency, time) maps."""
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        before = torch.cat((x[..., :1], x[..., :-1]), -1)
+        after = torch.cat((x[..., 1:], x[..., -1:]), -1)
+        return torch.stack(((before + 3 * x) / 4, (3 * x + after) / 4), -1).flatten(-2)
+
+    c4, c5, c6 = maps
+    a = torch.relu(psi.a(doubled(c5[:, :, :, : 2 * n])))
+    a = 0.5 * (a[:, :, 0::2] + a[:, :, 1::2])
+    b = doubled(torch.relu(psi.b(doubled(c6))))
+    c = torch.relu(psi.c(c4[:, :, :, : 4 * n]))
+    x = doubled(torch.relu(psi.merge(doubled(torch.cat((a, b, c), 1)))))
+    x = doubled(torch.relu(psi.fold(x))[:, :, 0])
+    x = torch.cat([x] + [x[..., -1:]] * (n_frames - x.shape[2]), -1)
+    return torch.relu(psi.second(torch.relu(psi.first(x))))
+
+
+@pytest.mark.parametrize(("n_frames", "columns"), [(431, (53, 26, 13)), (862, (107, 53, 26)), (448, (56, 28, 14))])
+def test_the_streamable_psi_equals_its_written_out_form(n_frames: int, columns: tuple[int, int, int]) -> None:
+    psi = Psi((12, 24, 40), 9, width=0.125, streamable=True).eval()
+    maps = [torch.rand(2, c, t, m) for c, t, m in zip((12, 24, 40), columns, (16, 8, 4), strict=True)]
+    with torch.inference_mode():
+        H = psi(maps, n_frames)
+        wanted = psi_on_the_grid(psi, [m.transpose(2, 3) for m in maps], columns[2], n_frames)
+    assert H.shape == (2, 9, n_frames)
+    assert float(wanted.max()) > 0
+    torch.testing.assert_close(H, wanted)
+
+
+@pytest.mark.parametrize("size", [(1, 3), (2, 7), (5, 8), (40, 30)])
+def test_inference_convolves_as_training_does(size: tuple[int, int]) -> None:
+    layer = Conv2d(6, 5, (2, 3), stride=(1, 2), padding=(1, 0))
+    x = torch.randn(2, 6, *size)
+    wanted = layer(x)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), wanted)
+
+
+@given(n_frames=st.integers(128, 700), streamable=st.booleans())
 @settings(max_examples=12, deadline=None)
-def test_any_length_gives_activations_of_that_length(n_frames: int) -> None:
+def test_any_length_gives_activations_of_that_length(n_frames: int, streamable: bool) -> None:
     net = Classifier(3, width=0.0625, embedding=16).eval()
-    interpreter = Interpreter(torch.rand(513, 7), 3, net.hidden_channels, "max", width=0.0625).eval()
+    interpreter = Interpreter(
+        torch.rand(513, 7), 3, net.hidden_channels, "max", width=0.0625, streamable=streamable
+    ).eval()
     with torch.inference_mode():
         _, maps = HiddenMaps(net, net.layers)(torch.randn(1, 1, n_frames, 128))
         H, z, logits = interpreter(maps, n_frames)

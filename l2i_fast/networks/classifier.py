@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from l2i_fast.networks.convolution import Conv2d
+
 #: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of 8 (three poolings).
 _PIECE, _HALO = 4096, 16
 #: Output channels of the two convolutions of each block at width 1; the last block has one.
@@ -72,7 +74,7 @@ class Classifier(nn.Module):
             modules: list[nn.Module] = []
             for c in block:
                 modules += [
-                    nn.Conv2d(previous, c, 3, padding=1, bias=False),
+                    Conv2d(previous, c, 3, padding=1, bias=False),
                     nn.BatchNorm2d(c),
                     nn.ReLU(inplace=True),
                 ]
@@ -80,8 +82,8 @@ class Classifier(nn.Module):
             self.blocks.append(nn.Sequential(*modules))
         self.pool = nn.MaxPool2d(2)
         top = max(8, round(width * 1024))
-        self.top = nn.Sequential(nn.Conv2d(previous, top, 2, bias=False), nn.BatchNorm2d(top), nn.ReLU(inplace=True))
-        self.embed = nn.Sequential(nn.Conv2d(top, embedding, 1), nn.ReLU(inplace=True))
+        self.top = nn.Sequential(Conv2d(previous, top, 2, bias=False), nn.BatchNorm2d(top), nn.ReLU(inplace=True))
+        self.embed = nn.Sequential(Conv2d(top, embedding, 1), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(embedding, n_classes)
         #: Channels of the maps that the interpreter reads, in the order of `layers`.
@@ -108,7 +110,7 @@ class Classifier(nn.Module):
             assert isinstance(sequence, nn.Sequential)
             for i in range(0, len(sequence), 3):  # convolution, normalisation, ReLU
                 convolution, normalisation = sequence[i], sequence[i + 1]
-                assert isinstance(convolution, nn.Conv2d)
+                assert isinstance(convolution, Conv2d)
                 assert isinstance(normalisation, nn.BatchNorm2d)
                 sequence[i] = fuse_conv_bn_eval(convolution, normalisation)
                 sequence[i + 1] = nn.Identity()

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from l2i_fast.networks.convolution import Conv2d, convolve
+
 
 class Psi(nn.Module):
     """The interpreter network of Parekh et al. (NeurIPS 2022).
@@ -45,17 +47,17 @@ class Psi(nn.Module):
         self.streamable = streamable
         c4, c5, c6 = hidden_channels
         narrow, wide = max(8, round(128 * width)), max(8, round(256 * width))
-        self.a = nn.Conv2d(c5, wide, 3, padding=1)
-        self.b = nn.Conv2d(c6, narrow, 3, padding=1)
-        self.c = nn.Conv2d(c4, narrow, (4, 1), stride=(4, 1))
-        self.merge = nn.Conv2d(wide + 2 * narrow, wide, 3, padding=1)
-        self.fold = nn.Conv2d(wide, wide, (rows // 4, 1))
+        self.a = Conv2d(c5, wide, 3, padding=1)
+        self.b = Conv2d(c6, narrow, 3, padding=1)
+        self.c = Conv2d(c4, narrow, (4, 1), stride=(4, 1))
+        self.merge = Conv2d(wide + 2 * narrow, wide, 3, padding=1)
+        self.fold = Conv2d(wide, wide, (rows // 4, 1))
         self.first = nn.Conv1d(wide, n_components, 5, padding=2)
         self.second = nn.Conv1d(n_components, n_components, 5, padding=2)
 
     def forward(self, maps: Sequence[Tensor], n_frames: int) -> Tensor:
         """Activations H (B, K, T) from the maps c4, c5, c6, each (B, channels, time, frequency); T = `n_frames`."""
-        c4, c5, c6 = (m.transpose(2, 3) for m in maps)
+        c4, c5, c6 = (m.transpose(2, 3).contiguous(memory_format=torch.channels_last) for m in maps)
         n = c6.shape[3]
         branches = (self.branch5(c5[..., : 2 * n]), self.branch6(c6), self.branch4(c4[..., : 4 * n]))
         return self.to_frames(self.join(torch.cat(branches, dim=1)), n_frames)
@@ -87,10 +89,12 @@ class Psi(nn.Module):
         """
         x = torch.relu(self._up(x))
         if self.streamable:
-            x = F.pad(self._up(x).squeeze(2), (0, n_frames - 2 * x.shape[3]), mode="replicate")
+            x = F.pad(self._up(x), (0, n_frames - 2 * x.shape[3], 0, 0), mode="replicate")
         else:
-            x = F.interpolate(x.squeeze(2), size=n_frames, mode="linear", align_corners=True)
-        return torch.relu(self.second(torch.relu(self.first(x))))
+            x = F.interpolate(x, size=(1, n_frames), mode="bilinear", align_corners=True)
+        for layer in (self.first, self.second):  # as convolutions in two dimensions, which keep the channels last
+            x = torch.relu(convolve(x, layer.weight.unsqueeze(2), layer.bias, (0, 2)))
+        return x.squeeze(2)
 
     def _up(self, x: Tensor) -> Tensor:
         """Double the time axis (the last one) of `x` by linear interpolation.

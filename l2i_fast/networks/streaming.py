@@ -346,7 +346,8 @@ def _stages(classifier: Classifier, interpreter: Interpreter) -> list[_Stage]:
         _Stage("embed", ("c6",), 1, 2, 1, _CLASSIFIER, embed),
         _Stage("branch5", ("c5",), 2, 1, 2, _PSI, lambda x, _: psi.branch5(turned(x)), limit=2),
         _Stage("branch6", ("c6",), 4, 1, 5, _PSI, lambda x, _: psi.branch6(turned(x))),
-        _Stage("branch4", ("c4",), 1, 1, 0, _PSI, lambda x, _: psi.branch4(turned(x)), limit=4),
+        # Its reach is 0; with 1 there is always a column left to compute.
+        _Stage("branch4", ("c4",), 1, 1, 1, _PSI, lambda x, _: psi.branch4(turned(x)), limit=4),
         _Stage("join", ("branch5", "branch6", "branch4"), 2, 1, 2, _PSI, lambda x, _: psi.join(x)),
         _Stage("H", ("join",), 4, 1, 7, 2, activations),
     ]
