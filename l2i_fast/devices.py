@@ -7,9 +7,13 @@ lost; the loop of `l2i_fast.live` does the rest.
 from __future__ import annotations
 
 import importlib
+import os
 import queue
+import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -179,15 +183,31 @@ def _open(kind: str, device: int | str | None, rate: int, channels: int, block: 
     sd = sounddevice()
     what = {"Input": "microphone", "Output": "speaker"}[kind]
     try:
-        info = sd.query_devices(device, kind.lower())
-        settings = {"device": device, "channels": channels, "dtype": "float32"}
-        try:
-            getattr(sd, f"check_{kind.lower()}_settings")(samplerate=rate, **settings)
-        except sd.PortAudioError:
-            rate = int(info["default_samplerate"])
-        return getattr(sd, f"{kind}Stream")(
-            samplerate=rate, blocksize=block, callback=callback, finished_callback=ended, **settings
-        )
+        with _hushed():
+            info = sd.query_devices(device, kind.lower())
+            settings = {"device": device, "channels": channels, "dtype": "float32"}
+            try:
+                getattr(sd, f"check_{kind.lower()}_settings")(samplerate=rate, **settings)
+            except sd.PortAudioError:
+                rate = int(info["default_samplerate"])
+            return getattr(sd, f"{kind}Stream")(
+                samplerate=rate, blocksize=block, callback=callback, finished_callback=ended, **settings
+            )
     except (sd.PortAudioError, ValueError) as error:
         hint = "l2i stream --list-devices shows what there is"
         raise OSError(f"there is no {what} to be used: {error}; {hint}") from error
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep away what PortAudio and ALSA write to file descriptor 2 for every setting that a device refuses."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)

@@ -593,6 +593,32 @@ def test_without_sounddevice_or_portaudio(place, rng, monkeypatch, arguments, er
     one_line(done, 1, *words)
 
 
+def test_portaudio_itself(place, monkeypatch):
+    """ALSA's null device takes and gives what one wants, at no particular speed."""
+    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))
+    alsa = Path("/usr/share/alsa/alsa.conf")
+    if not alsa.is_file():
+        pytest.skip("no ALSA on this machine")
+    Path("asound.conf").write_text(f'<{alsa}>\npcm.nowhere {{ type null hint {{ show on description "null" }} }}\n')
+    monkeypatch.setitem(ENVIRONMENT, "ALSA_CONFIG_PATH", "asound.conf")
+    status, out, told = run("--list-devices")
+    assert b"nowhere" in out, told
+    listen = (  # what it gives is memory that nobody has filled: not for the loop, which would refuse NaN
+        "from l2i_fast.devices import Microphone\n"
+        "with Microphone('nowhere', 44100, 2, 256) as m:\n"
+        "    while not len(samples := m._samples()): pass\n"
+        "print(m.rate, samples.shape)"
+    )
+    assert run(code=listen) == (0, b"44100 (256, 2)\n", [])
+    soundfile.write("in.wav", np.zeros(9000), RATE)
+    status, out, told = run("in.wav", "--output-device", "nowhere")
+    assert (status, out) == (0, b""), told
+    assert told[-1].startswith("0:00.2 heard")
+    status, out, told = run("--device", "nowhere", "--channels", 999, "--output", "x.wav")
+    assert (status, len(told)) == (1, 1), told
+    assert "no microphone" in told[0]
+
+
 def test_a_machine_without_a_sound_card(place):
     """With the real sounddevice, where it is installed and finds nothing."""
     sounddevice = pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))
