@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from l2i_fast.settings import Analysis, Selection, from_dict
 from l2i_fast.soft_mask import Domain, decode
 
 if TYPE_CHECKING:
-    from l2i_fast.stream import Stream, StreamPool
+    from l2i_fast.stream import Stream, StreamPool, StreamSettings
+    from l2i_fast.stream.stream import Mode
 
 #: Version of the layout of a model folder.
 FORMAT = 1
@@ -306,17 +307,29 @@ class L2I:
         H = self.interpreter.psi(maps, x.shape[2])[..., :n_frames]
         return logits, H, *self.interpreter.theta(H)
 
-    def stream(self, samplerate: int | None = None, channels: int = 1, **settings: Any) -> Stream:
-        """Interpret a live signal while it happens: see `l2i_fast.stream.Stream` for the settings."""
+    def stream(
+        self,
+        samplerate: int | None = None,
+        channels: int = 1,
+        mode: Mode = "realtime",
+        **settings: Unpack[StreamSettings],
+    ) -> Stream:
+        """Interpret a live signal while it happens: see `l2i_fast.stream.Stream`."""
         from l2i_fast.stream import Stream
 
-        return Stream(self, samplerate, channels, **settings)
+        return Stream(self, samplerate, channels, mode, **settings)
 
-    def stream_pool(self, n: int = 0, samplerate: int | None = None, **settings: Any) -> StreamPool:
-        """Interpret many live signals at once: see `l2i_fast.stream.StreamPool` for the settings."""
+    def stream_pool(
+        self,
+        n: int = 0,
+        samplerate: int | None = None,
+        mode: Mode = "realtime",
+        **settings: Unpack[StreamSettings],
+    ) -> StreamPool:
+        """Interpret many live signals at once: see `l2i_fast.stream.StreamPool`."""
         from l2i_fast.stream import StreamPool
 
-        return StreamPool(self, n, samplerate, **settings)
+        return StreamPool(self, n, samplerate, mode, **settings)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax, or sigmoid where several labels may hold, of logits (B, C)."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from l2i_fast.stream.decoder import StreamDecoder
 
 if TYPE_CHECKING:
-    from l2i_fast.stream.hearing import Refresh, StreamStatistics
+    from l2i_fast.stream.hearing import Refresh, StreamSettings, StreamStatistics
     from l2i_fast.stream.pool import PooledStream, StreamPool
     from l2i_fast.stream.stream import Stream
 
-__all__ = ["PooledStream", "Refresh", "Stream", "StreamDecoder", "StreamPool", "StreamStatistics"]
+__all__ = ["PooledStream", "Refresh", "Stream", "StreamDecoder", "StreamPool", "StreamSettings", "StreamStatistics"]
 
 # What needs torch is imported when it is asked for.
 _MODULES = {
@@ -18,6 +18,7 @@ _MODULES = {
     "Refresh": "hearing",
     "Stream": "stream",
     "StreamPool": "pool",
+    "StreamSettings": "hearing",
     "StreamStatistics": "hearing",
 }
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -191,36 +191,50 @@ class _Claim(NamedTuple):
     frame: int
 
 
-class Hearing:
-    """A model's networks, for streams of one setting.
+class StreamSettings(TypedDict, total=False):
+    """How a model listens to a stream; all are optional.
 
-    Parameters
+    Attributes
     ----------
-    model : L2I
     refresh : float
-        Seconds from one run of the networks to the next.
+        Seconds from one run of the networks to the next; 0.25.
+    n_iter : int
+        Updates of the activations of each frame; 10.
+    targets, threshold, top_k, domain
+        As in `L2I.interpret`.
     window : float
-        Seconds of sound that the networks hear each time.
-    n_iter, targets, threshold, top_k, domain, incremental
-        See `Stream`.
+        Seconds of sound that the networks hear each time, less at the beginning of a signal; 5.
+    incremental : bool or None
+        Let the networks compute only what new frames change. The window then begins on a grid of 64 frames, and the
+        signal before it counts as its surroundings; False computes the same anew each time. By default wherever the
+        model can (it was trained with `streamable`); True is an error where it cannot.
     """
 
-    def __init__(
-        self,
-        model: L2I,
-        refresh: float = 0.25,
-        n_iter: int = 10,
-        targets: int | str | Iterable[int | str] | None = None,
-        threshold: float | None = None,
-        top_k: int | EllipsisType | None = ...,
-        domain: str | None = None,
-        window: float = 5.0,
-        incremental: bool | None = None,
-    ) -> None:
+    refresh: float
+    n_iter: int
+    targets: int | str | Iterable[int | str] | None
+    threshold: float | None
+    top_k: int | EllipsisType | None
+    domain: str | None
+    window: float
+    incremental: bool | None
+
+
+class Hearing:
+    """A model's networks, for streams of one setting."""
+
+    def __init__(self, model: L2I, **settings: Unpack[StreamSettings]) -> None:
+        known = StreamSettings.__annotations__
+        if unknown := sorted(set(settings) - set(known)):
+            raise TypeError(f"a stream has no setting {unknown[0]!r}; it has {', '.join(known)}")
+        refresh, window = settings.get("refresh", 0.25), settings.get("window", 5.0)
+        targets, incremental = settings.get("targets"), settings.get("incremental")
         a = model.analysis
         self.model = model
         self._amin = a.amin
-        self.selection = model.selection_with(threshold, top_k, domain)
+        self.selection = model.selection_with(
+            settings.get("threshold"), settings.get("top_k", ...), settings.get("domain")
+        )
         self.wanted = None if targets is None else model.find_classes(targets)
         #: Frames of a window, and frames from one refresh to the next.
         self.window = self._frames(window, "window")
@@ -239,7 +253,7 @@ class Hearing:
         self.plan = stream_plan(
             model.dictionary,
             a.hop_length,
-            positive_int(n_iter, "n_iter"),
+            positive_int(settings.get("n_iter", 10), "n_iter"),
             self.selection.domain,
             bands=native_bands(float(a.sample_rate), a.n_fft, a.n_mels, 0.0, None),
         )

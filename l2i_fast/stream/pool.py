@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from l2i_fast import _core
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
-from l2i_fast.stream.hearing import Ear, Hearing
+from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings
 from l2i_fast.stream.stream import Mode, check_mode
 
 if TYPE_CHECKING:
@@ -55,11 +55,16 @@ class StreamPool:
     mode
         As in `Stream`.
     **settings
-        refresh, n_iter, targets, threshold, top_k, domain, window, incremental: as in `Stream`.
+        See `StreamSettings`.
     """
 
     def __init__(
-        self, model: L2I, n: int = 0, samplerate: int | None = None, mode: Mode = "realtime", **settings: Any
+        self,
+        model: L2I,
+        n: int = 0,
+        samplerate: int | None = None,
+        mode: Mode = "realtime",
+        **settings: Unpack[StreamSettings],
     ) -> None:
         check_mode(mode)
         if samplerate is not None and samplerate != model.sample_rate:

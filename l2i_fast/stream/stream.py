@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
 from l2i_fast.arrays import Array, Float32, positive_int
 from l2i_fast.audio import check_rate
 from l2i_fast.stream.decoder import mono, require_finite
-from l2i_fast.stream.hearing import Ear, Hearing
+from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings
 from l2i_fast.stream.rates import Rates
 
 if TYPE_CHECKING:
@@ -42,19 +42,13 @@ class Stream(Ear):
         With "realtime" the networks run in a thread of their own, and `push` never waits for them: what is heard
         depends on how fast they are. With "synchronous" they run within `push`, each time that enough samples have
         come in: the same signal gives the same bits, whatever the blocks.
-    refresh : float
-        Seconds from one run of the networks to the next; 0.25 by default.
-    n_iter : int
-        Updates of the activations of each frame; 10 by default.
-    targets, threshold, top_k, domain
-        As in `L2I.interpret`.
-    window : float
-        Seconds of sound that the networks hear each time, less at the beginning; 5 by default.
+    **settings
+        refresh, n_iter, targets, threshold, top_k, domain, window, incremental: see `StreamSettings`.
 
     Raises
     ------
     ValueError, TypeError
-        For a setting out of range or an unknown class.
+        For a setting out of range or unknown, or a class that the model does not know.
     """
 
     def __init__(
@@ -63,7 +57,7 @@ class Stream(Ear):
         samplerate: int | None = None,
         channels: int = 1,
         mode: Mode = "realtime",
-        **settings: Any,
+        **settings: Unpack[StreamSettings],
     ) -> None:
         check_mode(mode)
         self.sample_rate = model.sample_rate if samplerate is None else check_rate("samplerate", samplerate)
