@@ -342,6 +342,7 @@ class L2I:
         order = np.argsort(-probabilities, kind="stable")
         return [int(c) for c in order if probabilities[c] >= self.decision[c]]
 
+    @torch.inference_mode()
     def relevance(self, z: Tensor, target: int) -> NDArray[np.float32]:
         """Relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
         relevance: NDArray[np.float32] = self.interpreter.relevance(z[None], torch.tensor([target]))[0].numpy()

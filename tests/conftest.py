@@ -15,6 +15,7 @@ from l2i_fast.data import Dataset, load_dataset
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.settings import Analysis
 
 #: Recordings lie where L2I_DATA says, or in shared/data beside the checkout.
 ESC10 = Path(os.environ.get("L2I_DATA") or Path(__file__).parents[2] / "shared" / "data" / "esc10")
@@ -32,7 +33,13 @@ def esc10() -> Dataset:
 
 
 def make_model(
-    theta: str = "attention", multilabel: bool = False, n_components: int = 12, n_classes: int = 4, seed: int = 0
+    theta: str = "attention",
+    multilabel: bool = False,
+    n_components: int = 12,
+    n_classes: int = 4,
+    seed: int = 0,
+    streamable: bool = False,
+    analysis: Analysis = Analysis(),  # noqa: B008 - frozen
 ) -> L2I:
     """A model of random weights whose answers differ from clip to clip."""
     with torch.random.fork_rng(devices=[]):
@@ -40,13 +47,15 @@ def make_model(
         classifier = Classifier(n_classes, width=0.0625, embedding=32)
         classifier.mean.fill_(-30.0)
         classifier.std.fill_(10.0)
-        dictionary = torch.rand(513, n_components) ** 4
+        dictionary = torch.rand(analysis.n_fft // 2 + 1, n_components) ** 4
         dictionary /= dictionary.norm(dim=0)
-        interpreter = Interpreter(dictionary, n_classes, classifier.hidden_channels, theta, width=0.0625)
+        interpreter = Interpreter(
+            dictionary, n_classes, classifier.hidden_channels, theta, width=0.0625, streamable=streamable
+        )
         # Alive everywhere, so that nothing is compared with silence by accident.
         torch.nn.init.constant_(interpreter.psi.second.bias, 0.1)
     classes = ("dog", "rain", "clock tick", "helicopter", "rooster", "saw")[:n_classes]
-    return L2I(classifier, interpreter, classes, multilabel=multilabel, name="tiny")
+    return L2I(classifier, interpreter, classes, analysis=analysis, multilabel=multilabel, name="tiny")
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,13 @@ def assert_close(actual: Sequence[Float32], expected: Sequence[Float32]) -> None
 
 @pytest.mark.parametrize(
     ("n_fft", "hop", "K", "domain"),
-    [(32, 8, 1, "log"), (64, 64, 5, "magnitude"), (256, 100, 13, "log"), (1024, 512, 100, "log"), (4096, 1000, 33, "log")],
+    [
+        (32, 8, 1, "log"),
+        (64, 64, 5, "magnitude"),
+        (256, 100, 13, "log"),
+        (1024, 512, 100, "log"),
+        (4096, 1000, 33, "log"),
+    ],
 )
 @pytest.mark.parametrize("n", [1, 5, 16, 17, MANY])
 def test_agrees_with_single_streams(
@@ -84,7 +90,10 @@ def test_same_bits_whoever_is_beside(rng: np.random.Generator, cpu_path: str) ->
     K = 13
     plan = make_plan(rng, K=K)
     pool = _core.StreamPool(plan)
-    signals, masks = [noise(rng, rng.integers(500, 3000)) for _ in range(MANY)], [random_mask(rng, K) for _ in range(MANY)]
+    signals, masks = (
+        [noise(rng, rng.integers(500, 3000)) for _ in range(MANY)],
+        [random_mask(rng, K) for _ in range(MANY)],
+    )
 
     def run(names: Sequence[int], longest: int) -> dict[int, Float32]:
         streams = {i: _core.Stream(plan) for i in names}

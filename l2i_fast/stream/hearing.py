@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
@@ -49,7 +50,7 @@ class Refresh:
     targets : tuple of str
         The classes explained.
     relevance : ndarray (K,), float32
-        Of each component; with several targets, for that which it matters most for.
+        Of each component, as in `Explanation`; with several targets, for that which it matters most for.
     components : tuple of int
         Those selected, for any of the targets; this is what is heard.
     scale : float
@@ -100,6 +101,7 @@ class Ear:
         self._counts = StreamStatistics()  # hops: those of the signals before
         self._due = 0
         self._signal = _Signal()
+        self._warned = False
         # Held while an answer is published or a new signal begins, never while samples are pushed.
         self._change = threading.Lock()
         self._begin(0)
@@ -158,6 +160,16 @@ class Ear:
     def _fail(self, error: Exception) -> None:
         self._counts.failures += 1
         self.error = error
+
+    def _warn(self) -> None:
+        """Say once, where samples are pushed, that the network has failed."""
+        if self.error is not None and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the network failed, and the audio goes on with the components it had: {self.error!r}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _publish(self, answer: Refresh, signal: _Signal) -> None:
         """Let the audio fade over to what was found, unless a new signal has begun."""
@@ -340,18 +352,16 @@ class Hearing:
         model = self.model
         prediction = model.predict(probabilities)
         targets = prediction if self.wanted is None else self.wanted
-        relevance = np.zeros(model.dictionary.shape[1], np.float32)
+        relevances = [model.relevance(z, target) for target in targets]
         components: dict[int, None] = {}  # in order, each once
-        for target in targets:
-            one = model.relevance(z, target)
+        for one in relevances:
             components |= dict.fromkeys(model.select(one, self.selection))
-            relevance = np.maximum(relevance, one)
         return Refresh(
             frame=claim.frame,
             prediction=tuple(model.classes[c] for c in prediction),
             probabilities=probabilities.copy(),
             targets=tuple(model.classes[c] for c in targets),
-            relevance=relevance,
+            relevance=np.max(relevances, axis=0) if relevances else np.zeros(model.dictionary.shape[1], np.float32),
             components=tuple(components),
             scale=claim.signal.scale,
         )

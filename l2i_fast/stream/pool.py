@@ -77,6 +77,8 @@ class StreamPool:
         self._turn = threading.Lock()
         self._closed = threading.Event()
         self._worker: threading.Thread | None = None
+        if n < 0:
+            raise ValueError(f"n is {n}, but must be at least 0")
         for _ in range(n):
             self.join()
 
@@ -115,6 +117,11 @@ class StreamPool:
         TypeError, ValueError
             For a number of blocks that is not that of the streams, a stream that is not in the pool, or samples that
             `Stream.push` refuses. Nothing of any block is taken then.
+
+        Warns
+        -----
+        RuntimeWarning
+            Once a stream, if the network has raised an exception: its audio goes on with the components it had.
         """
         with self._turn:
             self._check_open()
@@ -164,6 +171,8 @@ class StreamPool:
             if synchronous and (due := [streams[i] for i in left if streams[i]._wait() == 0]):
                 self._hearing.refresh(due)
             left = [i for i in left if samples[i].size]
+        for stream in streams:
+            stream._warn()
         return [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
 
     def _remove(self, stream: PooledStream) -> Float32:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -67,7 +66,6 @@ class Stream(Ear):
         super().__init__(Hearing(model, **settings))
         self.channels = positive_int(channels, "channels")
         self.mode = mode
-        self._warned = False
         self._closed = threading.Event()
         self._worker: threading.Thread | None = None
 
@@ -116,13 +114,7 @@ class Stream(Ear):
             y = self._engine.push(block)
         if y is None:
             y = self._push(mono(block, self.channels))
-        if self.error is not None and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"the network failed, and the audio goes on with the components it had: {self.error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._warn()
         return np.concatenate((y, self.flush())) if last else y
 
     def flush(self) -> Float32:
