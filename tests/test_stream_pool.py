@@ -23,7 +23,8 @@ def make_plan(
     centres, width = rng.integers(0, len(W), (n_mels, 1)), rng.integers(0, 9, (n_mels, 1))
     filters = np.where(abs(np.arange(len(W)) - centres) < width, rng.random((n_mels, len(W))), 0)
     bands = _core.MelBands(filters.astype(np.float32)) if n_mels else None
-    return stream_plan(W / np.linalg.norm(W, axis=0), hop, 10, domain, bands=bands)
+    # Not Hann: where its last frame fades out alone, rounding would be divided by next to nothing.
+    return stream_plan(W / np.linalg.norm(W, axis=0), hop, 10, domain, window="hamming", bands=bands)
 
 
 def random_mask(rng: np.random.Generator, K: int) -> tuple[Float32, float]:
@@ -80,7 +81,8 @@ def test_agrees_with_single_streams(
             assert_close([one.activations()], [other.activations()])
             first, many = max(0, one.hops - 20), min(one.hops, 20)
             columns, expected = one.columns(first, many), other.columns(first, many)
-            assert columns is not None and expected is not None
+            assert columns is not None
+            assert expected is not None
             assert_close([columns], [expected])
     assert_close(*([np.concatenate(one) for one in out] for out in outs))
 
@@ -183,19 +185,19 @@ def test_bad_input_names_the_stream_and_takes_nothing(rng: np.random.Generator) 
     good = [noise(rng, 300) for _ in range(3)]
     poisoned = good[1].copy()
     poisoned[17] = np.nan
-    with pytest.raises(ValueError, match="^stream 1: block holds NaN or infinity .first at sample 17"):
+    with pytest.raises(ValueError, match=r"^stream 1: block holds NaN or infinity \(first at sample 17"):
         pool.push(streams, [good[0], poisoned, good[2]])
-    with pytest.raises(TypeError, match="^stream 2: samples must be .* float32"):
+    with pytest.raises(TypeError, match=r"^stream 2: samples must be .* float32"):
         pool.push(streams, [good[0], good[1], good[2].astype(np.float64)])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="^stream 1: samples must be an array"):
+    with pytest.raises(TypeError, match=r"^stream 1: samples must be an array"):
         pool.push(streams, [good[0], good[1].tolist(), good[2]])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="^stream 0: samples must be contiguous"):
+    with pytest.raises(ValueError, match=r"^stream 0: samples must be contiguous"):
         pool.push(streams[:1], [good[0][::2]])
-    with pytest.raises(ValueError, match="^stream 2: somebody is already pushing"):
+    with pytest.raises(ValueError, match=r"^stream 2: somebody is already pushing"):
         pool.push([streams[0], streams[1], streams[0]], good)
-    with pytest.raises(ValueError, match="^stream 1: belongs to another plan"):
+    with pytest.raises(ValueError, match=r"^stream 1: belongs to another plan"):
         pool.push([streams[0], _core.Stream(make_plan(rng))], good[:2])
-    with pytest.raises(TypeError, match="^stream 0: is not a Stream"):
+    with pytest.raises(TypeError, match=r"^stream 0: is not a Stream"):
         pool.push([None], good[:1])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="blocks and until must have an entry for each stream"):
         pool.push(streams, good[:2])
