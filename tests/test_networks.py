@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import l2i_fast as l2i
 from l2i_fast.networks import classifier as classifier_module
 from l2i_fast.networks.classifier import Classifier
-from l2i_fast.networks.convolution import Conv2d
+from l2i_fast.networks.convolution import Conv1d, Conv2d, packed
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.networks.log_mel import LogMel
@@ -57,7 +57,7 @@ def psi_at_fixed_length(psi: Psi, maps: list[torch.Tensor], n: int, n_frames: in
     x = resized(torch.relu(psi.merge(resized(x, 4, 8 * n))), 4, 16 * n)
     x = torch.relu(psi.fold(x))[:, :, 0]
     x = resized(x[:, :, None], 1, n_frames)[:, :, 0]
-    return torch.relu(psi.second(torch.relu(psi.first(x))))
+    return torch.relu(psi.second(torch.relu(psi.first(x[:, :, None]))))[:, :, 0]
 
 
 @pytest.mark.parametrize(("n_frames", "columns"), [(431, (53, 26, 13)), (862, (107, 53, 26))])
@@ -88,7 +88,7 @@ def psi_on_the_grid(psi: Psi, maps: list[torch.Tensor], n: int, n_frames: int) -
     x = doubled(torch.relu(psi.merge(doubled(torch.cat((a, b, c), 1)))))
     x = doubled(torch.relu(psi.fold(x))[:, :, 0])
     x = torch.cat([x] + [x[..., -1:]] * (n_frames - x.shape[2]), -1)
-    return torch.relu(psi.second(torch.relu(psi.first(x))))
+    return torch.relu(psi.second(torch.relu(psi.first(x[:, :, None]))))[:, :, 0]
 
 
 @pytest.mark.parametrize(("n_frames", "columns"), [(431, (53, 26, 13)), (862, (107, 53, 26)), (448, (56, 28, 14))])
@@ -110,6 +110,19 @@ def test_inference_convolves_as_training_does(size: tuple[int, int]) -> None:
     wanted = layer(x)
     with torch.inference_mode():
         torch.testing.assert_close(layer(x), wanted)
+        torch.testing.assert_close(packed(torch.nn.Sequential(layer))(x), wanted)
+        rectified = packed(torch.nn.Sequential(layer, torch.nn.Identity(), torch.nn.ReLU(inplace=True)))
+        torch.testing.assert_close(rectified(x), wanted.relu())
+
+
+def test_a_row_is_convolved_as_a_sequence() -> None:
+    layer = Conv1d(6, 5, 3, padding=1)
+    x = torch.randn(2, 6, 1, 40)
+    wanted = torch.nn.functional.conv1d(x.squeeze(2), layer.weight, layer.bias, padding=1).unsqueeze(2)
+    torch.testing.assert_close(layer(x), wanted)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), wanted)
+        torch.testing.assert_close(packed(torch.nn.Sequential(layer))(x), wanted)
 
 
 @given(n_frames=st.integers(128, 700), streamable=st.booleans())

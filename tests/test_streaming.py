@@ -25,14 +25,17 @@ FLOOR = -60.0
 def networks(
     theta: str = "attention", width: float = 0.0625, streamable: bool = True
 ) -> tuple[HiddenMaps, Interpreter]:
-    """Random networks, alive everywhere, so that nothing is compared with silence by accident."""
+    """Random networks whose answers vary as much as their input does."""
     classifier = Classifier(5, width=width, embedding=32).eval()
     classifier.mean.fill_(-30.0)
     classifier.std.fill_(10.0)
     interpreter = Interpreter(
         torch.rand(513, 9), 5, classifier.hidden_channels, theta, width=width, streamable=streamable
     ).eval()
-    torch.nn.init.constant_(interpreter.psi.second.bias, 0.1)
+    for part in (classifier, interpreter.psi, interpreter.theta):
+        for weight in part.parameters():
+            if weight.ndim > 1:  # so that what changes at the first layer is still seen at the last
+                torch.nn.init.kaiming_normal_(weight)
     fused = classifier.fused()
     for network in (fused, interpreter):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -189,7 +192,7 @@ def test_a_network_that_raises_leaves_the_state_as_it_was(
         def fail(_: Tensor) -> Tensor:
             raise RuntimeError("broken")
 
-        broken.setattr(interpreter.psi, "join", fail)
+        broken.setattr(interpreter.theta, "scores", fail)
         with pytest.raises(RuntimeError, match="broken"):
             answer(network, state, x[300:400])
     assert state.frames == 300

@@ -1,10 +1,15 @@
-"""The convolution that the networks are made of."""
+"""The convolutions that the networks are made of."""
 
 from __future__ import annotations
+
+import copy
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 #: Maps of fewer points than this are a matter of reading the weights once, which oneDNN would reorder first.
 _POINTS = 16
@@ -18,14 +23,70 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (B, channels, rows, columns)."""
-        return convolve(x, self.weight, self.bias, self.padding, self.stride)  # type: ignore[arg-type]
+        return _convolve(x, self.weight, self.bias, self.padding, self.stride)  # type: ignore[arg-type]
 
 
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, ...], stride: tuple[int, ...] = (1, 1)
+class Conv1d(nn.Conv1d):
+    """torch's Conv1d for maps of one row, whose channels may so be last in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x` (B, channels, 1, columns) along the columns."""
+        return _convolve(x, self.weight.unsqueeze(2), self.bias, (0, *self.padding), (1, *self.stride))  # type: ignore[arg-type]
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], stride: tuple[int, int]
 ) -> Tensor:
-    """`torch.nn.functional.conv2d`, in the way of `Conv2d`."""
     direct = x.is_cpu and x.dtype == torch.float32 and not torch.is_grad_enabled()
     if direct and x.shape[2] * x.shape[3] >= _POINTS and torch.backends.mkldnn.is_available():
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1), 1)
     return F.conv2d(x, weight, bias, stride, padding)
+
+
+def packed(module: ModuleT) -> ModuleT:
+    """A copy of `module` for inference, in which the weights of its convolutions already lie as oneDNN wants them.
+
+    For small maps that is a good part of the work. In sequences the ReLU that follows goes into the same pass. The copy
+    shares all else with `module`, has none of its hooks, and does not follow later changes of the weights. It is
+    `module` itself where torch has no such operation.
+    """
+    weight = next(module.parameters(), None)
+    if weight is None or not weight.is_cpu or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return module
+    twin = copy.copy(module)
+    twin._forward_hooks = type(module._forward_hooks)()
+    twin._modules = {}
+    before = None
+    for name, child in module.named_children():
+        if isinstance(module, nn.Sequential) and isinstance(child, nn.Identity):
+            continue  # what is left of a batch normalisation
+        if isinstance(child, (Conv2d, Conv1d)):
+            child = _Packed(child)
+        elif isinstance(module, nn.Sequential) and isinstance(child, nn.ReLU) and isinstance(before, _Packed):
+            before.activation = "relu"
+            continue
+        else:
+            child = packed(child)
+        twin._modules[name] = before = child
+    return twin
+
+
+class _Packed(nn.Module):
+    """The operation that torch.compile, too, makes of a convolution on the CPU."""
+
+    def __init__(self, layer: Conv2d | Conv1d) -> None:
+        super().__init__()
+        weight, padding, stride = layer.weight.detach(), list(layer.padding), list(layer.stride)
+        if isinstance(layer, Conv1d):
+            weight, padding, stride = weight.unsqueeze(2), [0, *padding], [1, *stride]
+        self._geometry = (padding, stride, [1, 1], 1)
+        typical = [1, weight.shape[1], 16, 16]
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._geometry, typical)
+        self._bias = layer.bias
+        self.activation = "none"
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._weight, self._bias, *self._geometry, self.activation, [], ""
+        )
+        return y

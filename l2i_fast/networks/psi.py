@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from l2i_fast.networks.convolution import Conv2d, convolve
+from l2i_fast.networks.convolution import Conv1d, Conv2d
 
 
 class Psi(nn.Module):
@@ -52,8 +52,8 @@ class Psi(nn.Module):
         self.c = Conv2d(c4, narrow, (4, 1), stride=(4, 1))
         self.merge = Conv2d(wide + 2 * narrow, wide, 3, padding=1)
         self.fold = Conv2d(wide, wide, (rows // 4, 1))
-        self.first = nn.Conv1d(wide, n_components, 5, padding=2)
-        self.second = nn.Conv1d(n_components, n_components, 5, padding=2)
+        self.first = Conv1d(wide, n_components, 5, padding=2)
+        self.second = Conv1d(n_components, n_components, 5, padding=2)
 
     def forward(self, maps: Sequence[Tensor], n_frames: int) -> Tensor:
         """Activations H (B, K, T) from the maps c4, c5, c6, each (B, channels, time, frequency); T = `n_frames`."""
@@ -92,9 +92,7 @@ class Psi(nn.Module):
             x = F.pad(self._up(x), (0, n_frames - 2 * x.shape[3], 0, 0), mode="replicate")
         else:
             x = F.interpolate(x, size=(1, n_frames), mode="bilinear", align_corners=True)
-        for layer in (self.first, self.second):  # as convolutions in two dimensions, which keep the channels last
-            x = torch.relu(convolve(x, layer.weight.unsqueeze(2), layer.bias, (0, 2)))
-        return x.squeeze(2)
+        return torch.relu(self.second(torch.relu(self.first(x)))).squeeze(2)
 
     def _up(self, x: Tensor) -> Tensor:
         """Double the time axis (the last one) of `x` by linear interpolation.

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.convolution import packed
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.networks.theta import ThetaAttention
@@ -28,8 +29,8 @@ from l2i_fast.networks.theta import ThetaAttention
 GRID = 64
 #: Frames of a column of c6; Psi leaves out what is behind the last whole one.
 _C6 = 32
-#: The axes of time and of frequency change places between the classifier's maps and Psi's.
-_CLASSIFIER, _PSI = 2, 3
+#: The axis of time in the classifier's maps, in Psi's, and in what comes of them.
+_CLASSIFIER, _PSI, _OUTPUT = 2, 3, 1
 
 
 def why_not_streamable(hidden: HiddenMaps, interpreter: nn.Module) -> str | None:
@@ -128,7 +129,8 @@ class StreamingNetwork:
 
     After n frames the window reaches from frame ``max(0, n - window_frames)``, rounded down to a multiple of 64, to the
     newest one. The answer is that of the ordinary networks on the whole signal up to there, with maximum over time and
-    Theta taken over the columns of the window only. Different states may be used in several threads at once.
+    Theta taken over the columns of the window only. The weights are those at the time of construction. Different states
+    may be used in several threads at once.
 
     Parameters
     ----------
@@ -256,15 +258,16 @@ class StreamingNetwork:
             fresh[stage.name] = y.narrow(stage.axis, work.drop, y.shape[stage.axis] - work.drop)
         for name, window in zip(("embed", "H"), plan.windows, strict=True):
             start, stop = window.new
-            x = fresh[name].narrow(2, start, stop - start)
+            x = fresh[name].narrow(1, start, stop - start)
             if not plan.begins:
                 start, stop = window.old
-                x = torch.cat((before(name).narrow(2, start, stop - start), x), 2)
+                x = torch.cat((before(name).narrow(1, start, stop - start), x), 1)
             keep[name, ""] = x
-        logits = self._classifier.out(keep["embed", ""].amax(2))
-        H = keep["H", ""][:, : self._n_components]
+        logits = self._classifier.out(keep["embed", ""].amax(1))
+        rows = keep["H", ""]
+        H = rows[:, :, : self._n_components].transpose(1, 2)
         if isinstance(self._theta, ThetaAttention):
-            z = self._theta.pool(H, keep["H", ""][:, self._n_components])
+            z = self._theta.pool(H, rows[:, :, self._n_components])
         else:
             z = self._theta.pool(H)
         for i, state in enumerate(states):
@@ -321,19 +324,21 @@ class StreamingNetwork:
 
 def _stages(classifier: Classifier, interpreter: Interpreter) -> list[_Stage]:
     """The networks in pieces, each after those that it reads."""
-    psi, theta, pool = interpreter.psi, interpreter.theta, classifier.pool
+    classifier, psi, theta = packed(classifier), packed(interpreter.psi), interpreter.theta
+    pool = classifier.pool
 
     def turned(x: Tensor) -> Tensor:
         return x.transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
     def activations(x: Tensor, tail: int) -> Tensor:
-        """H, and what attention is the softmax of as one channel more."""
+        """H by frames, (B, T, K); with attention one column more, what the softmax is taken of."""
         H: Tensor = psi.to_frames(x, 4 * x.shape[3] + tail)
-        return torch.cat((H, theta.scores(H)[:, None]), 1) if isinstance(theta, ThetaAttention) else H
+        rows = H.transpose(1, 2)
+        return torch.cat((rows, theta.scores(H)[:, :, None]), 2) if isinstance(theta, ThetaAttention) else rows
 
     def embed(x: Tensor, _: int) -> Tensor:
-        y: Tensor = classifier.embed(classifier.top(pool(x))).amax(3)
-        return y
+        y: Tensor = classifier.embed(classifier.top(pool(x)))
+        return y.amax(3).transpose(1, 2)
 
     blocks = classifier.blocks
     return [
@@ -343,11 +348,11 @@ def _stages(classifier: Classifier, interpreter: Interpreter) -> list[_Stage]:
         _Stage("c4", ("block2",), 1, 1, 2, _CLASSIFIER, lambda x, _: blocks[3](x)),
         _Stage("c5", ("c4",), 1, 2, 2, _CLASSIFIER, lambda x, _: blocks[4](pool(x))),
         _Stage("c6", ("c5",), 1, 2, 1, _CLASSIFIER, lambda x, _: blocks[5](pool(x))),
-        _Stage("embed", ("c6",), 1, 2, 1, _CLASSIFIER, embed),
+        _Stage("embed", ("c6",), 1, 2, 1, _OUTPUT, embed),
         _Stage("branch5", ("c5",), 2, 1, 2, _PSI, lambda x, _: psi.branch5(turned(x)), limit=2),
         _Stage("branch6", ("c6",), 4, 1, 5, _PSI, lambda x, _: psi.branch6(turned(x))),
         # Its reach is 0; with 1 there is always a column left to compute.
         _Stage("branch4", ("c4",), 1, 1, 1, _PSI, lambda x, _: psi.branch4(turned(x)), limit=4),
         _Stage("join", ("branch5", "branch6", "branch4"), 2, 1, 2, _PSI, lambda x, _: psi.join(x)),
-        _Stage("H", ("join",), 4, 1, 7, 2, activations),
+        _Stage("H", ("join",), 4, 1, 7, _OUTPUT, activations),
     ]
