@@ -20,6 +20,7 @@ from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate, summarize
 from l2i_fast.networks.log_mel import LogMel
 from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
+from l2i_fast.networks.streaming import why_not_streamable
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
 from l2i_fast.training.interpreter import fidelity_loss
@@ -99,6 +100,14 @@ def test_stages_alone_equal_all_in_a_row(tones: Dataset, tmp_path: Path) -> None
     again = l2i.load(tmp_path / "alone")
     assert again.training["config"]["interpreter"]["alpha"] == 5.0
     assert again.classes == ("hiss", "tone")
+
+
+def test_a_model_can_be_trained_to_stream(tones: Dataset, tmp_path: Path) -> None:
+    for streamable in (True, False):
+        interpreter = dataclasses.replace(CONFIG.interpreter, streamable=streamable)
+        train(tones, tmp_path / str(streamable), dataclasses.replace(CONFIG, interpreter=interpreter), quiet)
+        model = l2i.load(tmp_path / str(streamable))
+        assert (why_not_streamable(model.hidden, model.interpreter) is None) is streamable
 
 
 def test_what_does_not_fit_is_refused(tones: Dataset, tmp_path: Path) -> None:
