@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pty
+import runpy
 import signal
 import subprocess
 import sys
@@ -645,6 +646,18 @@ def test_a_file_is_what_the_stream_of_the_model_gives(place, rng, monkeypatch, t
         wanted = stream.push(y, last=True)[stream.latency :]
     assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], wanted)
     assert np.any(wanted)
+
+
+def test_the_example_program(place, rng, monkeypatch, capsys, tiny_model):
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
+    y = noise(rng, 30000)
+    soundfile.write("in.wav", y, RATE, subtype="FLOAT")
+    monkeypatch.setattr(sys, "argv", ["stream_file.py", "in.wav", "there/out.wav"])
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "stream_file.py"))
+    assert "because of components" in capsys.readouterr().out
+    with tiny_model.stream(mode="synchronous") as stream:
+        wanted = stream.push(y, last=True)[stream.latency :]
+    assert np.array_equal(soundfile.read("there/out.wav", dtype="float32")[0], wanted)
 
 
 def test_a_network_that_raises_is_told_and_the_sound_goes_on(place, rng, monkeypatch):
