@@ -261,7 +261,9 @@ def stream(
     source: Annotated[
         str | None,
         typer.Argument(
-            show_default=False, help="A recording; - for raw samples on standard input; without it, the microphone."
+            metavar="SOURCE",
+            show_default=False,
+            help="A recording; - for raw samples on standard input; without it, the microphone.",
         ),
     ] = None,
     output: Annotated[
@@ -269,9 +271,9 @@ def stream(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE.wav|-|speaker",
+            metavar="WHERE",
             show_default="- where SOURCE is -, otherwise speaker",
-            help="A WAV file; - for raw samples on standard output; the speaker.",
+            help="A file in .wav; - for raw samples on standard output; speaker.",
         ),
     ] = None,
     model: Model = "esc10",
@@ -338,18 +340,19 @@ def stream(
 
     engine = load(model)
     settings = _selection(engine, target, threshold, top_k, domain)
-    running = engine.stream(refresh=refresh, mode="synchronous" if fast else "realtime", **settings)
     raw = (raw_format or RawFormat.s16le).value, rate or engine.sample_rate
     if source == "-":
         came_from = RawInput(sys.stdin.buffer, *raw, channels or 1, block)
     elif source is None:
         came_from = Microphone(_device(device), engine.sample_rate, channels or 1, block)
+    mode = "synchronous" if fast else "realtime"
+    running = engine.stream(came_from.rate, refresh=refresh, mode=mode, **settings)
     if output == "-":
         goes_to = RawOutput(sys.stdout.buffer, *raw)
     elif output == "speaker":
-        goes_to = Speaker(_device(output_device), engine.sample_rate, block, wait=source is not None)
+        goes_to = Speaker(_device(output_device), running.sample_rate, block, wait=source is not None)
     else:
-        goes_to = WavFile(output, engine.sample_rate, skip=running.latency)
+        goes_to = WavFile(output, running.sample_rate, skip=running.latency)
     session = Session(came_from, running, goes_to, block)
     try:
         with deferred_interrupt() as stopped, came_from, running, goes_to, watch(session, engine):

@@ -290,21 +290,6 @@ def wav_header(rate: int, n_samples: int) -> bytes:
 # ---- between the two
 
 
-class Resampler:
-    """soxr in high quality, block by block; nothing at all where the rates are equal."""
-
-    def __init__(self, orig_sr: int, target_sr: int) -> None:
-        self._stream: Any = None
-        if orig_sr != target_sr:
-            import soxr
-
-            self._stream = soxr.ResampleStream(orig_sr, target_sr, 1, dtype="float32", quality="HQ")
-
-    def push(self, y: Audio, last: bool = False) -> Audio:
-        """Return the samples that y (m,) completes; with `last` the rest as well."""
-        return y if self._stream is None else np.asarray(self._stream.resample_chunk(y, last=last), np.float32)
-
-
 class Level:
     """The highest level since it was last asked for."""
 
@@ -328,9 +313,9 @@ class Session:
     Attributes
     ----------
     source, stream, sink
-        What it goes through.
+        What it goes through. The stream has the source's rate; for a sink of another one its output is resampled.
     block : int
-        Samples, at the source's rate, that are taken at a time.
+        Samples that are taken at a time.
     heard : int
         Samples taken from the source.
     input, output : Level
@@ -347,20 +332,23 @@ class Session:
         self.output = Level()
         self._written = 0
         self._held = 0.0
-        self._before = Resampler(source.rate, stream.sample_rate)
-        self._after = Resampler(stream.sample_rate, sink.rate)
+        self._resampler: Any = None
+        if sink.rate != stream.sample_rate:
+            import soxr
+
+            self._resampler = soxr.ResampleStream(stream.sample_rate, sink.rate, 1, dtype="float32", quality="HQ")
 
     @property
     def seconds(self) -> float:
         """How much was heard."""
-        return self.heard / self.source.rate
+        return self.heard / self.stream.sample_rate
 
     @property
     def latency(self) -> dict[str, float]:
         """Where the delay between sound and interpretation comes from: seconds by cause."""
         return {
-            "window": self.stream.latency / self.stream.sample_rate,
-            "block": self.block / self.source.rate,
+            "stream": self.stream.latency / self.stream.sample_rate,
+            "block": self.block / self.stream.sample_rate,
             "resampling": self._held,
             "devices": self.source.latency + self.sink.latency,
         }
@@ -387,26 +375,25 @@ class Session:
                 break
             if y is None:
                 break
-            self._push(y)
-        rest = self._before.push(np.empty(0, np.float32), last=True)
-        self._write(self.stream.push(rest, last=True), last=True)
+            if len(y):
+                self._push(y)
+        self._write(self.stream.flush(), last=True)
         if fault:
             raise fault
 
     def _push(self, y: Audio) -> None:
-        if not len(y):
-            return
         self.heard += len(y)
         self.input.add(y)
-        self._write(self.stream.push(self._before.push(y)))
+        self._write(self.stream.push(y))
         # soxr hands out what it has in portions: the longest wait is the delay.
         self._held = max(self._held, self.seconds - self._written / self.sink.rate)
 
     def _write(self, y: Audio, last: bool = False) -> None:
         self.output.add(y)
-        resampled = self._after.push(y, last)
-        self._written += len(resampled)
-        self.sink.write(resampled)
+        if self._resampler:
+            y = np.asarray(self._resampler.resample_chunk(y, last=last), np.float32)
+        self._written += len(y)
+        self.sink.write(y)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ LATENCY = 64
 class FakeStream:
     """Gives back what it gets, LATENCY samples later; predicts another class every `refresh` seconds."""
 
-    sample_rate, latency, channels = 44100, LATENCY, 1
+    latency, channels = LATENCY, 1
 
-    def __init__(self, refresh=0.25, mode="realtime", **settings):
+    def __init__(self, samplerate=44100, refresh=0.25, mode="realtime", **settings):
+        self.sample_rate = samplerate
         self.mode, self.refresh, self.settings = mode, refresh, settings
         self.closed = False
         self.error = None
@@ -30,7 +31,7 @@ class FakeStream:
         refreshes = int(self._pushed / (self.refresh * self.sample_rate))
         return SimpleNamespace(hops=self._pushed // 512, refreshes=refreshes, overruns=self.overruns, failures=0)
 
-    def push(self, block, last=False):
+    def push(self, block):
         assert not self.closed
         assert block.dtype == np.float32
         assert block.ndim == 1
@@ -39,11 +40,13 @@ class FakeStream:
         if count := self.statistics.refreshes:
             self.latest = refresh(("dog",) if count % 2 else ("rain",))
         y = np.concatenate([self._held, block])
-        if last:
-            self._held = np.zeros(LATENCY, np.float32)
-            return y
         self._held = y[len(block) :]
         return y[: len(block)]
+
+    def flush(self):
+        assert not self.closed
+        rest, self._held = self._held, np.zeros(LATENCY, np.float32)
+        return rest
 
     def close(self):
         self.closed = True
@@ -73,8 +76,8 @@ class FakeModel:
     analysis = SimpleNamespace(n_fft=1024)
     dictionary = np.eye(513, 3, dtype=np.float32)
 
-    def stream(self, **settings):
-        return FakeStream(**settings)
+    def stream(self, samplerate, **settings):
+        return FakeStream(samplerate, **settings)
 
 
 class DeviceList:
