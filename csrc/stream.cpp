@@ -267,7 +267,9 @@ void Stream::analyse(Given& given) {
 }
 
 void Stream::show_activations() {
-  for (std::ptrdiff_t k = 0; k < plan_->K_; ++k) put(shown_[k], h_.data()[k]);
+  const float* const h = h_.data();
+  float* const shown = shown_.data();
+  for (std::ptrdiff_t k = 0; k < plan_->K_; ++k) put(shown[k], h[k]);
 }
 
 // The frame is through: the next hop of what has been summed up becomes ready, and the buffers move on.

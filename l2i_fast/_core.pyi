@@ -165,9 +165,12 @@ class Stream:
 
 class StreamPool:
     def __init__(self, plan: StreamPlan) -> None: ...
+    @overload
+    def push(self, streams: Sequence[Stream], blocks: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    @overload
     def push(
         self,
         streams: Sequence[Stream],
-        blocks: Sequence[NDArray[np.float32] | None] | NDArray[np.float32],
+        blocks: Sequence[NDArray[np.float32] | None],
         until: Sequence[int] | None = None,
     ) -> list[NDArray[np.float32]]: ...

@@ -175,8 +175,24 @@ def test_nobody_and_nothing(rng: np.random.Generator) -> None:
     (answer,) = pool.push([stream], [np.empty(0, np.float32)])
     assert answer.shape == (0,)
     assert stream.hops == 0
-    rows = pool.push([stream, _core.Stream(plan)], np.zeros((2, 500), np.float32))
-    assert [row.shape for row in rows] == [(500,)] * 2
+    assert pool.push([], np.empty((0, 5), np.float32)).shape == (0, 5)
+
+
+def test_rows_of_an_array(rng: np.random.Generator) -> None:
+    """They come out as rows, with the bits that a list of them gives; from wherever they lie."""
+    plan = make_plan(rng)
+    pool = _core.StreamPool(plan)
+    some, others = ([_core.Stream(plan) for _ in range(MANY)] for _ in range(2))
+    x = np.stack([noise(rng, 2000) for _ in range(MANY)])
+    for rows in (x, x[::-1], x[:, 100:900]):
+        assert np.array_equal(pool.push(some, rows), np.stack(pool.push(others, list(rows))))
+    with pytest.raises(ValueError, match="blocks must be contiguous"):
+        pool.push(some, x[:, ::2])
+    with pytest.raises(ValueError, match="until needs blocks in a list"):
+        pool.push(some, x, [1] * MANY)  # type: ignore[call-overload]
+    x[3, 9] = np.inf
+    with pytest.raises(ValueError, match=r"^stream 3: block holds NaN or infinity \(first at sample 9"):
+        pool.push(some, x)
 
 
 def test_bad_input_names_the_stream_and_takes_nothing(rng: np.random.Generator) -> None:

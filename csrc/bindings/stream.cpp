@@ -190,70 +190,91 @@ class GuardedPool {
   explicit GuardedPool(std::shared_ptr<StreamPlan> plan) : plan_(plan), pool_(std::move(plan)) {}
 
   // What comes out of each stream for its block, or for its end where there is none, up to frame until[i].
-  py::list push(const py::sequence& streams, const py::sequence& blocks,
-                const std::optional<std::vector<std::ptrdiff_t>>& until) {
+  // Blocks that are rows of one array come out as rows of one.
+  py::object push(const py::sequence& streams, const py::sequence& blocks,
+                  const std::optional<std::vector<std::ptrdiff_t>>& until) {
     const std::size_t n = streams.size();
     require(blocks.size() == n && (!until || until->size() == n),
             "blocks and until must have an entry for each stream");
     const std::unique_lock<std::mutex> turn(busy_, std::try_to_lock);
     require(turn.owns_lock(), "somebody is already pushing into this pool");
-    std::vector<Entry> entries;
+    std::vector<Named> named;
     std::vector<StreamPool::Part> parts;
-    entries.reserve(n);
+    named.reserve(n);
     parts.reserve(n);
-    std::ptrdiff_t n_frames = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      try {
-        entries.push_back(entry(streams[i], blocks[i]));
-      } catch (const py::value_error& error) {
-        throw py::value_error("stream " + std::to_string(i) + ": " + error.what());
-      } catch (const py::type_error& error) {
-        throw py::type_error("stream " + std::to_string(i) + ": " + error.what());
+    const auto for_each = [&](const auto& part_of) {
+      for (std::size_t i = 0; i < n; ++i) {
+        try {
+          named.push_back(name(streams[i]));
+          parts.push_back(part_of(i, named.back().stream->stream_));
+        } catch (const py::value_error& error) {
+          throw py::value_error("stream " + std::to_string(i) + ": " + error.what());
+        } catch (const py::type_error& error) {
+          throw py::type_error("stream " + std::to_string(i) + ": " + error.what());
+        }
       }
-      Entry& e = entries.back();
-      n_frames += e.stream->stream_.frames_in(e.samples.size[0], e.ends);
-      parts.push_back({&e.stream->stream_, e.samples.data, e.out.size(), e.out.mutable_data(),
-                       until ? (*until)[i] : -1, e.ends});
+      advance(parts);
+    };
+
+    if (py::isinstance<py::array>(blocks)) {
+      const auto rows = view<float>(py::reinterpret_borrow<py::array>(blocks), "blocks", 2, 1);
+      require(!until, "until needs blocks in a list: rows of an array come out whole");
+      const std::ptrdiff_t m = rows.size[1];
+      py::array_t<float> out({rows.size[0], m});
+      float* const to = out.mutable_data();
+      for_each([&](std::size_t i, Stream& stream) {
+        const auto row = static_cast<std::ptrdiff_t>(i);
+        const float* const samples = rows.data + row * rows.stride[0];
+        GuardedStream::require_finite(samples, m);
+        return StreamPool::Part{&stream, samples, m, to + row * m, -1, false};
+      });
+      return out;
     }
-    std::optional<py::gil_scoped_release> release;
-    if (n_frames > kLong) release.emplace();
-    pool_.push(parts);
-    release.reset();
+
+    std::vector<py::object> owners;  // of the samples, while the GIL is released
+    std::vector<py::array_t<float>> out;
+    owners.reserve(n);
+    out.reserve(n);
+    for_each([&](std::size_t i, Stream& stream) {
+      const py::object& block = owners.emplace_back(blocks[i]);
+      const bool ends = block.is_none();
+      ArrayView samples{};
+      if (!ends) {
+        if (!py::isinstance<py::array>(block)) throw py::type_error("samples must be an array");
+        samples = view<float>(py::reinterpret_borrow<py::array>(block), "samples", 1, 1);
+        GuardedStream::require_finite(samples.data, samples.size[0]);
+      }
+      const std::ptrdiff_t m = ends ? stream.left() : samples.size[0];
+      float* const to = out.emplace_back(m).mutable_data();
+      return StreamPool::Part{&stream, samples.data, m, to, until ? (*until)[i] : -1, ends};
+    });
     py::list result(n);
     for (std::size_t i = 0; i < n; ++i) {
-      result[i] = parts[i].done == parts[i].n ? py::object(entries[i].out)
-                                              : entries[i].out[py::slice(0, parts[i].done, 1)];
+      result[i] = parts[i].done == parts[i].n ? py::object(out[i]) : out[i][py::slice(0, parts[i].done, 1)];
     }
     return result;
   }
 
  private:
-  // Owns what others could let go of while the GIL is released.
-  struct Entry {
+  struct Named {
     py::object owner;
     GuardedStream* stream;
     GuardedStream::Turn turn;
-    bool ends;
-    py::object block;
-    ArrayView samples;
-    py::array_t<float> out;
   };
 
-  Entry entry(py::object owner, py::object block) {
+  Named name(py::object owner) const {
     if (!py::isinstance<GuardedStream>(owner)) throw py::type_error("is not a Stream");
     auto* const stream = owner.cast<GuardedStream*>();
     require(&stream->stream_.plan() == plan_.get(), "belongs to another plan");
-    ArrayView samples{};
-    const bool ends = block.is_none();
-    if (!ends) {
-      if (!py::isinstance<py::array>(block)) throw py::type_error("samples must be an array");
-      samples = view<float>(block, "samples", 1, 1);
-      GuardedStream::require_finite(samples.data, samples.size[0]);
-    }
-    GuardedStream::Turn turn(*stream);
-    const std::ptrdiff_t n = ends ? stream->stream_.left() : samples.size[0];
-    return {std::move(owner), stream,  std::move(turn),      ends,
-            std::move(block), samples, py::array_t<float>(n)};
+    return {std::move(owner), stream, GuardedStream::Turn(*stream)};
+  }
+
+  void advance(std::vector<StreamPool::Part>& parts) {
+    std::ptrdiff_t n_frames = 0;
+    for (const auto& part : parts) n_frames += part.stream->frames_in(part.ends ? 0 : part.n, part.ends);
+    std::optional<py::gil_scoped_release> release;
+    if (n_frames > kLong) release.emplace();
+    pool_.push(parts);
   }
 
   std::shared_ptr<StreamPlan> plan_;
@@ -285,7 +306,8 @@ void register_stream(py::module_& m) {
   py::class_<GuardedPool>(m, "StreamPool")
       .def(py::init<std::shared_ptr<StreamPlan>>(), py::arg("plan"))
       .def("push", &GuardedPool::push, py::arg("streams"), py::arg("blocks"), py::arg("until") = py::none(),
-           "What each of the streams gives for its block, as its own push would; for None, as its finish.");
+           "What each of the streams gives for its block, as its own push would; for None, as its finish.\n"
+           "Rows (n, m) of one array come out as such, other blocks as a list.");
 }
 
 }  // namespace l2i::bindings
