@@ -133,7 +133,8 @@ Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
       history_(plan_->starts_.empty() ? 0 : history),
       ring_(static_cast<std::size_t>(history_ * column_size())),
       shown_(static_cast<std::size_t>(plan_->K_)) {
-  const Mask all = {std::vector<float>(static_cast<std::size_t>(plan_->K_), 1.0f), 1.0f};
+  const auto K = static_cast<std::size_t>(plan_->K_);
+  const Mask all = {std::vector<float>(K, 1.0f), std::vector<float>(K), 1.0f, false};
   current_ = masks_[0] = masks_[1] = masks_[2] = all;
   reset();
 }
@@ -157,8 +158,7 @@ void Stream::reset() {
   fading_ = 0;
   if (between_.load(std::memory_order_relaxed) & kFresh)
     front_ = between_.exchange(front_, std::memory_order_acq_rel) & ~kFresh;
-  current_.weights.assign(masks_[front_].weights.begin(), masks_[front_].weights.end());
-  current_.scale = masks_[front_].scale;
+  current_ = masks_[front_];
   hops_.store(0, std::memory_order_release);
 }
 
@@ -250,7 +250,8 @@ void Stream::analyse(Given& given) {
     for (std::ptrdiff_t k = 0; k < plan.K_; ++k) h[k] = row[k * given.component_stride];
   } else {
     kernels.correlate(plan.W_.data(), n_vectors, n_groups, v_.data(), b_.data());
-    kernels.update(plan.gram_.data(), plan.K_, b_.data(), plan.settings_.n_updates, h, d_.data());
+    const float least = begin_updates(h);
+    kernels.update(plan.gram_.data(), plan.K_, b_.data(), least, plan.settings_.n_updates, h, d_.data());
   }
   show_activations();
   std::ptrdiff_t n_selected = 0;
@@ -304,22 +305,36 @@ void Stream::fade() {
     const auto& now = current_.weights;
     if (std::all_of(now.begin(), now.end(), [](float w) { return w == 0; }))
       current_.scale = masks_[front_].scale;
+    if (!current_.has_start) current_.start = masks_[front_].start;
+    current_.has_start = masks_[front_].has_start;
   }
   if (fading_ == 0) return;
   const Mask& next = masks_[front_];
   const float share = 1.0f / static_cast<float>(fading_--);
   if (share == 1.0f) {
-    std::copy(next.weights.begin(), next.weights.end(), current_.weights.begin());
-    current_.scale = next.scale;
+    current_ = next;
     return;
   }
   for (std::size_t k = 0; k < next.weights.size(); ++k)
     current_.weights[k] += share * (next.weights[k] - current_.weights[k]);
+  for (std::size_t k = 0; k < next.start.size(); ++k)
+    current_.start[k] += share * (next.start[k] - current_.start[k]);
   current_.scale *= std::pow(next.scale / current_.scale, share);
 }
 
-void Stream::publish(const float* weights, float scale) {
+// What the updates of a frame begin with; of W' v, activations are at least the answer.
+float Stream::begin_updates(float* h) const {
+  if (current_.has_start) {
+    std::copy(current_.start.begin(), current_.start.end(), h);
+    return 0.0f;
+  }
+  return 1e-3f;  // one that has faded out must be able to come back
+}
+
+void Stream::publish(const float* weights, float scale, const float* start) {
   std::copy_n(weights, plan_->K_, masks_[back_].weights.begin());
+  if (start != nullptr) std::copy_n(start, plan_->K_, masks_[back_].start.begin());
+  masks_[back_].has_start = start != nullptr;
   masks_[back_].scale = scale;
   back_ = between_.exchange(back_ | kFresh, std::memory_order_acq_rel) & ~kFresh;
 }

@@ -101,8 +101,9 @@ class Stream {
   // Begins a new signal, with the weights that were published last from its first frame on.
   void reset();
 
-  // Weights (K) and scale for the frames to come; the stream fades over from those it has.
-  void publish(const float* weights, float scale);
+  // Weights (K) and scale for the frames to come; the stream fades over from those it has. The updates of
+  // each frame begin with `start` (K), or, where that is null, with the activations of the frame before.
+  void publish(const float* weights, float scale, const float* start);
   // Mel magnitudes of frames [first, first + n) and the peak of the samples that each brought, n rows of
   // column_size(). False where they are not all there (any more).
   bool columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const;
@@ -111,8 +112,9 @@ class Stream {
 
  private:
   struct Mask {
-    std::vector<float> weights;
+    std::vector<float> weights, start;
     float scale;
+    bool has_start;
   };
   struct Given {
     const float* H;
@@ -135,6 +137,7 @@ class Stream {
   void count_tail(std::ptrdiff_t written);
 
   void fade();
+  float begin_updates(float* h) const;
   void sum_bands(const float* magnitudes, float* mel) const;
   void keep_column(const float* mel);
   void show_activations();

@@ -24,6 +24,7 @@ StreamPool::StreamPool(std::shared_ptr<const StreamPlan> plan)
       b_(plan_->K_ * kVectors * lanes()),
       h_(plan_->K_ * kVectors * lanes()),
       other_(plan_->K_ * kVectors * lanes()),
+      least_(kVectors * lanes()),
       weights_(plan_->K_ * kVectors * lanes()),
       weighted_(plan_->K_ * kVectors * lanes()),
       selected_(static_cast<std::size_t>(plan_->K_)) {
@@ -128,10 +129,15 @@ void StreamPool::update() {
     nmf.accumulate(W_.data() + f * K, K, v_.data() + f * width_, width_, std::min(kBins, plan.n_bins_ - f), K,
                    width_, b_.data());
   }
-  for (int i = 0; i < n_; ++i) std::copy_n(tile_[i]->stream->h_.data(), K, rows_.data() + i * K);
+  std::fill_n(least_.data(), width_, 0.0f);
+  for (int i = 0; i < n_; ++i) {
+    Stream& stream = *tile_[i]->stream;
+    least_.data()[i] = stream.begin_updates(stream.h_.data());
+    std::copy_n(stream.h_.data(), K, rows_.data() + i * K);
+  }
   nmf.to_panel(rows_.data(), K, n_, K, width_, h_.data());
-  plan.kernels_.stream_pool->update(plan.gram_.data(), K, n_vectors, b_.data(), plan.settings_.n_updates,
-                                    h_.data(), other_.data());
+  plan.kernels_.stream_pool->update(plan.gram_.data(), K, n_vectors, b_.data(), least_.data(),
+                                    plan.settings_.n_updates, h_.data(), other_.data());
   nmf.from_panel(h_.data(), width_, n_, K, rows_.data(), K);
   for (int i = 0; i < n_; ++i) {
     std::copy_n(rows_.data() + i * K, K, tile_[i]->stream->h_.data());

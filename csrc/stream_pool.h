@@ -58,7 +58,7 @@ class StreamPool {
 
   StreamPlan::Floats W_;
   StreamPlan::Floats work_, per_, X_, a_, v_, mask_, mel_;
-  StreamPlan::Floats rows_, b_, h_, other_, weights_, weighted_;
+  StreamPlan::Floats rows_, b_, h_, other_, least_, weights_, weighted_;
   std::vector<std::int32_t> selected_;
 };
 

@@ -345,8 +345,7 @@ def stream(
         came_from = RawInput(sys.stdin.buffer, *raw, channels or 1, block)
     elif source is None:
         came_from = Microphone(_device(device), engine.sample_rate, channels or 1, block)
-    mode = "synchronous" if fast else "realtime"
-    running = engine.stream(came_from.rate, refresh=refresh, mode=mode, **settings)
+    running = engine.stream(came_from.rate, mode="synchronous" if fast else "realtime", refresh=refresh, **settings)
     if output == "-":
         goes_to = RawOutput(sys.stdout.buffer, *raw)
     elif output == "speaker":

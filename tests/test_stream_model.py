@@ -161,7 +161,7 @@ def test_what_is_heard_is_decoded_with_what_was_found(model: L2I, rng: np.random
         assert decoder.hops == one.frame
         weights = np.zeros(model.dictionary.shape[1], np.float32)
         weights[list(one.components)] = 1
-        decoder._publish(weights, one.scale)
+        decoder._publish(weights, one.scale, one.start)
         at = end
     out.append(decoder.push(y[at:], last=True))
     np.testing.assert_array_equal(answer, np.concatenate(out))

@@ -77,11 +77,16 @@ class GuardedStream {
     stream_.reset();
   }
 
-  void publish(const py::array& weights, float scale) {
+  void publish(const py::array& weights, float scale, const std::optional<py::array>& start) {
     const auto w = view<float>(weights, "weights", 1, 1);
     require(w.size[0] == stream_.n_components(), "weights must have as many components as W");
     require(scale >= FLT_MIN && scale <= FLT_MAX, "scale must be a positive, normal number");
-    stream_.publish(w.data, scale);
+    ArrayView s{};
+    if (start) {
+      s = view<float>(*start, "start", 1, 1);
+      require(s.size[0] == stream_.n_components(), "start must have as many components as W");
+    }
+    stream_.publish(w.data, scale, s.data);
   }
 
   std::optional<py::array_t<float>> columns(std::ptrdiff_t first, std::ptrdiff_t n) const {
@@ -296,7 +301,8 @@ void register_stream(py::module_& m) {
       .def("finish", &GuardedStream::finish, py::arg("until") = -1, py::arg("H") = py::none(),
            "What is left to come out, up to frame `until`; when all is out, a new signal begins.")
       .def("reset", &GuardedStream::reset)
-      .def("publish", &GuardedStream::publish, py::arg("weights"), py::arg("scale"))
+      .def("publish", &GuardedStream::publish, py::arg("weights"), py::arg("scale"),
+           py::arg("start") = py::none())
       .def("columns", &GuardedStream::columns, py::arg("first"), py::arg("n"),
            "Mel magnitudes and peak (n, n_mels + 1) of n frames, or None where they are not all there.")
       .def("activations", &GuardedStream::activations)

@@ -186,12 +186,13 @@ static inline void gram_rest(int n_left, const float* G, std::ptrdiff_t stride, 
   }
 }
 
-void update(const float* G, std::ptrdiff_t K, const float* b, int n_updates, float* h, float* d) {
+void update(const float* G, std::ptrdiff_t K, const float* b, float least, int n_updates, float* h,
+            float* d) {
   constexpr float kTiny = 1.17549435e-38f;
   const std::ptrdiff_t n_vectors = (K + kLanes - 1) / kLanes, stride = n_vectors * kLanes;
   for (std::ptrdiff_t k = 0; k < stride; k += kLanes) {
-    const Vec least = kStreamStart * load(b + k), x = load(h + k);
-    store(h + k, x > least ? x : least);
+    const Vec low = least * load(b + k), x = load(h + k);
+    store(h + k, x > low ? x : low);
   }
   for (int i = 0; i < n_updates; ++i) {
     std::ptrdiff_t j = 0;

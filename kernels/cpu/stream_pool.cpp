@@ -122,13 +122,13 @@ static void update_rows(const float* G, std::ptrdiff_t stride, std::ptrdiff_t K,
 }
 
 template <int width>
-static void update_all(const float* G, std::ptrdiff_t K, const float* b, int n_updates, float* h,
-                       float* other) {
+static void update_all(const float* G, std::ptrdiff_t K, const float* b, const float* least, int n_updates,
+                       float* h, float* other) {
   constexpr int kMost = kLanes == 16 ? kHeight : kHeight / 2;  // by the number of registers
   const std::ptrdiff_t stride = (K + kLanes - 1) / kLanes * kLanes, size = K * width * kLanes;
   for (std::ptrdiff_t i = 0; i < size; i += kLanes) {
-    const Vec least = kStreamStart * load(b + i), x = load(h + i);
-    store(h + i, x > least ? x : least);
+    const Vec low = load(least + i % (width * kLanes)) * load(b + i), x = load(h + i);
+    store(h + i, x > low ? x : low);
   }
   float *from = h, *to = other;
   for (int i = 0; i < n_updates; ++i) {
@@ -140,12 +140,12 @@ static void update_all(const float* G, std::ptrdiff_t K, const float* b, int n_u
   if (from != h) __builtin_memcpy(h, from, static_cast<std::size_t>(size) * sizeof(float));
 }
 
-void update(const float* G, std::ptrdiff_t K, int n_vectors, const float* b, int n_updates, float* h,
-            float* other) {
+void update(const float* G, std::ptrdiff_t K, int n_vectors, const float* b, const float* least,
+            int n_updates, float* h, float* other) {
   if (n_vectors == 2) {
-    update_all<2>(G, K, b, n_updates, h, other);
+    update_all<2>(G, K, b, least, n_updates, h, other);
   } else {
-    update_all<1>(G, K, b, n_updates, h, other);
+    update_all<1>(G, K, b, least, n_updates, h, other);
   }
 }
 

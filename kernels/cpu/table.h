@@ -161,9 +161,6 @@ struct FrameFft {
 
 // Components that are packed together in a stream's dictionary.
 constexpr int kStreamGroup = 4;
-// Activations begin at no less than so much of W' v: one that has faded out must be able to come back.
-constexpr float kStreamStart = 1e-3f;
-
 // A frame of a stream whose mask is wanted. n_vectors vectors of bins, n_groups groups of components.
 struct FrameMask {
   const float* W;
@@ -191,7 +188,9 @@ struct StreamKernels {
   void (*correlate)(const float* W, std::ptrdiff_t n_vectors, std::ptrdiff_t n_groups, const float* v,
                     float* b);
   // G: K rows, each of whole vectors.
-  void (*update)(const float* G, std::ptrdiff_t K, const float* b, int n_updates, float* h, float* d);
+  // Activations begin at no less than `least` times b.
+  void (*update)(const float* G, std::ptrdiff_t K, const float* b, float least, int n_updates, float* h,
+                 float* d);
   void (*mask)(const FrameMask& frame);
   float (*peak)(const float* samples, std::ptrdiff_t n);  // the largest magnitude
   void (*normalize)(const float* sums, const float* norms, std::ptrdiff_t n, float* out);
@@ -213,8 +212,8 @@ struct PoolFrames {
 struct StreamPoolKernels {
   void (*spectra)(const PoolFrames& tile, const float* const* frames, const float* window);
   // h, b and `other`, the work space: K x n_vectors * lanes, with one or two vectors. G as in StreamKernels.
-  void (*update)(const float* G, std::ptrdiff_t K, int n_vectors, const float* b, int n_updates, float* h,
-                 float* other);
+  void (*update)(const float* G, std::ptrdiff_t K, int n_vectors, const float* b, const float* least,
+                 int n_updates, float* h, float* other);
   // Adds to the sums of each lane; those that are null take nothing.
   void (*synthesis)(const PoolFrames& tile, const float* mask, bool log, const float* window,
                     float* const* sums);

@@ -21,7 +21,7 @@ AXES = {"T": "T: frames", "K": "K: components", "F": "F: bins", "B": "B: clips"}
 
 
 def save_pictures(folder: Path, measurements: Measurements) -> list[Path]:
-    """Write roofline.png, scaling.png and stream.png into `folder`, those that have figures; return what was written."""
+    """Write those of roofline.png, scaling.png and stream.png that have figures into `folder`; return their paths."""
     drawn = {}
     if measurements.rows:
         drawn["roofline.png"] = roofline(measurements)

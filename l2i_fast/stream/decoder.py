@@ -18,7 +18,7 @@ class StreamDecoder:
     What comes out is `decode` of the whole signal, `latency` samples later. For each frame the activations are found
     by a few multiplicative updates with the fixed dictionary, ``h <- h (W' v) / (W' W h)`` for ``v = log(1 + |X|)``
     (Euclidean loss; Lee and Seung, 2001), from those of the frame before; no component begins lower than 1e-3 of
-    ``W' v``, so that one that has faded out comes back. Or they are given.
+    ``W' v``, so that one that has faded out comes back. Or they begin with `start`, or are given.
 
     Neither the blocks nor the time of a call change the answer: the same signal gives the same bits. A hop costs the
     same however much came before, and the native part of a call allocates nothing and waits for nobody.
@@ -58,6 +58,7 @@ class StreamDecoder:
         self._engine = _core.Stream(plan)
         self._weights = np.ones(np.shape(W)[1], np.float32)
         self._scale = 1.0
+        self._start: Float32 | None = None
 
     @property
     def latency(self) -> int:
@@ -89,7 +90,7 @@ class StreamDecoder:
             raise ValueError(f"weights has shape {values.shape}, but {self._weights.shape} is needed")
         if not in_range(values, low=0, high=1):
             raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
-        self._publish(values, self._scale)
+        self._publish(values, self._scale, self._start)
 
     @property
     def scale(self) -> float:
@@ -100,11 +101,26 @@ class StreamDecoder:
     def scale(self, scale: float) -> None:
         if not TINY <= scale <= LARGEST:
             raise ValueError(f"scale is {scale}, but must be positive, and a normal number as float32")
-        self._publish(self._weights, float(scale))
+        self._publish(self._weights, float(scale), self._start)
 
-    def _publish(self, weights: Float32, scale: float) -> None:
-        self._engine.publish(np.ascontiguousarray(weights), scale)
-        self._weights, self._scale = weights.copy(), scale
+    @property
+    def start(self) -> Float32 | None:
+        """Activations (K,) that the updates of each frame begin with; None, as at first: those of the frame before.
+
+        Several balances of components give a frame alike, and a few updates stay near the one that they begin with.
+        It fades as the weights do.
+        """
+        return None if self._start is None else self._start.copy()
+
+    @start.setter
+    def start(self, start: Array | None) -> None:
+        values = None if start is None else self._activations(to_float32(start, "start")[..., None], 1, "start")[:, 0]
+        self._publish(self._weights, self._scale, values)
+
+    def _publish(self, weights: Float32, scale: float, start: Float32 | None) -> None:
+        weights, start = weights.copy(), None if start is None else start.copy()
+        self._engine.publish(weights, scale, start)
+        self._weights, self._scale, self._start = weights, scale, start
 
     def frames_in(self, n: int, last: bool = False) -> int:
         """How many frames `n` more samples complete, or, if they are the last, how many there still are."""
@@ -152,13 +168,13 @@ class StreamDecoder:
         """Forget the signal and begin a new one; weights and scale stay."""
         self._engine.reset()
 
-    def _activations(self, H: Array, n: int) -> Float32:
-        values = to_float32(H, "H")
+    def _activations(self, H: Array, n: int, name: str = "H") -> Float32:
+        values = to_float32(H, name)
         shape = (self._weights.size, n)
         if values.shape != shape:
-            raise ValueError(f"H has shape {values.shape}, but (K, n) = {shape} is needed, n being frames_in(...)")
+            raise ValueError(f"{name} has shape {values.shape}, but (K, n) = {shape} is needed, n being frames_in(...)")
         if not in_range(values, low=0):
-            raise ValueError("H holds negative numbers, NaN or infinity, but must be non-negative and finite")
+            raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
         return values
 
 

@@ -31,6 +31,8 @@ _HELD = 0.5
 _SILENCE = 2.0**-24
 
 
+#: Seconds of the interpreter's activations that frames begin with the mean of, and what is added to each.
+_LATELY, _FAINT = 1.0, 1e-6
 #: Signals that go through the networks together, at most.
 _BATCH = 16
 
@@ -53,6 +55,9 @@ class Refresh:
         Of each component, as in `Explanation`; with several targets, for that which it matters most for.
     components : tuple of int
         Those selected, for any of the targets; this is what is heard.
+    start : ndarray (K,), float32
+        The interpreter's activations of late, which the updates of each frame begin with: several balances of
+        components give a frame alike, and the interpreter has learnt which one tells what the classifier heard.
     scale : float
         What the samples are divided by.
     """
@@ -63,6 +68,7 @@ class Refresh:
     targets: tuple[str, ...]
     relevance: NDArray[np.float32]
     components: tuple[int, ...]
+    start: NDArray[np.float32]
     scale: float
 
 
@@ -177,7 +183,7 @@ class Ear:
         weights[list(answer.components)] = 1
         with self._change:
             if signal is self._signal:
-                self._engine.publish(weights, answer.scale)
+                self._engine.publish(weights, answer.scale, answer.start)
                 self.latest = answer
                 self._counts.refreshes += 1
 
@@ -251,6 +257,7 @@ class Hearing:
         #: Frames of a window, and frames from one refresh to the next.
         self.window = self._frames(window, "window")
         self.every = self._frames(refresh, "refresh")
+        self._lately = self._frames(_LATELY, "the past")
         least = getattr(model.classifier, "min_frames", 1)
         if self.window < least:
             seconds = least * a.hop_length / a.sample_rate
@@ -311,8 +318,8 @@ class Hearing:
                         claim.signal.state = None
                         claim.ear._fail(error)
                     continue
-                for claim, probabilities, z in zip(claims, *answers, strict=True):
-                    claim.ear._publish(self._decide(claim, probabilities, z), claim.signal)
+                for claim, *answer in zip(claims, *answers, strict=True):
+                    claim.ear._publish(self._decide(claim, *answer), claim.signal)
 
     def _features(self, claim: _Claim) -> Float32 | None:
         """Decibels (n, n_mels) of the frames that the networks are to be fed, or None where those are gone.
@@ -339,16 +346,19 @@ class Hearing:
         decibels: Float32 = 10 * np.log10(np.maximum(mel, np.float32(self._amin)))
         return decibels
 
-    def _hear(self, claims: Sequence[_Claim], features: torch.Tensor) -> tuple[Float32, torch.Tensor]:
-        """Probabilities (B, C) and pooled activations (B, K) of features (B, n, n_mels)."""
+    def _hear(self, claims: Sequence[_Claim], features: torch.Tensor) -> tuple[Float32, torch.Tensor, Float32]:
+        """Probabilities (B, C), pooled activations and those of late (B, K), of features (B, n, n_mels)."""
         if self.network:
             states = [claim.signal.state for claim in claims]
             logits, z = self.network.advance([state for state in states if state], features)
+            H = [state.activations for state in states if state and state.activations is not None]
         else:
-            logits, _, z, _ = self.model.hear(features.unsqueeze(1))
-        return self.model.probabilities(logits).numpy(), z
+            logits, stacked, z, _ = self.model.hear(features.unsqueeze(1))
+            H = list(stacked)
+        starts = torch.stack([one[:, -self._lately :].mean(1) for one in H]) + _FAINT
+        return self.model.probabilities(logits).numpy(), z, starts.numpy()
 
-    def _decide(self, claim: _Claim, probabilities: Float32, z: torch.Tensor) -> Refresh:
+    def _decide(self, claim: _Claim, probabilities: Float32, z: torch.Tensor, start: Float32) -> Refresh:
         model = self.model
         prediction = model.predict(probabilities)
         targets = prediction if self.wanted is None else self.wanted
@@ -363,5 +373,6 @@ class Hearing:
             targets=tuple(model.classes[c] for c in targets),
             relevance=np.max(relevances, axis=0) if relevances else np.zeros(model.dictionary.shape[1], np.float32),
             components=tuple(components),
+            start=start,
             scale=claim.signal.scale,
         )
