@@ -240,16 +240,17 @@ def activations(V: ArrayLike, W: ArrayLike, beta: float, n_iter: int, sparsity: 
     return h
 
 
-def stream_activations(V: ArrayLike, W: ArrayLike, n_iter: int) -> Float64:
+def stream_activations(V: ArrayLike, W: ArrayLike, n_iter: int, start: ArrayLike | None = None) -> Float64:
     """Return the activations (K, T) of V (F, T): `n_iter` Euclidean updates a frame, from those of the frame before.
 
     None begins lower than 1e-3 of W' v, so that a component comes back after a silence; so the first frame begins, too.
+    Or each frame begins with `start` (K,).
     """
     v, w = np.asarray(V, np.float64), np.asarray(W, np.float64)
     h, columns = np.zeros(w.shape[1]), []
     for frame in v.T:
         b = w.T @ frame
-        h = np.maximum(h, 1e-3 * b)
+        h = np.maximum(h, 1e-3 * b) if start is None else np.asarray(start, np.float64)
         for _ in range(n_iter):
             model = w.T @ (w @ h)
             h = h * np.divide(b, model, out=np.zeros_like(b), where=model > 0)

@@ -161,6 +161,43 @@ def test_updates_equal_the_reference(
     assert error(np.concatenate(out), exact) < 1e-4
 
 
+@pytest.mark.parametrize(("n_fft", "hop", "K"), SHAPES)
+def test_updates_from_a_start_equal_the_reference(
+    n_fft: int, hop: int, K: int, rng: np.random.Generator, cpu_path: str
+) -> None:
+    W, y = dictionary(rng, n_fft, K), signal(rng, n_fft + 12 * hop)
+    start = rng.random(K).astype(np.float32)
+    start[K // 2 :: 3] = 0  # stays so
+    stream = StreamDecoder(W, hop, 3)
+    stream.start = start
+    V = np.log1p(np.abs(reference.stft(y, hann(n_fft), hop)))
+    H = reference.stream_activations(V, W, 3, start)
+    stream.push(y)
+    assert error(stream.activations, H[:, stream.hops - 1]) < 1e-4
+    np.testing.assert_array_equal(stream.start, start)
+    stream.start = None  # from here on the frame before
+    stream.reset()
+    stream.push(y)
+    assert error(stream.activations, reference.stream_activations(V, W, 3)[:, stream.hops - 1]) < 1e-4
+
+
+def test_a_start_fades_in(rng: np.random.Generator, cpu_path: str) -> None:
+    """From one start to the other in equal steps."""
+    W, y = dictionary(rng, 256, 20), signal(rng, 6000)
+    first, second = rng.random(20), rng.random(20)
+    V = np.log1p(np.abs(reference.stft(y, hann(256), 128)))
+    stream = StreamDecoder(W, 128, 1)
+    stream.start = first
+    stream.push(y[:4096])
+    stream.start = second
+    for hops in range(1, 6):
+        n = stream.hops
+        stream.push(y[4096 + 128 * (hops - 1) : 4096 + 128 * hops])
+        share = min(hops / 4, 1)
+        H = reference.stream_activations(V[:, [n]], W, 1, (1 - share) * first + share * second)
+        assert error(stream.activations, H[:, 0]) < 1e-4
+
+
 def test_components_come_back_after_a_silence(rng: np.random.Generator, cpu_path: str) -> None:
     W = np.zeros((33, 2), np.float32)
     W[4:9, 0] = W[20:25, 1] = 1
@@ -486,6 +523,10 @@ def test_wrong_weights_and_scales(stream: StreamDecoder) -> None:
     for scale in (0, -1, np.inf, np.nan, 1e-40, 1e39):
         with pytest.raises(ValueError, match="scale is"):
             stream.scale = scale
+    for start, said in [(np.ones(8), "shape"), (-np.ones(9), "negative"), (np.full(9, np.nan), "NaN")]:
+        with pytest.raises(ValueError, match=f"start.*{said}"):
+            stream.start = start
+    assert stream.start is None
     np.testing.assert_array_equal(stream.weights, np.ones(9))
     assert stream.scale == 1
     stream.weights[:] = 0  # a copy

@@ -19,8 +19,8 @@ from l2i_fast.audio import write_audio
 from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate, summarize
 from l2i_fast.networks.log_mel import LogMel
-from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.networks.streaming import why_not_streamable
+from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
 from l2i_fast.training.interpreter import fidelity_loss
