@@ -167,7 +167,7 @@ def test_updates_from_a_start_equal_the_reference(
 ) -> None:
     W, y = dictionary(rng, n_fft, K), signal(rng, n_fft + 12 * hop)
     start = rng.random(K).astype(np.float32)
-    start[K // 2 :: 3] = 0  # stays so
+    start[1::3] = 0  # stays so
     stream = StreamDecoder(W, hop, 3)
     stream.start = start
     V = np.log1p(np.abs(reference.stft(y, hann(n_fft), hop)))
