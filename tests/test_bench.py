@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import l2i_fast as l2i
 from l2i_fast import _core, cli
-from l2i_fast.bench import cases, machine, memory, peers_nmf, problem, run, scaling, timing
+from l2i_fast.bench import cases, hops, machine, memory, peers_nmf, problem, run, scaling, soak, timing
 from l2i_fast.bench.cases import OPERATIONS, Case
 from l2i_fast.bench.machine import ARRAYS, Ceilings
 from l2i_fast.bench.pictures import save_pictures
@@ -135,6 +135,40 @@ def test_the_difference_of_two_runs_is_an_iteration(monkeypatch):
     assert asked == [1, 6]
 
 
+def test_every_push_is_timed(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr(hops.time, "perf_counter", lambda: next(clock) ** 2)
+    pushed = []
+
+    def push(block, given):
+        pushed.append((block, given))
+        return [block]
+
+    blocks = list(range(hops.CHUNK))
+    stream = hops.Hops(push, blocks, [2 * block for block in blocks])
+    assert stream().tolist() == blocks
+    assert stream.times == []
+    assert timing.time_of(stream) == 2 * hops.CHUNK - 1  # push i lasts from (2 i)^2 to (2 i + 1)^2
+    timing.time_of(stream)
+    assert pushed == 3 * [(block, 2 * block) for block in blocks]
+    assert stream.times == [4 * i + 1 for i in range(2 * hops.CHUNK)]
+    median, *_, longest = stream.percentiles()
+    assert (median, longest) == (4 * hops.CHUNK - 1, 8 * hops.CHUNK - 3)
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), cases.FRAMES)
+def test_each_block_of_a_stream_makes_a_frame_whole(n_fft, hop):
+    p = Problem(n_samples=10 * n_fft + 999 * hop, n_fft=n_fft, hop=hop)
+    first, blocks = hops.split(p)
+    assert np.array_equal(np.concatenate([first, *blocks]), p.y[: first.size + blocks.size])
+    stream = l2i.StreamDecoder(p.W, hop)
+    assert stream.frames_in(first.size) == 0
+    stream.push(first)
+    for i, block in enumerate(blocks):
+        stream.push(block)
+        assert stream.hops == i + 1
+
+
 def test_threads_are_set_and_restored():
     before = l2i.get_num_threads(), torch.get_num_threads()
 
@@ -227,6 +261,24 @@ def test_without_peers(quick, tmp_path):
     assert row.rivals == []
 
 
+def test_streams_are_measured_push_by_push(quick, tmp_path):
+    done = bench("--operation", "stream", "--threads", 1, "--threads", 2, "--seconds", 0, "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    rows = Measurements.load(tmp_path / "bench.json").rows
+    assert [(row.dims.split(",")[0], row.variant) for row in rows] == [
+        (f"{n_fft} / {hop}", variant) for n_fft, hop in cases.FRAMES for variant in ("given activations", "10 updates")
+    ]
+    for row in rows:
+        assert row.threads == 1
+        assert 0 < row.error < 1e-5
+        for one in (row, *row.rivals):
+            assert one.percentiles == sorted(one.percentiles)
+            assert one.percentiles[0] > 0
+    assert "Every push of a stream" in done.stdout
+    assert imread(tmp_path / "stream.png").shape[2] == 4
+    assert not (tmp_path / "roofline.png").exists()
+
+
 def test_scaling_is_measured_and_drawn(quick, tmp_path, monkeypatch):
     axes = {axis: dict(list(problems.items())[:2]) for axis, problems in scaling.AXES.items()}
     monkeypatch.setattr(scaling, "AXES", axes)
@@ -298,6 +350,51 @@ def test_the_command_knows_every_operation_and_size():
 # ---- reports
 
 
+# ---- streams over time
+
+
+def test_streams_are_watched_over_time(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(soak, "SECONDS", 0.1)
+    assert soak._load(tiny_model, 2, None, False) > 0
+    assert soak._load(tiny_model, 2, 2.5, False) > 0
+    found = soak.Soak(memories=[soak.memory(tiny_model, 2 / 3600)])
+    found.lives = [soak.live(tiny_model, 0.02, busy, refresh=0.5) for busy in (False, True)]
+    for one in found.lives:
+        assert one.deadline == 512 / 44100
+        assert len(one.times) == round(1.2 / one.deadline)
+        assert min(one.times) > 0
+        assert 0 <= one.late <= one.missed <= len(one.times)
+    assert found.memories[0].end > 0
+    (written,) = soak.save_picture(tmp_path, found)
+    assert imread(written).shape[2] == 4
+    assert soak.save_picture(tmp_path, soak.Soak()) == []
+    found.save(tmp_path / "there" / "soak.json")
+    assert soak.Soak.load(tmp_path / "there" / "soak.json") == found
+
+
+@pytest.mark.parametrize("cost", [3.0, 0.3, 1 / 41, 1 / 900])
+def test_as_many_streams_as_a_core_carries(cost, monkeypatch):
+    monkeypatch.setattr(soak, "_load", lambda model, n, *_: cost * n**1.01)
+    found = soak.capacity(None, "none")
+    most = max(1, (1 / cost) ** (1 / 1.01))
+    assert 0.9 * most <= found.streams <= most
+    assert found.load == cost * found.streams**1.01
+
+
+def test_a_soak_in_markdown():
+    found = soak.Soak(
+        {"processor": "Z80", "path": "scalar", "date": "1976-07-01"},
+        [soak.Capacity("none", None, 1000, 1.0), soak.Capacity("full window", 0.5, 50, 1.0)],
+        [soak.Live(10, True, 0.25, 0.0116, 3, 1, 2399, 1, [1e-5] * 99 + [0.02])],
+        [soak.Memory(1, 120, 2**29, 2**29 + 2**20, 2**29 + 2**20)],
+    )
+    lines = soak.markdown(found).splitlines()
+    assert "| none | 1,000 | 1.00 |  |  |" in lines
+    assert "| full window | 50 | 1.00 | 9.50 | 95 % |" in lines
+    assert "| 10 min | a process that never rests | 100 | 3 | 1 | 10 | 210 | 18,021 | 20,000 | 2,399 | 1 |" in lines
+    assert "| 1 h | 120 | 512.0 | 513.0 | 513.0 |" in lines
+
+
 @pytest.fixture
 def measured():
     rivals = [Rival("NumPy", 0.2, 2.0, 20, 1e-6), Rival("torchnmf", missing="torchnmf")]
@@ -325,14 +422,28 @@ def test_the_page_is_filled_between_its_marks(measured, tmp_path):
     report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
     page = tmp_path / "benchmarks.md"
     page.write_text((ROOT / "docs" / "benchmarks.md").read_text())
-    before, after = page.read_text().split(report["BEGIN"])[0], page.read_text().split(report["END"])[1]
+    measured.rows.append(Row("stream", "", "clip", "", 1, 1, 1, 1, 1, percentiles=[1, 2, 3, 4, 5]))
+    streams = run.Measurements(measured.machine, measured.ceilings, measured.rows[2:], [], measured.left_out)
+    others = run.Measurements(
+        measured.machine, measured.ceilings, measured.rows[:2], measured.points, measured.left_out
+    )
+    begin, end = report["BEGIN"].format, report["END"]
+    before, after = page.read_text().split(begin("measured"))[0], page.read_text().split(begin("soak"))[1]
     for _ in range(2):
         report["fill"](measured, tmp_path)
         text = page.read_text()
         assert text.startswith(before)
         assert text.endswith(after)
-        assert text.count(markdown(measured)) == 1
-    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["roofline.png", "scaling.png"]
+        for name, part in ("measured", others), ("streams", streams):
+            assert markdown(part) in text.split(begin(name))[1].split(end)[0]
+            assert text.count(markdown(part)) == 1
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
+        "roofline.png",
+        "scaling.png",
+        "stream.png",
+    ]
+    report["put"](tmp_path, "soak", "found", [])
+    assert page.read_text().count("found") == 1 + text.count("found")
 
 
 def test_pictures_need_figures(tmp_path):

@@ -47,7 +47,7 @@ class Hops:
     def __call__(self) -> Float32:
         """Return the samples of one chunk."""
         with self.mode():
-            return np.concatenate([np.array(self.push(*one)) for one in self.arguments])
+            return np.concatenate([np.asarray(self.push(*one)).copy() for one in self.arguments])
 
     def seconds(self) -> float:
         """Return the median time of a push in a chunk; `times` keeps them all."""

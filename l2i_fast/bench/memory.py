@@ -32,18 +32,19 @@ def extra_memory(operation: str, size: str, n_threads: int = 1) -> list[int]:
 
 def _first_call(case: Case) -> int:
     ours = case.ours()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     _RESET.write_text("5")  # sets the high-water mark to the present
     answer = ours()
     outputs = 0 if case.in_place else _size(answer)
-    return max(_resident("VmHWM") - before - outputs, 0)
+    return max(resident("VmHWM") - before - outputs, 0)
 
 
 def _size(answer: Any) -> int:
     return sum(map(_size, answer)) if isinstance(answer, tuple) else int(answer.nbytes)
 
 
-def _resident(name: str) -> int:
+def resident(name: str = "VmRSS") -> int:
+    """Bytes of memory of this process, at present or, as "VmHWM", at most."""
     found = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())
     if found is None:
         raise RuntimeError(f"{_STATUS} does not tell {name}")

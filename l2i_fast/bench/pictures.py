@@ -21,9 +21,9 @@ AXES = {"T": "T: frames", "K": "K: components", "F": "F: bins", "B": "B: clips"}
 
 
 def save_pictures(folder: Path, measurements: Measurements) -> list[Path]:
-    """Write those of roofline.png, scaling.png and stream.png that have figures into `folder`; return their paths."""
+    """Write roofline.png, scaling.png and stream.png into `folder`, those with figures; return what was written."""
     drawn = {}
-    if measurements.rows:
+    if any(not row.percentiles for row in measurements.rows):
         drawn["roofline.png"] = roofline(measurements)
     if measurements.points:
         drawn["scaling.png"] = scaling(measurements)
@@ -39,14 +39,15 @@ def roofline(measurements: Measurements) -> Figure:
     n = len(measurements.ceilings)
     figure = Figure(figsize=(6.6 * n, 5.4), dpi=130, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    names = list(dict.fromkeys(row.operation for row in measurements.rows))
+    rows = [row for row in measurements.rows if not row.percentiles]
+    names = list(dict.fromkeys(row.operation for row in rows))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     hollow = names[len(COLOURS) :]  # the colours are used twice
     for i, ceilings in enumerate(measurements.ceilings):
         axes = figure.add_subplot(1, n, i + 1)
         _ceilings(axes, ceilings)
         seen = set()
-        for row in measurements.rows:
+        for row in rows:
             if row.threads == ceilings.threads:
                 first = row.operation not in seen
                 seen.add(row.operation)

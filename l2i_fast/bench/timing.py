@@ -34,8 +34,8 @@ class Rival:
     ratio: float = 0.0
     pairs: int = 0
     error: float = 0.0
-    percentiles: list[float] = field(default_factory=list)  # of a stream's pushes, in s
     missing: str = ""  # the package that is not installed; then nothing was measured
+    percentiles: list[float] = field(default_factory=list)  # of a stream's pushes, in s
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Row:
     seconds: float = 0.0
     error: float = 0.0
     extra_bytes: float | None = None  # memory beyond inputs and outputs
-    percentiles: list[float] = field(default_factory=list)
     rivals: list[Rival] = field(default_factory=list)
+    percentiles: list[float] = field(default_factory=list)
 
 
 @contextmanager
@@ -107,7 +107,9 @@ def measure(case: Case, exact: Any, n_threads: int, peers: dict[str, Callable[[]
             times += pairs[:, 0].tolist()
             typical = np.median if isinstance(peer, ByDifference) else np.min
             ratio = float(np.median(pairs[:, 1] / pairs[:, 0]))
-            row.rivals.append(Rival(name, float(typical(pairs[:, 1])), ratio, len(pairs), error, _percentiles(peer)))
+            row.rivals.append(
+                Rival(name, float(typical(pairs[:, 1])), ratio, len(pairs), error, percentiles=_percentiles(peer))
+            )
     row.seconds = min(times)
     row.percentiles = _percentiles(ours)
     return row
