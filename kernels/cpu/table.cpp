@@ -27,10 +27,11 @@ bool in_range(const float* x, std::ptrdiff_t size, float low, float high) {
       bad[j] |= ~((v >= low) & (v <= high));
     }
   }
-  int outside = 0;
-  for (int j = 0; j < kStep; ++j) {
-    for (int lane = 0; lane < kLanes; ++lane) outside |= bad[j][lane];
-  }
+  for (int j = 1; j < kStep; ++j) bad[0] |= bad[j];
+  std::int64_t parts[kLanes / 2];
+  __builtin_memcpy(parts, &bad[0], sizeof parts);
+  std::int64_t outside = 0;
+  for (const std::int64_t part : parts) outside |= part;
   for (; i < size; ++i) outside |= !(x[i] >= low && x[i] <= high);
   return outside == 0;
 }
