@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,19 @@ from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
-from l2i_fast.networks.streaming import GRID, StreamingNetwork, why_not_streamable
+from l2i_fast.networks.streaming import GRID, State, StreamingNetwork, why_not_streamable
 from l2i_fast.networks.theta import ThetaMax
 
 FLOOR = -60.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As where streams are followed: small maps are not worth waiting for another thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def networks(
@@ -71,9 +81,10 @@ def assert_equal(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
         assert apart(a, b) < 1e-5
 
 
-def answer(network: StreamingNetwork, hidden_state: object, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    logits, z = network.advance([hidden_state], x[None])  # type: ignore[list-item]
-    return logits[0], z[0], hidden_state.activations  # type: ignore[attr-defined]
+def answer(network: StreamingNetwork, state: State, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    logits, z = network.advance([state], x[None])
+    assert state.activations is not None
+    return logits[0], z[0], state.activations
 
 
 @pytest.mark.parametrize(
@@ -116,27 +127,34 @@ def test_frame_by_frame_at_every_place_of_the_grid(rng: np.random.Generator) -> 
 
 
 @pytest.mark.parametrize("theta", ["attention", "max"])
-def test_states_together_equal_each_alone(theta: str, rng: np.random.Generator) -> None:
+def test_states_together_equal_each_alone(
+    theta: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden, interpreter = networks(theta)
     network = StreamingNetwork(hidden, interpreter, 200, FLOOR)
     x = noise(rng, 6, 1600)
+    x[1] = x[0]
     at = [900, 900, 900 + 5 * GRID, 900 + 5 * GRID, 37, 938]  # frames of each signal that its state has had
     first = [0, network.first_frame(900), 0, network.first_frame(900 + 5 * GRID), 0, 0]
     together, alone = ([network.begin(f) for f in first] for _ in range(2))
     for states in (together, alone):
         for i, state in enumerate(states):
             network.advance([state], x[i : i + 1, first[i] : at[i]])
+    together_at_once = []
+    advance = network._advance
+    monkeypatch.setattr(network, "_advance", lambda *given: together_at_once.append(len(given[1])) or advance(*given))
     for n in (22, 1, 60):
         columns = torch.stack([x[i, a : a + n] for i, a in enumerate(at)])
+        together_at_once.clear()
         logits, z = network.advance(together, columns)
+        assert together_at_once == [4, 1, 1], "those at the same place of the grid"
         at = [a + n for a in at]
         for i, state in enumerate(alone):
             got = (logits[i], z[i], together[i].activations)
-            assert_equal(got, answer(network, state, columns[i]))  # type: ignore[arg-type]
-    one, other = together[:2]  # of the same frames, with and without what was long before
-    assert one.activations is not None
-    assert other.activations is not None
-    assert one.activations.shape == other.activations.shape
+            for a, b in zip(got, answer(network, state, columns[i]), strict=True):
+                assert a is not None
+                assert torch.equal(a, b), "not the same bits"
+        assert_equal((logits[1], z[1]), (logits[0], z[0]))  # the same signal, but for what was long before
 
 
 def test_the_work_does_not_grow_and_is_less_than_a_fresh_start(rng: np.random.Generator) -> None:
@@ -189,10 +207,10 @@ def test_a_network_that_raises_leaves_the_state_as_it_was(
         answer(network, s, x[:300])
     with monkeypatch.context() as broken:
 
-        def fail(_: Tensor) -> Tensor:
+        def fail(*_: Tensor) -> Tensor:
             raise RuntimeError("broken")
 
-        broken.setattr(interpreter.theta, "scores", fail)
+        broken.setattr(type(interpreter.psi), "join", fail)
         with pytest.raises(RuntimeError, match="broken"):
             answer(network, state, x[300:400])
     assert state.frames == 300

@@ -44,11 +44,12 @@ def _convolve(
 
 
 def packed(module: ModuleT) -> ModuleT:
-    """A copy of `module` for inference, in which the weights of its convolutions already lie as oneDNN wants them.
+    """A copy of `module` for inference, in which the weights of all layers already lie as oneDNN wants them.
 
-    For small maps that is a good part of the work. In sequences the ReLU that follows goes into the same pass. The copy
-    shares all else with `module`, has none of its hooks, and does not follow later changes of the weights. It is
-    `module` itself where torch has no such operation.
+    For small maps that is a good part of the work. In sequences the ReLU that follows goes into the same pass. Linear
+    layers go the same way, and so a batch gets the very bits that each of its members gets alone. The copy shares all
+    else with `module`, has none of its hooks, and does not follow later changes of the weights. It is `module` itself
+    where torch has no such operation.
     """
     weight = next(module.parameters(), None)
     if weight is None or not weight.is_cpu or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
@@ -60,33 +61,44 @@ def packed(module: ModuleT) -> ModuleT:
     for name, child in module.named_children():
         if isinstance(module, nn.Sequential) and isinstance(child, nn.Identity):
             continue  # what is left of a batch normalisation
-        if isinstance(child, (Conv2d, Conv1d)):
-            child = _Packed(child)
-        elif isinstance(module, nn.Sequential) and isinstance(child, nn.ReLU) and isinstance(before, _Packed):
+        if isinstance(module, nn.Sequential) and isinstance(child, nn.ReLU) and isinstance(before, _Packed):
             before.activation = "relu"
             continue
-        else:
-            child = packed(child)
-        twin._modules[name] = before = child
+        twin._modules[name] = before = _packed_layer(child)
     return twin
+
+
+def _packed_layer(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, Conv2d):
+        return _Packed(layer.weight, layer.bias, layer.padding, layer.stride)  # type: ignore[arg-type]
+    if isinstance(layer, Conv1d):
+        return _Packed(layer.weight.unsqueeze(2), layer.bias, (0, *layer.padding), (1, *layer.stride))  # type: ignore[arg-type]
+    if isinstance(layer, nn.Linear):
+        return _PackedLinear(layer.weight[:, :, None, None], layer.bias, (0, 0), (1, 1))
+    return packed(layer)
 
 
 class _Packed(nn.Module):
     """The operation that torch.compile, too, makes of a convolution on the CPU."""
 
-    def __init__(self, layer: Conv2d | Conv1d) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
-        weight, padding, stride = layer.weight.detach(), list(layer.padding), list(layer.stride)
-        if isinstance(layer, Conv1d):
-            weight, padding, stride = weight.unsqueeze(2), [0, *padding], [1, *stride]
-        self._geometry = (padding, stride, [1, 1], 1)
-        typical = [1, weight.shape[1], 16, 16]
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._geometry, typical)
-        self._bias = layer.bias
         self.activation = "none"
+        self._geometry = (list(padding), list(stride), [1, 1], 1)
+        typical = [1, weight.shape[1], 16, 16]
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *self._geometry, typical)
+        self._bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._weight, self._bias, *self._geometry, self.activation, [], ""
         )
         return y
+
+
+class _PackedLinear(_Packed):
+    """A linear layer as a convolution that sees one point."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` (B, rows, in) to (B, rows, out)."""
+        return super().forward(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)

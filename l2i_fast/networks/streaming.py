@@ -23,6 +23,7 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.convolution import packed
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.networks.psi import Psi
 from l2i_fast.networks.theta import ThetaAttention
 
 #: Frames of a column behind the classifier's last pooling; windows and states begin on multiples of it.
@@ -115,6 +116,8 @@ class State:
         How many columns all stages have computed for it: a measure of the work.
     activations : Tensor (K, T), float32
         H of the T frames of the window, as of the last advance.
+    columns : dict
+        What the stages will read again.
     """
 
     first_frame: int
@@ -165,10 +168,11 @@ class StreamingNetwork:
         assert isinstance(hidden.network, Classifier)
         self.window_frames = window_frames
         self.floor_db = floor_db
-        self._classifier = hidden.network
-        self._theta = interpreter.theta
+        self._classifier = packed(hidden.network)
+        self._theta = packed(interpreter.theta)
         self._n_components = interpreter.dictionary.shape[1]
-        self._stages = {stage.name: stage for stage in _stages(hidden.network, interpreter)}
+        stages = _stages(self._classifier, packed(interpreter.psi), self._theta)
+        self._stages = {stage.name: stage for stage in stages}
         seen = min(self._first_seen("embed", 1), self._first_seen("H", GRID))
         self.margin = -((seen - GRID) // GRID) * GRID
         self.history = -(-window_frames // GRID) * GRID + GRID + self.margin
@@ -230,11 +234,10 @@ class StreamingNetwork:
         if len(groups) == 1:
             (plan,) = groups
             return self._advance(plan, states, columns)
-        logits = columns.new_empty(len(states), self._classifier.out.out_features)
-        z = columns.new_empty(len(states), self._n_components)
-        for plan, indices in groups.items():
-            logits[indices], z[indices] = self._advance(plan, [states[i] for i in indices], columns[indices])
-        return logits, z
+        answers = [self._advance(plan, [states[i] for i in group], columns[group]) for plan, group in groups.items()]
+        logits, z = (torch.cat(parts) for parts in zip(*answers, strict=True))
+        places = torch.tensor([i for group in groups.values() for i in group]).argsort()
+        return logits[places], z[places]
 
     def _advance(self, plan: _Plan, states: Sequence[State], columns: Tensor) -> tuple[Tensor, Tensor]:
         def before(name: str, source: str = "") -> Tensor:
@@ -263,7 +266,7 @@ class StreamingNetwork:
                 start, stop = window.old
                 x = torch.cat((before(name).narrow(1, start, stop - start), x), 1)
             keep[name, ""] = x
-        logits = self._classifier.out(keep["embed", ""].amax(1))
+        logits = self._classifier.out(keep["embed", ""].amax(1, keepdim=True)).squeeze(1)
         rows = keep["H", ""]
         H = rows[:, :, : self._n_components].transpose(1, 2)
         if isinstance(self._theta, ThetaAttention):
@@ -322,9 +325,8 @@ class StreamingNetwork:
         return _Plan(before == 0, total - after, total % _C6, tuple(work), (windows[0], windows[1]))
 
 
-def _stages(classifier: Classifier, interpreter: Interpreter) -> list[_Stage]:
+def _stages(classifier: Classifier, psi: Psi, theta: nn.Module) -> list[_Stage]:
     """The networks in pieces, each after those that it reads."""
-    classifier, psi, theta = packed(classifier), packed(interpreter.psi), interpreter.theta
     pool = classifier.pool
 
     def turned(x: Tensor) -> Tensor:
