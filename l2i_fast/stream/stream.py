@@ -26,7 +26,8 @@ class Stream(Ear):
     What comes out are the components that matter for what the classifier hears, masked out of the input with the
     input's own phase, `latency` samples after the input. The networks listen to the newest `window` seconds, every
     `refresh` seconds; until they have for the first time, nothing is known and the output is silence. Their answers
-    fade in over four hops. Activations are those of `StreamDecoder`. Levels: what `interpret` divides by is the peak
+    fade in over four hops. Activations are found as by `StreamDecoder`, each frame's updates beginning with what the
+    interpreter found of late. Levels: what `interpret` divides by is the peak
     of a clip, and here the peak of the window, held until the window gets louder or falls below half of it.
 
     Parameters
