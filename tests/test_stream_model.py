@@ -22,6 +22,7 @@ from l2i_fast.data import Dataset
 from l2i_fast.model import L2I
 from l2i_fast.settings import Analysis
 from l2i_fast.stream import Refresh, Stream, StreamDecoder
+from l2i_fast.stream.rates import Rates
 
 from .conftest import make_model
 
@@ -113,12 +114,14 @@ def test_the_network_hears_the_newest_window(rng: np.random.Generator) -> None:
         first = max(0, one.frame - window)
         mel = l2i.log_mel(y / np.float32(one.scale), 44100, amin=model.analysis.amin)
         with torch.inference_mode():
-            logits, _, z, _ = model.hear(torch.from_numpy(mel[:, first : one.frame].T.copy())[None, None])
+            logits, H, z, _ = model.hear(torch.from_numpy(mel[:, first : one.frame].T.copy())[None, None])
         np.testing.assert_allclose(one.probabilities, logits.softmax(1)[0].numpy(), atol=1e-5)
         target = int(one.probabilities.argmax())
         assert one.prediction == one.targets == (model.classes[target],)
         np.testing.assert_allclose(one.relevance, model.relevance(z[0], target), atol=1e-4)
         assert one.components == model.select(one.relevance, model.selection)
+        late = H[0, :, -round(44100 / HOP) :].mean(1).numpy()
+        np.testing.assert_allclose(one.start, late + 1e-6, rtol=1e-3, atol=1e-5)
 
 
 def test_incremental_equals_the_full_window(rng: np.random.Generator) -> None:
@@ -146,6 +149,52 @@ def test_incremental_equals_the_networks_on_the_whole_signal(rng: np.random.Gene
         np.testing.assert_allclose(one.probabilities, logits.softmax(1)[0].numpy(), atol=1e-5)
         relevance = model.relevance(z[0], int(one.probabilities.argmax()))
         np.testing.assert_allclose(one.relevance, relevance, atol=1e-4)
+
+
+def test_networks_that_were_left_behind_begin_anew(rng: np.random.Generator) -> None:
+    """After a pause longer than what is kept, the answer is that of the window, as ever."""
+    model = make_model(streamable=True)
+    y = sound(rng, 25.0)
+    answers = []
+    for incremental in (True, False):
+        stream = model.stream(mode="synchronous", window=2.0, incremental=incremental)
+        stream.push(y[: 44100 * 4])
+        assert stream.latest is not None
+        stream._due = 10**9  # nobody listens
+        stream.push(y[44100 * 4 :])
+        stream._due = stream._engine.hops
+        stream._hearing.refresh([stream])
+        answers.append(stream.latest)
+    one, other = answers
+    assert one is not None
+    assert other is not None
+    assert one.frame == other.frame == 1 + (len(y) - N_FFT // 2) // HOP
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+    np.testing.assert_allclose(one.relevance, other.relevance, atol=1e-4)
+
+
+def test_networks_that_failed_begin_anew(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(streamable=True)
+    y = sound(rng, 3.0)
+    _, expected = listen(model.stream(mode="synchronous"), y)
+    stream = model.stream(mode="synchronous")
+    network = stream._hearing.network
+    assert network is not None
+    advance, calls = network.advance, iter(range(100))
+
+    def sometimes(*arguments: Any) -> Any:
+        if next(calls) in (2, 3, 6):
+            raise RuntimeError("out of order")
+        return advance(*arguments)
+
+    monkeypatch.setattr(network, "advance", sometimes)
+    with pytest.warns(RuntimeWarning, match="out of order"):
+        _, seen = listen(stream, y)
+    assert stream.statistics.failures == 3
+    known = {one.frame: one for one in expected}
+    assert len(seen) == len(expected) - 3
+    for one in seen:
+        np.testing.assert_allclose(one.probabilities, known[one.frame].probabilities, atol=1e-5)
 
 
 def test_what_is_heard_is_decoded_with_what_was_found(model: L2I, rng: np.random.Generator) -> None:
@@ -286,6 +335,28 @@ def test_another_rate(model: L2I, rate: int, rng: np.random.Generator) -> None:
         assert np.linalg.norm(answer[stream.latency :][2000:m] - expected[2000:m]) < 0.02 * scale + 1e-6
 
 
+@pytest.mark.parametrize("rate", [48000, 16000, 96000, 11025])
+def test_rates_come_back_in_time(rate: int, rng: np.random.Generator) -> None:
+    """There and back, with a delay in between: the samples that went in, where they belong."""
+    delay = 1024
+    y = soxr.resample(sound(rng, 1.5, 8000), 8000, rate).astype(np.float32)
+    rates = Rates(rate, 44100, delay)
+    late, out = np.zeros(delay, np.float32), []
+    for block in blocks_of(y, endless(333, 1, 4096, 50)):
+        late = np.concatenate((late, rates.to_model(block)))
+        n = len(late) - delay
+        out.append(rates.from_model(late[:n], len(block)))
+        late = late[n:]
+    late = np.concatenate((late, rates.to_model(y[:0], last=True)))
+    out.append(rates.finish(late))
+    answer = np.concatenate(out)
+    assert len(answer) == len(y) + rates.latency
+    assert not answer[: rates.latency].any()
+    inner = slice(rate // 20, -rate // 20)
+    wanted = y[inner]
+    assert np.linalg.norm(answer[rates.latency :][inner] - wanted) < 1e-2 * np.linalg.norm(wanted)
+
+
 def test_another_rate_refuses_what_is_not_finite(model: L2I, rng: np.random.Generator) -> None:
     x = sound(rng, 0.5, 48000)
     stream, other = (model.stream(48000, mode="synchronous") for _ in range(2))
@@ -423,6 +494,7 @@ def test_a_network_that_takes_its_time_disturbs_nothing(slow_model: tuple[L2I, S
         assert stream.statistics.refreshes == 1
         assert stream.statistics.overruns == (hops - 2 * every) // every
         assert stream.prediction != ()
+        assert stream._due % every == 0
         slow.gate.release()
         wait_for(lambda: stream.statistics.refreshes == 2)
         assert stream.latest is not None

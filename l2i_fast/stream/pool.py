@@ -132,6 +132,8 @@ class StreamPool:
                 return dict(zip(blocks, self._push(list(blocks), list(blocks.values())), strict=True))
             if len(blocks) != len(self._streams):
                 raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(self._streams)} streams")
+            if self.mode == "realtime" and isinstance(blocks, np.ndarray) and blocks.dtype == np.float32:
+                return self._push_rows(np.ascontiguousarray(blocks))
             answers = self._push(self._streams, list(blocks))
             return answers if isinstance(blocks, Sequence) else np.stack(answers) if answers else np.empty((0, 0))
 
@@ -154,11 +156,7 @@ class StreamPool:
 
     def _push(self, streams: Sequence[PooledStream], blocks: Sequence[Array]) -> list[Float32]:
         samples = [mono(block) for block in blocks]
-        if self.mode == "realtime" and self._worker is None:
-            self._worker = threading.Thread(
-                target=self._hearing.run, args=(lambda: self._streams, self._closed), name="l2i-streams", daemon=True
-            )
-            self._worker.start()
+        self._start()
         parts: list[list[Float32]] = [[] for _ in streams]
         left = list(range(len(streams)))
         while left:
@@ -174,6 +172,23 @@ class StreamPool:
         for stream in streams:
             stream._warn()
         return [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
+
+    def _push_rows(self, blocks: Float32) -> Float32:
+        """Samples (n, m) in and out, without a list in between."""
+        if blocks.ndim != 2:
+            raise ValueError(f"blocks has shape {blocks.shape}, but (n, m) is needed")
+        self._start()
+        answer: Float32 = self._engine.push([stream._engine for stream in self._streams], blocks)
+        for stream in self._streams:
+            stream._warn()
+        return answer
+
+    def _start(self) -> None:
+        if self.mode == "realtime" and self._worker is None:
+            self._worker = threading.Thread(
+                target=self._hearing.run, args=(lambda: self._streams, self._closed), name="l2i-streams", daemon=True
+            )
+            self._worker.start()
 
     def _remove(self, stream: PooledStream) -> Float32:
         with self._turn:
