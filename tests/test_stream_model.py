@@ -176,6 +176,7 @@ def test_networks_that_were_left_behind_begin_anew(rng: np.random.Generator) -> 
 def test_networks_that_failed_begin_anew(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(streamable=True)
     y = sound(rng, 3.0)
+    y[1000] = 1  # the scale is held
     _, expected = listen(model.stream(mode="synchronous"), y)
     stream = model.stream(mode="synchronous")
     network = stream._hearing.network
