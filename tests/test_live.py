@@ -1,6 +1,8 @@
 """`l2i stream` and what it is made of: sources, sinks, devices, the loop between them and the view of it."""
 
+import array
 import contextlib
+import fcntl
 import io
 import os
 import pty
@@ -8,6 +10,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -248,8 +251,13 @@ def test_a_second_ctrl_c_ends_it_where_it_is(rng):
     with start("-") as process:
         process.stdin.write(pcm(noise(rng, 60000), "s16le"))
         process.stdin.close()
-        os.read(process.stdout.fileno(), 1)
-        time.sleep(0.5)  # the pipe fills up
+        unread = array.array("i", [0])
+
+        def full():
+            fcntl.ioctl(process.stdout, termios.FIONREAD, unread)
+            return unread[0] > 64000  # of 64 KiB; a block does not fit any more
+
+        wait_for(full)
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
