@@ -124,6 +124,16 @@ def test_a_pipe_gives_back_its_own_format(rng, name):
     assert told[-1].startswith("0:00.1 heard")
 
 
+@pytest.mark.parametrize("name", ["s16le", "s32le"])
+def test_what_is_above_full_scale_is_clipped(name):
+    taken = io.BytesIO()
+    live.RawOutput(taken, name, RATE).write(np.array([2, 1, 0.5, 0, -0.5, -1, -2], np.float32))
+    limits = np.iinfo(DTYPES[name])
+    half = (limits.max + 1) // 2
+    wanted = [limits.max, limits.max, half, 0, -half, limits.min, limits.min]
+    assert np.frombuffer(taken.getvalue(), DTYPES[name]).tolist() == wanted
+
+
 def test_channels_are_averaged(rng):
     y = noise(rng, 900, 3)
     status, out, _ = run("-", "--format", "f32le", "--channels", 3, data=y.tobytes())
