@@ -148,7 +148,13 @@ def pushes(measurements: Measurements) -> Figure:
         _dress(axes, f"{row.variant}, {row.dims}")
     for axes in panels[:, 0]:
         axes.set_ylabel("µs a push", color=INK, family=FONT)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+        prop={"family": FONT},
+    )
     figure.supxlabel("share of the pushes that take at most so long", fontsize=9, color=INK, family=FONT)
     return figure
 
