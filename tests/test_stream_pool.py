@@ -40,7 +40,8 @@ def noise(rng: np.random.Generator, n: int) -> Float32:
 def assert_close(actual: Sequence[Float32], expected: Sequence[Float32]) -> None:
     assert [one.shape for one in actual] == [one.shape for one in expected]
     for one, other in zip(actual, expected, strict=True):
-        assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+        # What is all but silent beside the noise that went in holds its rounding.
+        assert np.linalg.norm(one - other) <= 1e-5 * max(np.linalg.norm(other), 0.03 * np.sqrt(one.size))
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,10 @@ class StreamPool:
                 return dict(zip(blocks, self._push(list(blocks), list(blocks.values())), strict=True))
             if len(blocks) != len(self._streams):
                 raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(self._streams)} streams")
-            if self.mode == "realtime" and isinstance(blocks, np.ndarray) and blocks.dtype == np.float32:
-                return self._push_rows(np.ascontiguousarray(blocks))
+            if isinstance(blocks, np.ndarray) and blocks.dtype == np.float32 and blocks.ndim == 2:
+                frames = 1 + blocks.shape[1] // self._hearing.model.analysis.hop_length  # at most, of this push
+                if self.mode == "realtime" or all(stream._wait() > frames for stream in self._streams):
+                    return self._push_rows(np.ascontiguousarray(blocks))
             answers = self._push(self._streams, list(blocks))
             return answers if isinstance(blocks, Sequence) else np.stack(answers) if answers else np.empty((0, 0))
 
@@ -174,9 +176,7 @@ class StreamPool:
         return [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
 
     def _push_rows(self, blocks: Float32) -> Float32:
-        """Samples (n, m) in and out, without a list in between."""
-        if blocks.ndim != 2:
-            raise ValueError(f"blocks has shape {blocks.shape}, but (n, m) is needed")
+        """Samples (n, m) in and out, without a list in between, where no network has to run before the end."""
         self._start()
         answer: Float32 = self._engine.push([stream._engine for stream in self._streams], blocks)
         for stream in self._streams:
