@@ -283,20 +283,6 @@ class Hearing:
             raise ValueError(f"{name} is {seconds}, but must be a time above 0 and at most 3600 seconds")
         return max(1, round(seconds * a.sample_rate / a.hop_length))
 
-    def run(self, ears: Callable[[], Sequence[Ear]], closed: threading.Event) -> None:
-        """Refresh what is due, in one thread, until `closed`."""
-        a = self.model.analysis
-        torch.get_num_threads()  # sets this thread up; the limit below would be lost otherwise
-        with threadpool_limits(1, user_api="openmp"):  # the other cores belong to the audio
-            while not closed.is_set():
-                present = ears()
-                due = [ear for ear in present if ear._wait() <= 0]
-                if due:
-                    self.refresh(due)
-                else:
-                    hops = min((ear._wait() for ear in present), default=self.every)
-                    closed.wait(min(max(hops * a.hop_length / a.sample_rate / 2, 0.002), 0.1))
-
     @torch.inference_mode()
     def refresh(self, ears: Sequence[Ear]) -> None:
         """Run the networks on the newest window of each signal, and publish what they find.
@@ -376,3 +362,53 @@ class Hearing:
             start=start,
             scale=claim.signal.scale,
         )
+
+
+class Worker:
+    """The networks in a thread of their own: they refresh what is due of some signals, until it is closed.
+
+    Parameters
+    ----------
+    hearing : Hearing
+    ears
+        Answers with the signals that there are.
+    name : str
+        What is closed, for errors.
+    """
+
+    def __init__(self, hearing: Hearing, ears: Callable[[], Sequence[Ear]], name: str) -> None:
+        self._hearing, self._ears, self._name = hearing, ears, name
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def check_open(self) -> None:
+        """Refuse to go on after `close`."""
+        if self._closed.is_set():
+            raise ValueError(f"the {self._name} is closed")
+
+    def start(self) -> None:
+        """Begin to listen, if it has not begun."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"l2i-{self._name}", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the networks to be done, and let them rest."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        hearing = self._hearing
+        analysis = hearing.model.analysis
+        torch.get_num_threads()  # sets this thread up; the limit below would be lost otherwise
+        with threadpool_limits(1, user_api="openmp"):  # the other cores belong to the audio
+            while not self._closed.is_set():
+                ears = self._ears()
+                due = [ear for ear in ears if ear._wait() <= 0]
+                if due:
+                    hearing.refresh(due)
+                else:
+                    hops = min((ear._wait() for ear in ears), default=hearing.every)
+                    seconds = hops * analysis.hop_length / analysis.sample_rate
+                    self._closed.wait(min(max(seconds / 2, 0.002), 0.1))

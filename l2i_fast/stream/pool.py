@@ -11,7 +11,7 @@ import numpy as np
 from l2i_fast import _core
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
-from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings
+from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings, Worker
 from l2i_fast.stream.stream import Mode, check_mode
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ class StreamPool:
         self._engine = _core.StreamPool(self._hearing.plan)
         self._streams: tuple[PooledStream, ...] = ()
         self._turn = threading.Lock()
-        self._closed = threading.Event()
-        self._worker: threading.Thread | None = None
+        self._worker = Worker(self._hearing, lambda: self._streams, "pool")
         if n < 0:
             raise ValueError(f"n is {n}, but must be at least 0")
         for _ in range(n):
@@ -95,7 +94,7 @@ class StreamPool:
     def join(self) -> PooledStream:
         """Add a stream, whose signal begins with what is pushed next."""
         with self._turn:
-            self._check_open()
+            self._worker.check_open()
             stream = PooledStream(self)
             self._streams = (*self._streams, stream)
             return stream
@@ -124,7 +123,7 @@ class StreamPool:
             Once a stream, if the network has raised an exception: its audio goes on with the components it had.
         """
         with self._turn:
-            self._check_open()
+            self._worker.check_open()
             if isinstance(blocks, Mapping):
                 for stream in blocks:
                     if stream not in self._streams:
@@ -141,10 +140,7 @@ class StreamPool:
 
     def close(self) -> None:
         """End all streams: the networks stop, and push is refused from now on."""
-        self._closed.set()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        self._worker.close()
 
     def __enter__(self) -> StreamPool:
         return self
@@ -152,13 +148,10 @@ class StreamPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._closed.is_set():
-            raise ValueError("the pool is closed")
-
     def _push(self, streams: Sequence[PooledStream], blocks: Sequence[Array]) -> list[Float32]:
         samples = [mono(block) for block in blocks]
-        self._start()
+        if self.mode == "realtime":
+            self._worker.start()
         parts: list[list[Float32]] = [[] for _ in streams]
         left = list(range(len(streams)))
         while left:
@@ -177,18 +170,12 @@ class StreamPool:
 
     def _push_rows(self, blocks: Float32) -> Float32:
         """Samples (n, m) in and out, without a list in between, where no network has to run before the end."""
-        self._start()
+        if self.mode == "realtime":
+            self._worker.start()
         answer: Float32 = self._engine.push([stream._engine for stream in self._streams], blocks)
         for stream in self._streams:
             stream._warn()
         return answer
-
-    def _start(self) -> None:
-        if self.mode == "realtime" and self._worker is None:
-            self._worker = threading.Thread(
-                target=self._hearing.run, args=(lambda: self._streams, self._closed), name="l2i-streams", daemon=True
-            )
-            self._worker.start()
 
     def _remove(self, stream: PooledStream) -> Float32:
         with self._turn:

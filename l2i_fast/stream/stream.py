@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -11,7 +10,7 @@ import numpy as np
 from l2i_fast.arrays import Array, Float32, positive_int
 from l2i_fast.audio import check_rate
 from l2i_fast.stream.decoder import mono, require_finite
-from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings
+from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings, Worker
 from l2i_fast.stream.rates import Rates
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ class Stream(Ear):
         super().__init__(Hearing(model, **settings))
         self.channels = positive_int(channels, "channels")
         self.mode = mode
-        self._closed = threading.Event()
-        self._worker: threading.Thread | None = None
+        self._worker = Worker(self._hearing, lambda: (self,), "stream")
 
     @property
     def latency(self) -> int:
@@ -102,10 +100,10 @@ class Stream(Ear):
         RuntimeWarning
             Once, if the network has raised an exception: the audio goes on with the components it had.
         """
-        self._check_open()
+        self._worker.check_open()
         y: Float32 | None = None
-        if self.mode == "realtime" and self._worker is None:
-            self._start()
+        if self.mode == "realtime":
+            self._worker.start()
         if self._rates:
             samples = mono(block, self.channels)
             require_finite(samples)
@@ -120,7 +118,7 @@ class Stream(Ear):
 
     def flush(self) -> Float32:
         """End the signal: the `latency` samples still to come. The next push begins a new one."""
-        self._check_open()
+        self._worker.check_open()
         y = self._push(self._rates.to_model(np.empty(0, np.float32), last=True)) if self._rates else None
         n_frames = self._end()
         if self.mode == "synchronous":
@@ -139,26 +137,13 @@ class Stream(Ear):
 
     def close(self) -> None:
         """End the stream: the network stops, and push is refused from now on."""
-        self._closed.set()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
+        self._worker.close()
 
     def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check_open(self) -> None:
-        if self._closed.is_set():
-            raise ValueError("the stream is closed")
-
-    def _start(self) -> None:
-        self._worker = threading.Thread(
-            target=self._hearing.run, args=(lambda: (self,), self._closed), name="l2i-stream", daemon=True
-        )
-        self._worker.start()
 
     def _push(self, samples: Float32) -> Float32:
         if self.mode == "synchronous":
