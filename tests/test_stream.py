@@ -23,6 +23,7 @@ import l2i_fast as l2i
 from l2i_fast import _core, reference
 from l2i_fast.data import Dataset
 from l2i_fast.stream import StreamDecoder
+from l2i_fast.stream.decoder import stream_plan
 
 Samples = NDArray[np.float32]
 
@@ -196,6 +197,36 @@ def test_a_start_fades_in(rng: np.random.Generator, cpu_path: str) -> None:
         share = min(hops / 4, 1)
         H = reference.stream_activations(V[:, [n]], W, 1, (1 - share) * first + share * second)
         assert error(stream.activations, H[:, 0]) < 1e-4
+
+
+def test_a_scale_holds_at_once_where_nothing_is_heard(rng: np.random.Generator) -> None:
+    """Silence cannot jump: after it, there is no fade from a scale that meant nothing."""
+    W, y = dictionary(rng, 256, 20), signal(rng, 3000)
+    stream = StreamDecoder(W, 128, 5)
+    stream.weights, stream.start = np.zeros(20), np.ones(20)
+    stream.push(y[:2000])
+    n = stream.hops
+    stream.scale = 0.2
+    stream.push(y[2000:2128])
+    V = np.log1p(np.abs(reference.stft(y, hann(256), 128)) / 0.2)
+    assert error(stream.activations, reference.stream_activations(V[:, [n]], W, 5, np.ones(20))[:, 0]) < 1e-4
+
+
+def test_columns_that_are_gone_are_not_given(rng: np.random.Generator) -> None:
+    """Of each frame its bands and the peak that came with it, as long as they are kept."""
+    bands = rng.random((3, 33)).astype(np.float32)
+    plan = stream_plan(dictionary(rng, 64, 4), 32, 1, "log", bands=_core.MelBands(bands))
+    stream, y = _core.Stream(plan, 10), signal(rng, 32 * 40)
+    stream.push(y)
+    hops = stream.hops
+    columns = stream.columns(hops - 9, 9)
+    assert columns is not None
+    mel = bands @ np.abs(reference.stft(y, hann(64), 32))
+    np.testing.assert_allclose(columns[:, :3].T, mel[:, hops - 9 : hops], rtol=1e-4, atol=1e-5)
+    peaks = [np.abs(y[32 * t : 32 * (t + 1)]).max() for t in range(hops - 9, hops)]
+    np.testing.assert_array_equal(columns[:, 3], np.float32(peaks))
+    for first, n in [(hops - 10, 10), (hops - 11, 2), (0, 1), (-1, 1), (hops - 1, 2), (hops, 1)]:
+        assert stream.columns(first, n) is None
 
 
 def test_components_come_back_after_a_silence(rng: np.random.Generator, cpu_path: str) -> None:

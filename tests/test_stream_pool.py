@@ -27,10 +27,11 @@ def make_plan(
     return stream_plan(W / np.linalg.norm(W, axis=0), hop, 10, domain, window="hamming", bands=bands)
 
 
-def random_mask(rng: np.random.Generator, K: int) -> tuple[Float32, float]:
-    """Weights of some components, most of them zero, and a scale."""
+def random_mask(rng: np.random.Generator, K: int) -> tuple[Float32, float, Float32 | None]:
+    """Weights of some components, most of them zero, a scale, and a start of some components, or none."""
     weights = rng.random(K) * (rng.random(K) < 0.4)
-    return weights.astype(np.float32), float(rng.uniform(0.1, 2))
+    start = (rng.random(K) * (rng.random(K) < 0.7)).astype(np.float32) if rng.random() < 0.5 else None
+    return weights.astype(np.float32), float(rng.uniform(0.1, 2)), start
 
 
 def noise(rng: np.random.Generator, n: int) -> Float32:

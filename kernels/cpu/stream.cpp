@@ -92,9 +92,8 @@ void synthesis(const FrameFft& fft, const float* re, const float* im, const floa
   float* const zi = zr + points + kLanes;
   for (std::ptrdiff_t k = 0; k < points / 2; k += kLanes) {
     const std::ptrdiff_t mirrored = points - k - kLanes + 1;
-    Complex a = {load(re + k), load(im + k)};
-    Complex b = {reversed(load(re + mirrored)), reversed(load(im + mirrored))};
-    if (k == 0) a.i[0] = b.i[0] = 0.0f;
+    const Complex a = {load(re + k), load(im + k)};
+    const Complex b = {reversed(load(re + mirrored)), reversed(load(im + mirrored))};
     const Vec wr = load(fft.split_re + k), wi = load(fft.split_im + k);
     const Complex even = {a.r + b.r, a.i - b.i}, c = {a.r - b.r, a.i + b.i};
     const Complex odd = {c.r * wr + c.i * wi, c.i * wr - c.r * wi};

@@ -66,8 +66,7 @@ static inline void synthesis_of(const PoolFrames& tile, const float* mask, const
   const std::ptrdiff_t points = fft.n / 2;
   const Vec per = load(tile.per);
   for (std::ptrdiff_t k = 0; k < points / 2; ++k) {
-    Complex a = masked_bin<log>(tile, k, mask, per), b = masked_bin<log>(tile, points - k, mask, per);
-    if (k == 0) a.i = b.i = Vec{};
+    const Complex a = masked_bin<log>(tile, k, mask, per), b = masked_bin<log>(tile, points - k, mask, per);
     const Complex even = {a.r + b.r, a.i - b.i};
     const Complex odd = times({a.r - b.r, a.i + b.i}, fft.split[2 * k], -fft.split[2 * k + 1]);
     // Z[k] = E + i O and Z[N/2 - k] = conj(E) + i conj(O), with their parts exchanged: see stft.cpp.
