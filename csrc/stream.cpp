@@ -352,6 +352,8 @@ void Stream::sum_bands(const float* magnitudes, float* mel) const {
 void Stream::keep_column(const float* mel) {
   const std::ptrdiff_t size = column_size();
   float* const column = ring_.data() + hops_.load(std::memory_order_relaxed) % history_ * size;
+  // Who reads what is written here also sees that the frame before is through: see columns.
+  std::atomic_thread_fence(std::memory_order_release);
   for (std::ptrdiff_t m = 0; m < size - 1; ++m) put(column[m], mel[m]);
   put(column[size - 1], peak_);
   peak_ = 0;
