@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import warnings
@@ -419,6 +420,18 @@ def test_after_close(model: L2I, rng: np.random.Generator) -> None:
     stream.close()
 
 
+def test_what_nobody_closes_ends_with_its_owner(tiny_model: L2I, rng: np.random.Generator) -> None:
+    y = sound(rng, 0.1)
+    stream, pool = tiny_model.stream(), tiny_model.stream_pool(2)
+    stream.push(y)
+    pool.push([y, y])
+    threads = [t for t in threading.enumerate() if t.name in ("l2i-stream", "l2i-pool")]
+    assert len(threads) == 2
+    del stream, pool
+    gc.collect()
+    wait_for(lambda: not any(thread.is_alive() for thread in threads))
+
+
 @pytest.mark.parametrize(
     ("setting", "error", "said"),
     [
@@ -681,6 +694,27 @@ def test_a_pool_from_several_threads(model: L2I, rng: np.random.Generator) -> No
         assert pool.streams == ()
     for answer, expected in zip(answers, alone, strict=True):
         np.testing.assert_allclose(answer, expected, atol=1e-4)
+
+
+def test_a_reset_waits_for_the_push(tiny_model: L2I, rng: np.random.Generator) -> None:
+    y = sound(rng, 1.0)
+    with tiny_model.stream_pool(1, mode="synchronous") as pool:
+        one = pool.streams[0]
+        expected = pool.push([y])[0]
+        with pool._turn:  # as a push holds it
+            thread = threading.Thread(target=one.reset)
+            thread.start()
+            thread.join(0.1)
+            assert thread.is_alive()
+            assert one.latest is not None
+        thread.join()
+        assert one.latest is None
+        np.testing.assert_array_equal(pool.push([y])[0], expected)
+        one.leave()
+        with pytest.raises(ValueError, match="has left"):
+            one.reset()
+        with pytest.raises(ValueError, match="not in this pool"):
+            pool.push({one: y})
 
 
 def test_a_pool_in_real_time(model: L2I, rng: np.random.Generator) -> None:

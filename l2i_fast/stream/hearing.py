@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from l2i_fast.stream.decoder import stream_plan
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I
+
+Owner = TypeVar("Owner")
 
 #: Frames beyond the window that an engine keeps, so that the network may take its time to read them.
 _SLACK = 64
@@ -364,20 +367,22 @@ class Hearing:
         )
 
 
-class Worker:
-    """The networks in a thread of their own: they refresh what is due of some signals, until it is closed.
+class Worker(Generic[Owner]):
+    """The networks in a thread of their own: they refresh what is due, until it is closed or its owner is gone.
 
     Parameters
     ----------
     hearing : Hearing
+    owner
+        Whose signals they are; the thread does not keep it alive.
     ears
-        Answers with the signals that there are.
+        Answers with the owner's signals.
     name : str
         What is closed, for errors.
     """
 
-    def __init__(self, hearing: Hearing, ears: Callable[[], Sequence[Ear]], name: str) -> None:
-        self._hearing, self._ears, self._name = hearing, ears, name
+    def __init__(self, hearing: Hearing, owner: Owner, ears: Callable[[Owner], Sequence[Ear]], name: str) -> None:
+        self._hearing, self._owner, self._ears, self._name = hearing, weakref.ref(owner), ears, name
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -399,16 +404,20 @@ class Worker:
             self._thread.join()
 
     def _run(self) -> None:
-        hearing = self._hearing
-        analysis = hearing.model.analysis
         torch.get_num_threads()  # sets this thread up; the limit below would be lost otherwise
         with threadpool_limits(1, user_api="openmp"):  # the other cores belong to the audio
-            while not self._closed.is_set():
-                ears = self._ears()
-                due = [ear for ear in ears if ear._wait() <= 0]
-                if due:
-                    hearing.refresh(due)
-                else:
-                    hops = min((ear._wait() for ear in ears), default=hearing.every)
-                    seconds = hops * analysis.hop_length / analysis.sample_rate
-                    self._closed.wait(min(max(seconds / 2, 0.002), 0.1))
+            while (seconds := self._refresh()) is not None and not self._closed.wait(seconds):
+                pass
+
+    def _refresh(self) -> float | None:
+        """Refresh what is due; how long to wait then, or None where there is nobody any more."""
+        owner, hearing = self._owner(), self._hearing
+        if owner is None:
+            return None
+        ears = self._ears(owner)
+        if due := [ear for ear in ears if ear._wait() <= 0]:
+            hearing.refresh(due)
+            return 0.0
+        analysis = hearing.model.analysis
+        hops = min((ear._wait() for ear in ears), default=hearing.every)
+        return min(max(hops * analysis.hop_length / analysis.sample_rate / 2, 0.002), 0.1)

@@ -34,8 +34,11 @@ class PooledStream(Ear):
 
     def reset(self) -> None:
         """Forget the signal and what was heard of it, and begin a new one."""
-        self._begin(self._engine.hops)
-        self.latest = None
+        if self._pool is None:
+            raise ValueError("the stream has left its pool")
+        with self._pool._turn:
+            self._begin(self._engine.hops)
+            self.latest = None
 
 
 class StreamPool:
@@ -75,7 +78,7 @@ class StreamPool:
         self._engine = _core.StreamPool(self._hearing.plan)
         self._streams: tuple[PooledStream, ...] = ()
         self._turn = threading.Lock()
-        self._worker = Worker(self._hearing, lambda: self._streams, "pool")
+        self._worker = Worker(self._hearing, self, lambda pool: pool.streams, "pool")
         if n < 0:
             raise ValueError(f"n is {n}, but must be at least 0")
         for _ in range(n):
@@ -126,7 +129,7 @@ class StreamPool:
             self._worker.check_open()
             if isinstance(blocks, Mapping):
                 for stream in blocks:
-                    if stream not in self._streams:
+                    if getattr(stream, "_pool", None) is not self:
                         raise ValueError(f"blocks names {stream!r}, which is not in this pool")
                 return dict(zip(blocks, self._push(list(blocks), list(blocks.values())), strict=True))
             if len(blocks) != len(self._streams):

@@ -66,7 +66,7 @@ class Stream(Ear):
         super().__init__(Hearing(model, **settings))
         self.channels = positive_int(channels, "channels")
         self.mode = mode
-        self._worker = Worker(self._hearing, lambda: (self,), "stream")
+        self._worker = Worker(self._hearing, self, lambda stream: (stream,), "stream")
 
     @property
     def latency(self) -> int:
