@@ -39,7 +39,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
 
 def noise(rng, n, channels=None):
-    return (0.2 * rng.standard_normal(n if channels is None else (n, channels))).astype(np.float32)
+    y = 0.2 * rng.standard_normal(n if channels is None else (n, channels))
+    return y.clip(-0.99, 0.99).astype(np.float32)  # integers hold no more than full scale
 
 
 def pcm(y, name):
