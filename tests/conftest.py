@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+if not torch.cuda.is_available():  # before Triton is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from l2i_fast import _core
 from l2i_fast.data import Dataset, load_dataset
 from l2i_fast.model import L2I
