@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from l2i_fast.gpu.backend import get_gpu_precision, set_gpu_precision
     from l2i_fast.model import L2I, load
     from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
     from l2i_fast.nmf.estimator import NMF
@@ -32,12 +33,14 @@ __all__ = [
     "activations",
     "analyze",
     "decode",
+    "get_gpu_precision",
     "get_num_threads",
     "istft",
     "learn_dictionary",
     "learn_dictionary_online",
     "load",
     "log_mel",
+    "set_gpu_precision",
     "set_num_threads",
     "soft_mask",
     "stft",
@@ -52,6 +55,8 @@ _MODULES = {
     "NMF": "nmf.estimator",
     "StreamDecoder": "stream",
     "activations": "nmf",
+    "get_gpu_precision": "gpu.backend",
+    "set_gpu_precision": "gpu.backend",
     "learn_dictionary": "nmf",
     "learn_dictionary_online": "nmf",
 }

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from l2i_fast import _core
-from l2i_fast.arrays import ArrayT, like, positive_int
+from l2i_fast.arrays import ArrayT, like, on_device, positive_int
 from l2i_fast.log_mel import check_floor, limit, native_bands
 from l2i_fast.stft import Frames, Window, is_native, public
 
@@ -67,6 +67,11 @@ def analyze(
         As `stft` and `log_mel` do.
     """
     check_floor(amin, top_db)
+    if on_device(y):
+        from l2i_fast.gpu import operations
+
+        settings = n_fft, hop_length, win_length, window, center, pad_mode
+        return Spectra(*operations.analyze(y, sr, n_mels, *settings, fmin, fmax, amin, top_db))
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
     bands = native_bands(float(sr), frames.window.size, positive_int(n_mels, "n_mels"), float(fmin), fmax)
     if is_native(frames.window.size):

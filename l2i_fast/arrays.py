@@ -7,6 +7,7 @@ answer to it becomes a tensor again, also without a copy.
 from __future__ import annotations
 
 import operator
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -35,6 +36,12 @@ def is_tensor(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
+def on_device(*arrays: Any) -> bool:
+    """Tell whether `l2i_fast.gpu` serves: for tensors that are not on the CPU, or where L2I_BACKEND names a backend."""
+    tensors = [x for x in arrays if is_tensor(x)]
+    return any(x.device.type != "cpu" for x in tensors) or (bool(tensors) and bool(os.environ.get("L2I_BACKEND")))
+
+
 def needs_gradient(*arrays: Any) -> bool:
     """Tell whether one of them is a tensor that autograd is to go back to."""
     return any(is_tensor(x) and x.requires_grad for x in arrays) and sys.modules["torch"].is_grad_enabled()
@@ -56,7 +63,7 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     if not is_tensor(x):
         return np.asarray(x)
     if x.device.type != "cpu":
-        raise ValueError(f"{name} is on {x.device}, but this build runs on the CPU: pass {name}.cpu()")
+        raise ValueError(f"{name} is on {x.device}, but must be on the CPU here: pass {name}.cpu()")
     if x.requires_grad:
         raise ValueError(f"{name} requires grad, which is not supported here: pass {name}.detach()")
     x = x.resolve_conj().resolve_neg()

@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from l2i_fast.arrays import Float32, is_tensor
 
-Answer = Callable[[], NDArray[Any]]
-Gradients = Callable[[NDArray[Any]], tuple[Float32, Float32]]
+Answer = Callable[[], "NDArray[Any] | Tensor"]
+Gradients = Callable[[Tensor], "tuple[Float32 | Tensor, Float32 | Tensor]"]
 
 
 def tracked(operands: tuple[Any, Any, Any, Any], lead: tuple[int, ...], answer: Answer, gradients: Gradients) -> Tensor:
@@ -43,7 +43,7 @@ class _Operation(torch.autograd.Function):
         ctx.save_for_backward(*(x for x in operands if is_tensor(x)))
         ctx.lead, ctx.gradients = lead, gradients
         ctx.like = [(x.shape, x.dtype) if is_tensor(x) else None for x in operands[2:]]
-        result = torch.from_numpy(answer())
+        result = torch.as_tensor(answer())
         return result.reshape(*lead, *result.shape[1:])
 
     @staticmethod
@@ -52,7 +52,7 @@ class _Operation(torch.autograd.Function):
         _ = ctx.saved_tensors
         lead = ctx.lead
         d = gradient.resolve_conj().reshape(math.prod(lead), *gradient.shape[len(lead) :]).contiguous()
-        dH, dweights = (torch.from_numpy(x) for x in ctx.gradients(d.numpy()))
+        dH, dweights = (torch.as_tensor(x) for x in ctx.gradients(d))
         spread = dH.mT.reshape(*lead, *dH.mT.shape[1:]), dweights.reshape(*lead, *dweights.shape[1:])
         sums = [
             x.sum_to_size(like[0]).to(like[1]) if needed else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import LARGEST, TINY, ArrayT, Float32, like, positive_int, to_numpy
+from l2i_fast.arrays import LARGEST, TINY, ArrayT, Float32, like, on_device, positive_int, to_numpy
 from l2i_fast.stft import Window, frame_major, public, stft
 
 
@@ -54,18 +54,28 @@ def log_mel(
         Decibels; frames are contiguous in memory.
     """
     check_floor(amin, top_db)
+    if on_device(X_or_y):
+        from l2i_fast.gpu import operations
+
+        settings = n_fft, hop_length, win_length, window, center, pad_mode
+        return operations.log_mel(X_or_y, sr, n_mels, *settings, fmin, fmax, amin, top_db)  # type: ignore[no-any-return]
     X: NDArray[Any] = to_numpy(X_or_y, "X_or_y")
     if X.dtype.kind != "c":
         X = stft(X, n_fft, hop_length, win_length, window, center, pad_mode)
     rows, lead = frame_major(X)
-    n_fft = positive_int(n_fft, "n_fft")
-    n_bins = rows.shape[2]
-    if n_bins != n_fft // 2 + 1:
-        raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
+    n_fft = check_bins(rows.shape[2], n_fft)
     bands = native_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
     mel = _core.log_mel(rows, bands, amin)
     limit(mel, top_db)
     return like(public(mel, lead), X_or_y)
+
+
+def check_bins(n_bins: int, n_fft: int) -> int:
+    """Return `n_fft`, or refuse a spectrum whose number of bins is not that of such frames."""
+    n_fft = positive_int(n_fft, "n_fft")
+    if n_bins != n_fft // 2 + 1:
+        raise ValueError(f"X has {n_bins} bins, but n_fft={n_fft} has {n_fft // 2 + 1}")
+    return n_fft
 
 
 def check_floor(amin: float, top_db: float | None) -> None:

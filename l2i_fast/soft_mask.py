@@ -23,6 +23,7 @@ from l2i_fast.arrays import (
     in_range,
     like,
     needs_gradient,
+    on_device,
     to_float32,
 )
 from l2i_fast.stft import Synthesis, Window, frame_major, is_native, public
@@ -72,12 +73,17 @@ def soft_mask(
         For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1], X or W that require
         grad.
     """
+    if on_device(X, W, H, weights):
+        from l2i_fast.gpu import operations
+
+        return operations.soft_mask(X, W, H, weights, domain, eps)  # type: ignore[no-any-return]
     job = _operands(X, W, H, weights, domain, eps)
     answer = partial(_core.soft_mask, *job.native)
     if needs_gradient(H, weights):
         from l2i_fast.gradient import tracked
 
-        rows: Any = tracked((X, W, H, weights), job.lead, answer, partial(_core.soft_mask_gradient, *job.native))
+        gradients = lambda d: _core.soft_mask_gradient(*job.native, d.numpy())  # noqa: E731
+        rows: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
         return cast("ArrayT", rows.mT)
     return like(public(answer(), job.lead), X)
 
@@ -111,17 +117,22 @@ def decode(
         Samples. Where H or weights require grad, y is a tensor that autograd can go back to them from, once;
         X and W are constants.
     """
+    if on_device(X, W, H, weights):
+        from l2i_fast.gpu import operations
+
+        settings = hop_length, domain, length, eps, win_length, n_fft, window, center
+        return operations.decode(X, W, H, weights, *settings)  # type: ignore[no-any-return]
     job = _operands(X, W, H, weights, domain, eps)
     synthesis = Synthesis(job.X.shape, hop_length, win_length, n_fft, window, center, length)
     answer: Callable[[], Float32]
-    gradients: Callable[[Float32], tuple[Float32, Float32]]
+    gradients: Callable[[Any], tuple[Float32, Float32]]
     if is_native(synthesis.window.size):
         frame = synthesis.window, synthesis.hop, synthesis.start
         answer = partial(_core.decode, *job.native, *frame, synthesis.length)
-        gradients = partial(_core.decode_gradient, *job.native, *frame)
+        gradients = lambda dy: _core.decode_gradient(*job.native, *frame, dy.numpy())  # noqa: E731
     else:
         answer = lambda: synthesis(_core.soft_mask(*job.native))  # noqa: E731
-        gradients = lambda dy: _core.soft_mask_gradient(*job.native, synthesis.adjoint(dy))  # noqa: E731
+        gradients = lambda dy: _core.soft_mask_gradient(*job.native, synthesis.adjoint(dy.numpy()))  # noqa: E731
     if needs_gradient(H, weights):
         from l2i_fast.gradient import tracked
 
@@ -148,35 +159,16 @@ class _Operands:
 
 
 def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> _Operands:
-    if domain not in ("log", "magnitude"):
-        raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
-    if not TINY <= eps <= LARGEST:
-        raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
+    check_mask(domain, eps)
     rows, lead = frame_major(X)
     n_frames, n_bins = rows.shape[1:]
-    W = to_float32(W, "W")
-    if W.ndim != 2 or W.shape[0] != n_bins or W.shape[1] == 0:
-        raise ValueError(f"W has shape {W.shape}, but (F, K) with F={n_bins} as in X is needed")
-    K = W.shape[1]
-    H = to_float32(detached(H), "H")
-    if H.ndim < 2 or H.shape[-2:] != (K, n_frames):
-        raise ValueError(f"H has shape {H.shape}, but (..., K, T) with K={K} as in W, T={n_frames} as in X is needed")
-    weights = to_float32(detached(weights), "weights")
-    if weights.ndim < 1 or weights.shape[-1] != K:
-        raise ValueError(f"weights has shape {weights.shape}, but (K,) or (..., K) with K={K} as in W is needed")
+    W, H, weights = to_float32(W, "W"), to_float32(detached(H), "H"), to_float32(detached(weights), "weights")
+    shared = common_lead((*lead, n_bins, n_frames), W.shape, H.shape, weights.shape)
     for name, values in (("W", W), ("H", H)):
         if not in_range(values, low=0):
             raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
     if not in_range(weights, low=0, high=1):
         raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
-    leads = lead, H.shape[:-2], weights.shape[:-1]
-    try:
-        shared = np.broadcast_shapes(*leads) if any(leads) else ()
-    except ValueError:
-        raise ValueError(
-            f"X, H and weights have leading dimensions {lead}, {H.shape[:-2]} and {weights.shape[:-1]}, "
-            "which cannot be broadcast"
-        ) from None
     return _Operands(
         X=_spread(rows.reshape(*lead, n_frames, n_bins), 2, shared),
         W=W,
@@ -186,6 +178,35 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
         eps=float(eps),
         lead=shared,
     )
+
+
+def check_mask(domain: str, eps: float) -> None:
+    """Refuse an unknown domain, or an `eps` out of range."""
+    if domain not in ("log", "magnitude"):
+        raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
+    if not TINY <= eps <= LARGEST:
+        raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
+
+
+def common_lead(
+    X: tuple[int, ...], W: tuple[int, ...], H: tuple[int, ...], weights: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the broadcast leading dimensions of operands of these shapes, or refuse what does not fit."""
+    lead, (n_bins, n_frames) = X[:-2], X[-2:]
+    if len(W) != 2 or W[0] != n_bins or W[1] == 0:
+        raise ValueError(f"W has shape {W}, but (F, K) with F={n_bins} as in X is needed")
+    K = W[1]
+    if len(H) < 2 or H[-2:] != (K, n_frames):
+        raise ValueError(f"H has shape {H}, but (..., K, T) with K={K} as in W, T={n_frames} as in X is needed")
+    if len(weights) < 1 or weights[-1] != K:
+        raise ValueError(f"weights has shape {weights}, but (K,) or (..., K) with K={K} as in W is needed")
+    leads = lead, H[:-2], weights[:-1]
+    try:
+        return np.broadcast_shapes(*leads) if any(leads) else ()
+    except ValueError:
+        raise ValueError(
+            f"X, H and weights have leading dimensions {lead}, {H[:-2]} and {weights[:-1]}, which cannot be broadcast"
+        ) from None
 
 
 def _spread(array: NDArray[Any], n_inner: int, lead: tuple[int, ...]) -> NDArray[Any]:

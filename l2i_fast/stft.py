@@ -17,6 +17,7 @@ from l2i_fast.arrays import (
     Complex64,
     Float32,
     like,
+    on_device,
     positive_int,
     to_audio,
     to_complex64,
@@ -67,6 +68,10 @@ def stft(
     ValueError
         For empty or non-finite audio, or, without `center`, fewer than `n_fft` samples.
     """
+    if on_device(y):
+        from l2i_fast.gpu import operations
+
+        return operations.stft(y, n_fft, hop_length, win_length, window, center, pad_mode)  # type: ignore[no-any-return]
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
     return like(public(frames.transform(), frames.lead), y)
 
@@ -99,6 +104,10 @@ def istft(
         By default ``n_fft + hop_length (T - 1)`` samples, less the padding of ``n_fft // 2`` at both ends
         where `center` is set.
     """
+    if on_device(X):
+        from l2i_fast.gpu import operations
+
+        return operations.istft(X, hop_length, win_length, n_fft, window, center, length)  # type: ignore[no-any-return]
     rows, lead = frame_major(X)
     synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length)
     return like(synthesis(rows).reshape(*lead, synthesis.length), X)
@@ -120,15 +129,11 @@ class Frames:
         audio = to_audio(y)
         frame = Frame(n_fft, hop_length, win_length, window)
         pad = frame.n_fft // 2 if center else 0
-        if pad_mode not in _PAD_MODES:
-            raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
+        check_pad_mode(pad_mode)
         if center and pad_mode != "constant":
             audio = np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(pad, pad)], mode=pad_mode)  # type: ignore[call-overload]
             pad = 0
-        if audio.shape[-1] + 2 * pad < frame.n_fft:
-            raise ValueError(
-                f"y has {audio.shape[-1]} samples, but n_fft={frame.n_fft} are needed where center is False"
-            )
+        check_length(audio.shape[-1], frame.n_fft, pad)
         if audio.strides[-1] != audio.itemsize:
             audio = np.ascontiguousarray(audio)
         self.lead = audio.shape[:-1]
@@ -140,6 +145,18 @@ class Frames:
     def transform(self) -> Complex64:
         """Return frame-major rows (B, T, F)."""
         return _forward(self.clips, self.window, self.hop, self.pad)
+
+
+def check_pad_mode(pad_mode: str) -> None:
+    """Refuse a way of padding that there is not."""
+    if pad_mode not in _PAD_MODES:
+        raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
+
+
+def check_length(n_samples: int, n_fft: int, pad: int) -> None:
+    """Refuse a signal that is shorter than its first frame."""
+    if n_samples + 2 * pad < n_fft:
+        raise ValueError(f"y has {n_samples} samples, but n_fft={n_fft} are needed where center is False")
 
 
 def frame_major(X: Any, name: str = "X") -> tuple[Complex64, tuple[int, ...]]:

@@ -1,0 +1,1 @@
+"""The operations on tensors of a GPU: `backend` says what serves them, `operations` are what users call."""

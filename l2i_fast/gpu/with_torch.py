@@ -1,0 +1,210 @@
+"""Every operation in plain torch: what serves where neither CUDA C++ nor Triton can, and for comparison.
+
+All tensors of a call are on one device, checked, float32 or complex64, and frame-major: clips (B, N), spectra
+(B, T, F), activations (B, T, K), weights (B, K), dictionary (F, K). Matrix products are as exact as torch's own setting
+says (`torch.backends.cuda.matmul.allow_tf32`, False by default).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from l2i_fast.arrays import TINY
+
+#: Magnitudes above count as this one: their squares are still float32. As in kernels/cpu.
+LARGEST_MAGNITUDE = 1.8446743e19
+#: Least value of W H in logarithms and negative powers, and what replaces denominators of 0: scikit-learn's.
+FLOOR = float(np.finfo(np.float32).eps)
+
+
+def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
+    """Spectra (B, T, F) of clips (B, N), padded by `pad` zeros at both ends."""
+    frames = F.pad(clips, (pad, pad)).unfold(-1, window.numel(), hop)
+    rows: Tensor = torch.fft.rfft(frames * window)
+    return rows
+
+
+def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Tensor:
+    """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
+    n_fft = window.numel()
+    frames = torch.fft.irfft(rows, n=n_fft) * window
+    size = n_fft + hop * (rows.shape[1] - 1)
+    y = _overlap_add(frames, hop, size) / _squares(window, hop, rows.shape[1], size)
+    return F.pad(y, (0, max(0, start + length - size)))[:, start : start + length]
+
+
+def log_mel(rows: Tensor, bands: Tensor, amin: float) -> Tensor:
+    """Decibels (B, T, M) of spectra (B, T, F), for mel bands (F, M)."""
+    return 10 * torch.log10(torch.clamp(_magnitude(rows) @ bands, min=amin))
+
+
+def analyze(
+    clips: Tensor, window: Tensor, hop: int, pad: int, bands: Tensor, amin: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectra X (B, T, F), log1p(abs(X)), and decibels (B, T, M)."""
+    X = stft(clips, window, hop, pad)
+    return X, torch.log1p(_magnitude(X)), log_mel(X, bands, amin)
+
+
+def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float) -> Tensor:
+    """What the components weighted by (B, K) hold of X (B, T, F): complex64 of that shape."""
+    mask = ((H * weights[:, None]) @ W.T) / (eps + H @ W.T)
+    if not log:
+        return mask * X
+    a = _magnitude(X)
+    silent = a == 0
+    return torch.where(silent, mask, torch.expm1(mask * torch.log1p(a)) / torch.where(silent, 1, a)) * X
+
+
+def soft_mask_gradient(
+    X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float, dY: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of H (B, T, K) and weights (B, K) from that of the masked spectra (B, T, F)."""
+    with torch.enable_grad():
+        h, w = (x.detach().requires_grad_() for x in (H, weights))
+        dH, dweights = torch.autograd.grad(soft_mask(X, W, h, w, log, eps), (h, w), dY)
+    return dH, dweights
+
+
+def decode(
+    X: Tensor,
+    W: Tensor,
+    H: Tensor,
+    weights: Tensor,
+    log: bool,
+    eps: float,
+    window: Tensor,
+    hop: int,
+    start: int,
+    length: int,
+) -> Tensor:
+    """Samples (B, length) of the masked spectra."""
+    return istft(soft_mask(X, W, H, weights, log, eps), window, hop, start, length)
+
+
+def decode_gradient(
+    X: Tensor,
+    W: Tensor,
+    H: Tensor,
+    weights: Tensor,
+    log: bool,
+    eps: float,
+    window: Tensor,
+    hop: int,
+    start: int,
+    dy: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of H (B, T, K) and weights (B, K) from that of the samples (B, length)."""
+    return soft_mask_gradient(X, W, H, weights, log, eps, istft_adjoint(dy, window, hop, start, X.shape[1]))
+
+
+def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
+    """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
+    n_fft = window.numel()
+    size = n_fft + hop * (n_frames - 1)
+    samples = F.pad(dy, (start, max(0, size - start - dy.shape[1])))[:, :size]
+    rows = stft(samples / _squares(window, hop, n_frames, size), window, hop, 0) * (2 / n_fft)
+    ends = [0] if n_fft % 2 else [0, -1]  # counted once, and without their imaginary parts
+    rows[..., ends] = (rows[..., ends].real / 2).to(rows.dtype)
+    return rows
+
+
+def nmf_update_H(
+    V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float, l1: float, l2: float, n: int
+) -> None:
+    """Update H (T, K) in V (T, F) ~ H W' n times in place (Fevotte and Idier, 2011, table 2)."""
+    gram, sums, gamma = W.T @ W, W.sum(0), exponent(beta)
+    fixed = V @ W if beta == 2 and mask is None else None
+    for _ in range(n):
+        if fixed is not None:
+            numerator, denominator = fixed, H @ gram
+        else:
+            rise, fall = _ratios(V, mask, H @ W.T, beta)
+            numerator, denominator = rise @ W, sums if fall is None else fall @ W
+        denominator = denominator + l1 + l2 * H if l2 else denominator + l1
+        H *= (numerator / torch.where(denominator == 0, FLOOR, denominator)) ** gamma
+
+
+def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Return the sums over frames that the update of W needs, in float64: numerator (F, K) and denominator.
+
+    The denominator is H'H (K, K) for beta 2 and the sums of H (K,) for beta 1, both without mask, otherwise (F, K).
+    """
+    F_, K = W.shape
+    numerator = V.new_zeros((F_, K), dtype=torch.float64)
+    full = mask is not None or beta not in (1, 2)
+    denominator = V.new_zeros((F_, K) if full else (K, K) if beta == 2 else (K,), dtype=torch.float64)
+    for t in range(0, len(V), _BLOCK):  # in two levels: float32 within a block, float64 beyond
+        v, h = V[t : t + _BLOCK], H[t : t + _BLOCK]
+        m = None if mask is None else mask[t : t + _BLOCK]
+        if beta == 2 and m is None:
+            numerator += v.T @ h
+            denominator += h.T @ h
+        else:
+            rise, fall = _ratios(v, m, h @ W.T, beta)
+            numerator += rise.T @ h
+            denominator += h.sum(0) if fall is None else fall.T @ h
+    return numerator, denominator
+
+
+def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> Tensor:
+    """Return D_beta(V | H W') of V (T, F) as a tensor without dimensions, float64 (Fevotte and Idier, 2011, eq. 3)."""
+    total = V.new_zeros((), dtype=torch.float64)
+    for t in range(0, len(V), _BLOCK):
+        v, m = V[t : t + _BLOCK].double(), (H[t : t + _BLOCK] @ W.T).double()
+        weights = None if mask is None else mask[t : t + _BLOCK].double()
+        if weights is not None:
+            v = torch.where(weights > 0, v, 0)
+        safe = m.clamp(min=FLOOR)
+        if beta <= 0:
+            v = v.clamp(min=FLOOR)
+        if beta == 0:
+            d = v / safe - torch.log(v / safe) - 1
+        elif beta == 1:
+            d = torch.where(v > 0, v * torch.log(torch.where(v > 0, v, 1) / safe), 0) - v + m
+        else:
+            model = (m if beta > 0 else safe) ** beta
+            d = v**beta + (beta - 1) * model - beta * v * (m if beta > 1 else safe) ** (beta - 1)
+            d = d / (beta * (beta - 1))
+        total += (d if weights is None else weights * d).sum()
+    return total
+
+
+def exponent(beta: float) -> float:
+    """What the quotient of a multiplicative update is raised to (Fevotte and Idier, 2011, equation 58)."""
+    return 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.0
+
+
+#: Frames whose model is in memory at a time.
+_BLOCK = 16384
+
+
+def _ratios(V: Tensor, mask: Tensor | None, model: Tensor, beta: float) -> tuple[Tensor, Tensor | None]:
+    # What numerator and denominator multiply with the other factor; None stands for ones.
+    safe = model.clamp(min=FLOOR)
+    v = V if mask is None else torch.where(mask > 0, V, 0) * mask
+    rise = v / safe if beta == 1 else v / safe / safe if beta == 0 else v * (safe if beta < 2 else model) ** (beta - 2)
+    fall = 1 / safe if beta == 0 else (safe if beta < 1 else model) ** (beta - 1) if beta != 1 else None
+    if mask is not None:
+        fall = mask if fall is None else fall * mask
+    return rise, fall
+
+
+def _magnitude(X: Tensor) -> Tensor:
+    return X.abs().clamp(max=LARGEST_MAGNITUDE)
+
+
+def _overlap_add(frames: Tensor, hop: int, size: int) -> Tensor:
+    # fold adds in a fixed order, so the same input gives the same bits, which scatter_add would not.
+    if not len(frames):  # which fold refuses
+        return frames.new_empty((0, size))
+    columns = frames.transpose(1, 2)
+    return F.fold(columns, (1, size), (1, frames.shape[2]), stride=(1, hop))[:, 0, 0]
+
+
+def _squares(window: Tensor, hop: int, n_frames: int, size: int) -> Tensor:
+    squares = _overlap_add((window.double() ** 2).expand(1, n_frames, -1), hop, size)[0]
+    return torch.where(squares > TINY, squares, 1).float()
