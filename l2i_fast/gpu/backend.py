@@ -115,10 +115,10 @@ def device_of(**arrays: Any) -> torch.device:
     ValueError
         They are on several devices, or on one that nothing here runs on.
     """
-    name, x = next(iter(arrays.items()))
+    name, x = max(arrays.items(), key=lambda item: is_tensor(item[1]) and 1 + (item[1].device.type != "cpu"))
     for other, y in arrays.items():
         if not is_tensor(y):
-            raise TypeError(f"{other} is {type(y).__name__}, but {name} is a tensor on a device, so a tensor is needed")
+            raise TypeError(f"{other} is {type(y).__name__}, but {name} is on {x.device}: a tensor there is needed")
         if y.device != x.device:
             raise ValueError(f"{other} is on {y.device}, but {name} is on {x.device}: all must be on one device")
     device: torch.device = x.device

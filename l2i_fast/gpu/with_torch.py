@@ -29,6 +29,8 @@ def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
 
 def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Tensor:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
+    if not len(rows):  # which torch refuses
+        return window.new_empty((0, length))
     n_fft = window.numel()
     frames = torch.fft.irfft(rows, n=n_fft) * window
     size = n_fft + hop * (rows.shape[1] - 1)
@@ -199,8 +201,6 @@ def _magnitude(X: Tensor) -> Tensor:
 
 def _overlap_add(frames: Tensor, hop: int, size: int) -> Tensor:
     # fold adds in a fixed order, so the same input gives the same bits, which scatter_add would not.
-    if not len(frames):  # which fold refuses
-        return frames.new_empty((0, size))
     columns = frames.transpose(1, 2)
     return F.fold(columns, (1, size), (1, frames.shape[2]), stride=(1, hop))[:, 0, 0]
 

@@ -49,7 +49,7 @@ def tensor(device):
 def test_stft_and_back(served, tensor, rng, n, n_fft, hop, width, window, center, pad_mode):
     there(served, "stft", "istft")
     y = rng.standard_normal((2, n)).astype(np.float32)
-    settings = dict(hop_length=hop, win_length=width, window=window, center=center)
+    settings = {"hop_length": hop, "win_length": width, "window": window, "center": center}
     X = l2i.stft(tensor(y), n_fft, pad_mode=pad_mode, **settings)
     expected = l2i.stft(y, n_fft, pad_mode=pad_mode, **settings)
     assert X.dtype == torch.complex64
@@ -162,9 +162,9 @@ def test_refusals(tensor, rng, monkeypatch):
     monkeypatch.setenv("L2I_BACKEND", "torch")
     X, W, H, weights = (tensor(x) for x in mask_problem(rng, (), (), ()))
     y = tensor(np.zeros(2000, np.float32))
-    with pytest.raises(TypeError, match="W is ndarray, but X is a tensor on a device, so a tensor is needed"):
+    with pytest.raises(TypeError, match="W is ndarray, but X is on .*: a tensor there is needed"):
         l2i.soft_mask(X, W.cpu().numpy(), H, weights)
-    with pytest.raises(ValueError, match="W is on meta, but X is on"):
+    with pytest.raises(ValueError, match="X is on .*, but W is on meta: all must be on one device"):
         l2i.soft_mask(X, W.to("meta"), H, weights)
     with pytest.raises(ValueError, match="only the CPU and CUDA devices are supported"):
         l2i.stft(y.to("meta"))
