@@ -52,6 +52,26 @@ def detached(x: Any) -> Any:
     return x.detach() if is_tensor(x) else x
 
 
+def namespace(x: Any) -> Any:
+    """Return the module, torch or NumPy, whose functions take `x`."""
+    return sys.modules["torch"] if is_tensor(x) else np
+
+
+def double(x: Any) -> Any:
+    """Return `x` in float64, of its kind and where it is."""
+    return x.double() if is_tensor(x) else x.astype(np.float64)
+
+
+def host(x: Any) -> Any:
+    """Return `x` as a NumPy array; what is on a device is waited for."""
+    return x.detach().cpu().numpy() if is_tensor(x) else x
+
+
+def placed(array: NDArray[Any], x: Any) -> Any:
+    """Return `array` as the kind of array that `x` is, and where `x` is."""
+    return sys.modules["torch"].as_tensor(array, device=x.device) if is_tensor(x) else array
+
+
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
     """Return `x` as a NumPy array; a torch CPU tensor is not copied.
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from l2i_fast.arrays import Float32, in_range, like, to_float32
-from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of, update_H_only
+from l2i_fast.arrays import Float32, double, host, in_range, is_tensor, like, namespace, on_device, placed, to_float32
+from l2i_fast.nmf.factorize import Callback, Factorization, Float64, beta_of, factorization, update_H_only
 
 #: Added to denominators.
 _EPS = 1e-9
@@ -87,19 +87,20 @@ def learn_dictionary(
     rng = np.random.default_rng(random_state)
     stay = _known_components(known, V.shape[1])
     W, H = _start(V, n_components, rng, stay)
+    stay = placed(stay, V)
     fixed = np.arange(W.shape[1]) < stay.shape[1]
-    f = Factorization(V, W, H, beta)
+    f = factorization(V, W, H, beta)
     measure = tol > 0 or callback is not None
     before = objective = np.inf
     for iteration in range(1, max_iter + 1):
         divergence = f.update_H_and_gather(l1=sparsity, measure=measure)
         if measure:
-            objective = (divergence + sparsity * float(H.sum(dtype=np.float64))) * peak**beta
+            objective = (divergence + sparsity * float(double(H.sum(0)).sum())) * peak**beta
         _update_unit_columns(f)
         W[:, fixed] = stay
         exploring = iteration < 0.75 * max_iter
         if exploring and iteration % 10 == 0:
-            _replace_useless(f, max_cosine, H.sum(axis=0, dtype=np.float64), fixed)
+            _replace_useless(f, max_cosine, _energy(H), fixed)
         if callback is not None:
             callback(iteration, max_iter, objective)
         if tol > 0 and not exploring and before - objective < tol * objective:
@@ -108,7 +109,7 @@ def learn_dictionary(
     W[W < 1e-7] = 0  # nothing audible, and denormals slow every later product
     _normalize(W)
     W[:, fixed] = stay
-    return like(W, clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V)
+    return W if is_tensor(W) else like(W, clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
@@ -172,20 +173,21 @@ def learn_dictionary_online(
     for epoch in range(1, n_epochs + 1):
         for n_blocks, block in enumerate(blocks, 1):
             V = _frames(block, "each block")
-            V = V[V.max(axis=1, initial=0) > 0]
+            V = V[_sounding(V)]
             if len(V):
                 if W is None:
                     V, peak = _at_safe_scale(V)
                     W, H = _start(V, n_components, rng)
-                    past, kind = np.zeros((2, *W.shape)), block
+                    past, kind = placed(np.zeros((2, *W.shape)), V), block
                 elif V.shape[1] != len(W):
                     raise ValueError(f"blocks must agree in F, got {V.shape[1]} after {len(W)}")
                 else:
-                    V = V / np.float32(peak)
-                    H = np.full((len(V), n_components), V.mean() / max(W.mean() * n_components, _EPS), np.float32)
-                f = Factorization(V, W, H, beta)
+                    V = V / float(peak)
+                    start = float(V.mean()) / max(float(W.mean()) * n_components, _EPS)
+                    H = placed(np.full((len(V), n_components), start, np.float32), V)
+                f = factorization(V, W, H, beta)
                 f.update_H(n_updates, l1=sparsity * peak ** (1 - beta))
-                past, energy = forget * past, forget * energy + H.sum(axis=0, dtype=np.float64)
+                past, energy = forget * past, forget * energy + _energy(H)
                 if epoch <= max(1, 0.75 * n_epochs):
                     replaced = _replace_useless(f, max_cosine, energy)
                     past[..., replaced] = 0
@@ -195,7 +197,7 @@ def learn_dictionary_online(
                 callback(epoch, n_blocks)
     if W is None:
         raise ValueError("blocks hold no frame that is not silent")
-    return like(W, kind)
+    return W if is_tensor(W) else like(W, kind)
 
 
 def _learn_block(f: Factorization, sparsity: float, n_updates: int, past: Float64) -> Float64:
@@ -203,12 +205,12 @@ def _learn_block(f: Factorization, sparsity: float, n_updates: int, past: Float6
     present = past
     for _ in range(n_updates):
         f.update_H_and_gather(2, l1=sparsity)
-        W = f.W.astype(np.float64)
+        W = double(f.W)
         grow, shrink = unit_column_sums(W, f.numerator, f.full_denominator())
         # The quotient of these two is W after the update: sums of several blocks can share it.
-        present = past + np.stack([W * grow, shrink])
+        present = past + namespace(W).stack((W * grow, shrink))
         updated = present[0] / (present[1] + _EPS)
-        norm = np.maximum(np.linalg.norm(updated, axis=0), _EPS)
+        norm = _norms(updated)
         f.W[...] = updated / norm
     present[0] /= norm
     return present
@@ -218,7 +220,7 @@ def _known_components(known: Any, n_bins: int) -> Float32:
     """`known` with columns of unit norm; none if there are none."""
     if known is None:
         return np.empty((n_bins, 0), np.float32)
-    W = _non_negative(known, "known")
+    W = _non_negative(host(known), "known")
     if W.ndim != 2 or len(W) != n_bins:
         raise ValueError(f"known must be (F, K0) with F = {n_bins} as in the spectrograms, got shape {W.shape}")
     norms = np.linalg.norm(W, axis=0)
@@ -228,32 +230,47 @@ def _known_components(known: Any, n_bins: int) -> Float32:
     return unit
 
 
-def _start(V: Float32, K: int, rng: np.random.Generator, known: Float32 | None = None) -> tuple[Float32, Float32]:
+def _start(V: Any, K: int, rng: np.random.Generator, known: Float32 | None = None) -> tuple[Any, Any]:
     """Known components, then real frames, roughened so that equal ones do not stay equal; and random activations."""
     n_frames, n_bins = V.shape
     picks = rng.integers(n_frames, size=K)
-    W = np.ascontiguousarray(V[picks].T) * (0.5 + rng.random((n_bins, K), dtype=np.float32)) + np.float32(1e-4)
+    frames = np.ascontiguousarray(host(V[picks]).T)
+    W = frames * (0.5 + rng.random((n_bins, K), dtype=np.float32)) + np.float32(1e-4)
     _normalize(W)
     if known is not None:
         W = np.hstack([known, W])
     K = W.shape[1]
-    scale = float(V.mean(dtype=np.float64)) / max(float(W.mean()) * K, _EPS)
-    return W, rng.random((n_frames, K), dtype=np.float32) * np.float32(2 * scale)
+    mean = float(double(V.mean(0)).mean())
+    scale = mean / max(float(W.mean()) * K, _EPS)
+    H = rng.random((n_frames, K), dtype=np.float32) * np.float32(2 * scale)
+    return placed(W, V), placed(H, V)
 
 
-def _normalize(W: Float32) -> None:
-    W /= np.maximum(np.linalg.norm(W, axis=0), _EPS)
+def _normalize(W: Any) -> None:
+    W /= _norms(W)
+
+
+def _norms(W: Any) -> Any:
+    """Norms of the columns, where they are not too small to divide by."""
+    return ((W**2).sum(0) ** 0.5).clip(_EPS)
+
+
+def _energy(H: Any) -> Float64:
+    """Sums of the activations (T, K) of each component."""
+    block = 4096
+    sums: Float64 = sum(host(double(H[t : t + block].sum(0))) for t in range(0, len(H), block))
+    return sums
 
 
 def _update_unit_columns(f: Factorization) -> None:
     """Update W from the last pass, under the constraint of unit-norm columns (Le Roux et al., 2015, equation 12)."""
-    W = f.W.astype(np.float64)
+    W = double(f.W)
     grow, shrink = unit_column_sums(W, f.numerator, f.full_denominator())
-    f.W *= grow / (shrink + _EPS)
+    f.W[...] = W * (grow / (shrink + _EPS))
     _normalize(f.W)
 
 
-def unit_column_sums(W: Float64, numerator: Float64, denominator: Float64) -> tuple[Float64, Float64]:
+def unit_column_sums(W: Any, numerator: Any, denominator: Any) -> tuple[Any, Any]:
     """What the two sums of the plain update become where the columns keep unit norm."""
     return (
         numerator + W * (W * denominator).sum(0),
@@ -271,7 +288,7 @@ def _replace_useless(
     V, W, H = f.V, f.W, f.H
     stay = np.zeros(len(energy), np.bool_) if fixed is None else fixed
     useless = set(np.flatnonzero((energy < 1e-3 * energy.mean()) & ~stay).tolist())
-    for i, j in np.argwhere(np.triu(W.T @ W, 1) > max_cosine).tolist():
+    for i, j in np.argwhere(np.triu(host(W.T @ W), 1) > max_cosine).tolist():
         if i not in useless and j not in useless and not (stay[i] and stay[j]):
             kept, gone = (i, j) if stay[i] or (energy[i] >= energy[j] and not stay[j]) else (j, i)
             H[:, kept] += H[:, gone]
@@ -280,13 +297,13 @@ def _replace_useless(
         return []
     block = 4096
     error = np.concatenate(
-        [np.square(V[t : t + block] - H[t : t + block] @ W.T).sum(1) for t in range(0, len(V), block)]
+        [host(((V[t : t + block] - H[t : t + block] @ W.T) ** 2).sum(1)) for t in range(0, len(V), block)]
     )
     # Worst frames far apart from one another, so that the new components differ.
     order = error.argsort()[::-1][:: max(1, len(error) // (50 * len(useless)))]
     for k, frame in zip(sorted(useless), order.tolist(), strict=False):
-        residual = np.maximum(V[frame] - W @ H[frame], 0) + np.float32(1e-4)
-        W[:, k] = residual / np.linalg.norm(residual)
+        residual = (V[frame] - W @ H[frame]).clip(0) + 1e-4
+        W[:, k] = residual / _norms(residual)
         H[:, k] = H.mean()
     return sorted(useless)
 
@@ -332,12 +349,12 @@ def activations(
     """
     beta = beta_of(beta_loss)
     _at_least(0, n_iter=n_iter, sparsity=sparsity)
+    if on_device(V, W, H0):
+        from l2i_fast.gpu.nmf import activations as on_gpu
+
+        return on_gpu(V, W, beta, n_iter, H0, sparsity, solver)
     v, w = _non_negative(V, "V"), np.ascontiguousarray(_non_negative(W, "W"))
-    if w.ndim != 2 or 0 in w.shape:
-        raise ValueError(f"W must be (F, K), got shape {w.shape}")
-    if v.ndim < 2 or v.shape[-2] != w.shape[0]:
-        raise ValueError(f"V must be (..., F, T) with F = {w.shape[0]} as in W, got shape {v.shape}")
-    lead, (F, T), K = v.shape[:-2], v.shape[-2:], w.shape[1]
+    lead, (F, T), K = check_fit(v.shape, w.shape), v.shape[-2:], w.shape[1]
     rows = np.ascontiguousarray(v.swapaxes(-1, -2)).reshape(-1, F)
     rows, peak = _at_safe_scale(rows)
     h = np.ones((*lead, T, K), np.float32)
@@ -350,6 +367,15 @@ def activations(
     if peak != 1:
         h *= np.float32(peak)
     return like(h.swapaxes(-1, -2), V)
+
+
+def check_fit(V: tuple[int, ...], W: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the leading dimensions of spectrograms of this shape, or refuse a dictionary that does not fit them."""
+    if len(W) != 2 or 0 in W:
+        raise ValueError(f"W must be (F, K), got shape {W}")
+    if len(V) < 2 or V[-2] != W[0]:
+        raise ValueError(f"V must be (..., F, T) with F = {W[0]} as in W, got shape {V}")
+    return V[:-2]
 
 
 def _at_least(low: int, **values: float) -> None:
@@ -366,15 +392,15 @@ def _non_negative(x: Any, name: str) -> Float32:
     return array
 
 
-def _at_safe_scale(rows: Float32) -> tuple[Float32, float]:
+def _at_safe_scale(rows: Any) -> tuple[Any, float]:
     """`rows`, divided by their peak where products of float32 would overflow or vanish, and by what."""
-    peak = float(rows.max(initial=0))
+    peak = float(rows.max()) if len(rows) else 0.0
     if not peak or _SAFE_PEAKS[0] <= peak <= _SAFE_PEAKS[1]:
         return rows, 1.0
-    return rows / np.float32(peak), peak
+    return rows / peak, peak
 
 
-def _sounding_frames(clips_or_V: Any) -> Float32:
+def _sounding_frames(clips_or_V: Any) -> Any:
     """Frames (T, F) of a matrix (F, T) or of a sequence of them, silent ones left out."""
     if isinstance(clips_or_V, Sequence):
         if not clips_or_V:
@@ -382,18 +408,28 @@ def _sounding_frames(clips_or_V: Any) -> Float32:
         parts = [_frames(v, "each spectrogram") for v in clips_or_V]
         if len({p.shape[1] for p in parts}) > 1:
             raise ValueError(f"spectrograms must agree in F, got {sorted({p.shape[1] for p in parts})}")
-        V = np.concatenate(parts)
+        V = namespace(parts[0]).concatenate(parts)
     else:
         V = _frames(clips_or_V, "V")
     # Silence (a tenth of ESC-10) teaches nothing and costs as much as sound.
-    sounding = V.max(axis=1, initial=0) > 0
+    sounding = _sounding(V)
     if not sounding.any():
         raise ValueError("V holds no frame that is not silent")
     return V if sounding.all() else V[sounding]
 
 
-def _frames(x: Any, name: str) -> Float32:
-    array = _non_negative(x, name)
+def _sounding(V: Any) -> Any:
+    return (V > 0).any(1)
+
+
+def _frames(x: Any, name: str) -> Any:
+    """The frames (T, F) of a spectrogram (F, T), where it is."""
+    if x_on_device := on_device(x):
+        from l2i_fast.gpu.nmf import non_negative
+
+        array: Any = non_negative(x, name)
+    else:
+        array = _non_negative(x, name)
     if array.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions, got shape {array.shape}")
-    return np.ascontiguousarray(array.T)
+        raise ValueError(f"{name} must have 2 dimensions, got shape {tuple(array.shape)}")
+    return array.T.contiguous() if x_on_device else np.ascontiguousarray(array.T)

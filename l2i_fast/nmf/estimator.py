@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from l2i_fast.arrays import Float32
+from l2i_fast.arrays import Float32, host, on_device, placed
 from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
 
@@ -160,7 +160,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Returns
         -------
-        W : ndarray (n_samples, K), float32, or what `set_output` says
+        W : ndarray (n_samples, K), float32, or what `set_output` says; a tensor where X is, if that is a GPU
 
         Raises
         ------
@@ -171,6 +171,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             For parameters of the wrong type and sparse X.
         """
         beta = self._check_parameters()
+        place, X = X if on_device(X) else None, host(X)
         X, weights = self._check_data(X, mask, reset=True)
         scale = _scale_of(X, beta)
         X, root = _divided(X, scale), math.sqrt(scale)
@@ -184,7 +185,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if self.init == "nndsvd" and self.solver == "mu":
             message = "multiplicative updates keep the zeros of init='nndsvd': 'nndsvda' or 'nndsvdar' has none"
             warnings.warn(message, UserWarning, stacklevel=3)
-        W, H, self.n_iter_, objective = self._factorize(X, W, H, beta, weights, root, root)
+        W, H, self.n_iter_, objective = self._factorize(X, W, H, beta, weights, root, root, place)
         self.reconstruction_err_ = math.sqrt(2 * objective)
         self.components_ = H
         self.n_components_ = len(H)
@@ -202,7 +203,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Returns
         -------
-        W : ndarray (n_samples, K), float32, or what `set_output` says
+        W : ndarray (n_samples, K), float32, or what `set_output` says; a tensor where X is, if that is a GPU
 
         Raises
         ------
@@ -213,6 +214,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         check_is_fitted(self)
         beta = self._check_parameters()
+        place, X = X if on_device(X) else None, host(X)
         X, weights = self._check_data(X, mask, reset=False)
         H = self.components_
         scale, scale_H = _scale_of(X, beta), _scale_of(H, beta)
@@ -220,9 +222,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         # Multiplicative updates would stay at zero, where coordinate descent starts best.
         start = 0.0 if _SOLVERS[self.solver] == "hals" else math.sqrt(X.mean() / len(H))
         W = np.full((len(X), len(H)), start, np.float32)
-        return self._factorize(X, W, H, beta, weights, scale / scale_H, scale_H, update_H=False)[0]
+        return self._factorize(X, W, H, beta, weights, scale / scale_H, scale_H, place, update_H=False)[0]
 
-    def inverse_transform(self, X: ArrayLike) -> Float32:
+    def inverse_transform(self, X: ArrayLike) -> Any:
         """Return the model W H of activations W, here named X as in scikit-learn.
 
         Parameters
@@ -234,11 +236,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         X_original : ndarray (n_samples, n_features), float32
         """
         check_is_fitted(self)
-        W = check_array(X, dtype=np.float32)
+        place, W = X if on_device(X) else None, check_array(host(X), dtype=np.float32)
         if W.shape[1] != self.n_components_:
             raise ValueError(f"X has {W.shape[1]} columns, but must have n_components_ = {self.n_components_}")
         product: Float32 = W @ self.components_
-        return product
+        return product if place is None else placed(product, place)
 
     def _factorize(
         self,
@@ -249,9 +251,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         weights: Floats | None,
         scale_W: float,
         scale_H: float,
+        place: Any = None,
         update_H: bool = True,
-    ) -> tuple[Float32, Float32, int, float]:
-        """Return W, H, the iterations and D_beta at the scale of the data, for X, W and H divided by theirs."""
+    ) -> tuple[Any, Float32, int, float]:
+        """Return W, H, the iterations and D_beta at the scale of the data, for X, W and H divided by theirs.
+
+        The iterations run where `place` is, a tensor, and W goes back there.
+        """
         scale = scale_W * scale_H
         if abs(beta * math.log10(scale)) > 300:
             raise ValueError(f"beta_loss is {beta:g}, but then X around {scale:.0e} leaves the range of float64")
@@ -277,10 +283,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 "X must be positive where beta_loss <= 0, but it holds zeros, or values that vanish in float32"
             )
         (frames, l1_H, l2_H), (bins, l1_W, l2_W) = sides
+        operands = (V, bins, frames, None if weights is None else np.ascontiguousarray(weights))
+        there = operands if place is None else tuple(None if x is None else placed(x, place) for x in operands)
         n_iter, objective = factorize(
-            V,
-            bins,
-            frames,
+            *there[:3],
             beta=beta,
             solver=_SOLVERS[self.solver],
             l1_W=l1_W,
@@ -291,15 +297,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             tol=self.tol,
             update_W=update_H,
             W_first=wide,
-            mask=None if weights is None else np.ascontiguousarray(weights),
+            mask=there[3],
             callback=self._reporter(unit),
         )
         if self.tol > 0 and n_iter == self.max_iter:
             message = f"stopped after max_iter = {n_iter} iterations, before the error had settled to within tol"
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        if place is not None:
+            bins[...], frames[...] = host(there[1]), host(there[2])
         activations *= np.float32(scale_W)
         dictionary *= np.float32(scale_H)
-        return activations, dictionary.T, n_iter, max(objective, 0) * unit
+        W = activations if place is None else placed(activations, place)
+        return W, dictionary.T, n_iter, max(objective, 0) * unit
 
     def _reporter(self, unit: float) -> Callback | None:
         """The callback, told objectives in `unit`, with what `verbose` prints."""

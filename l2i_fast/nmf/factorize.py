@@ -6,12 +6,13 @@ Everything here works on rows that are frames: V (T, F), H (T, K), and W (F, K),
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import Float32
+from l2i_fast.arrays import Float32, is_tensor
 from l2i_fast.nmf.newton import N_GENTLE, Newton
 
 Float64 = NDArray[np.float64]
@@ -32,6 +33,15 @@ def beta_of(beta_loss: float | str) -> float:
     if not np.isfinite(beta):
         raise ValueError(f"beta_loss must be finite, got {beta}")
     return beta
+
+
+def factorization(V: Any, W: Any, H: Any, beta: float, mask: Any = None) -> Factorization:
+    """Return what updates V ~ H W' where these arrays are: the native engine, or a backend of `l2i_fast.gpu`."""
+    if is_tensor(V):
+        from l2i_fast.gpu.nmf import DeviceFactorization
+
+        return DeviceFactorization(V, W, H, beta, mask)
+    return Factorization(V, W, H, beta, mask)
 
 
 class Factorization:
@@ -164,7 +174,7 @@ def factorize(
     """
     if not (update_W or update_H):
         raise ValueError("update_W and update_H are both False, but one of W and H must change")
-    f = Factorization(V, W, H, beta, mask)
+    f = factorization(V, W, H, beta, mask)
     if not update_W and not tol and callback is None:
         update_H_only(f, solver, max_iter, l1_H, l2_H)
         return max_iter, f.divergence()

@@ -1,0 +1,98 @@
+"""Non-negative matrix factorisation of tensors that `l2i_fast.gpu` serves, by multiplicative updates.
+
+Frame-major, as in `l2i_fast.nmf.factorize`: V (T, F), H (T, K), and W (F, K), so that ``V ~ H W'``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2i_fast.gpu.backend import device_of, serving
+from l2i_fast.gpu.operations import to_float32
+from l2i_fast.gpu.with_torch import FLOOR, exponent
+from l2i_fast.nmf.dictionary import check_fit
+from l2i_fast.nmf.factorize import Factorization
+
+
+class DeviceFactorization(Factorization):
+    """`Factorization` of tensors on one device; W and H are changed in place, V and the mask are contiguous."""
+
+    def __init__(self, V: Any, W: Any, H: Any, beta: float, mask: Any = None) -> None:
+        super().__init__(V, W, H, beta, mask)
+        self.device = device_of(V=V, W=W, H=H, **({} if mask is None else {"mask": mask}))
+
+    def update_H(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0) -> None:
+        """Update H `n` times with W fixed."""
+        check_solver(method)
+        serving("nmf_update_H", self.device)(self.V, self.mask, self.W, self.H, self.beta, l1, l2, n)
+
+    def update_H_and_gather(
+        self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, measure: bool = False
+    ) -> float:
+        """Update H `n` times, then take the sums that `update_W` needs; the divergence too, if `measure`."""
+        if n:
+            self.update_H(n, method=method, l1=l1, l2=l2)
+        gather = serving("nmf_gather", self.device)
+        self.numerator, self.denominator = gather(self.V, self.mask, self.W, self.H, self.beta)
+        return self.divergence() if measure else 0.0
+
+    def update_W(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, fixed: Any = None) -> None:
+        """Update W from the sums of the last pass; components where `fixed` holds stay."""
+        check_solver(method)
+        for _ in range(n):
+            W: Any = self.W.double()  # type: ignore[attr-defined]
+            denominator = self.full_denominator() + l1 + l2 * W
+            quotient: Any = self.numerator / torch.where(denominator == 0, FLOOR, denominator)
+            factor = quotient ** exponent(self.beta)
+            if fixed is not None:
+                factor[:, torch.as_tensor(fixed, device=self.device)] = 1
+            self.W *= factor
+
+    def full_denominator(self) -> Any:
+        """The denominator of the update of W, (F, K), from the sums of the last pass and the present W."""
+        if self.denominator.ndim == 1:
+            return self.denominator.expand(self.numerator.shape)  # type: ignore[attr-defined]
+        return self.denominator if self.full else self.W.double() @ self.denominator  # type: ignore[attr-defined]
+
+    def divergence(self) -> float:
+        """Return D_beta(V | H W'), for which the device is waited for."""
+        return float(serving("nmf_divergence", self.device)(self.V, self.mask, self.W, self.H, self.beta))
+
+
+def activations(
+    V: Any, W: Any, beta: float, n_iter: int, H0: Any = None, sparsity: float = 0.0, solver: str = "mu"
+) -> Tensor:
+    """`l2i_fast.activations` of spectrograms (..., F, T); values are not checked, nor brought to another scale."""
+    check_solver(solver)
+    given = {} if H0 is None else {"H0": H0}
+    device = device_of(V=V, W=W, **given)
+    v, w = to_float32(V, "V"), to_float32(W, "W").contiguous()
+    lead, (F, T), K = check_fit(tuple(v.shape), tuple(w.shape)), v.shape[-2:], w.shape[1]
+    rows = v.mT.reshape(-1, F).contiguous()
+    if H0 is None:
+        h = torch.ones((math.prod(lead) * T, K), device=device)
+    else:
+        if H0.shape != (*lead, K, T):
+            raise ValueError(f"H0 must have shape {(*lead, K, T)}, got {tuple(H0.shape)}")
+        h = to_float32(H0, "H0").mT.reshape(-1, K).clone(memory_format=torch.contiguous_format)
+    serving("nmf_update_H", device)(rows, None, w, h, beta, sparsity, 0.0, n_iter)
+    return h.reshape(*lead, T, K).mT
+
+
+def non_negative(x: Any, name: str) -> Tensor:
+    """Return `x` as float32; that its numbers are finite and at least 0 is looked up on the device and waited for."""
+    device_of(**{name: x})
+    tensor = to_float32(x, name)
+    if tensor.numel() and not bool(((tensor >= 0) & (tensor < math.inf)).all()):
+        raise ValueError(f"{name} must be finite and non-negative, its least value is {float(tensor.min()):g}")
+    return tensor
+
+
+def check_solver(solver: str) -> None:
+    """Refuse a solver that no backend of a GPU has."""
+    if solver != "mu":
+        raise ValueError(f"solver is {solver!r}, but tensors on a device have 'mu' only: pass them with .cpu()")
