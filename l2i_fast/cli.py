@@ -198,6 +198,7 @@ MaskDomain = Annotated[
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Each recording gets a folder of its name in here.")]
 Format = Annotated[AudioFormat, typer.Option("--format", help="Format of the sound files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, one line for each recording.")]
+Device = Annotated[str, typer.Option("--device", help="Where networks and operations run: cpu, cuda, or cuda:1 …")]
 Data = Annotated[
     Path | None, typer.Option("--data", "-d", envvar="L2I_DATA", help="Folder of the recordings: ESC-50 or SONYC-UST.")
 ]
@@ -232,11 +233,12 @@ def interpret(
     output: Folder = Path("out"),
     audio_format: Format = AudioFormat.wav,
     as_json: Json = False,
+    device: Device = "cpu",
 ) -> None:
     """Say what is heard in recordings, and why: as sound, as a picture and in numbers."""
     from l2i_fast.model import load
 
-    engine = load(model)
+    engine = load(model).to(device)
     settings = _selection(engine, target, threshold, top_k, domain)
     failed = False
     for position, (file, folder) in enumerate(zip(files, _folders(files, output), strict=True), start=1):

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from l2i_fast.analyze import analyze
+from l2i_fast.arrays import host, is_tensor, on_device
 from l2i_fast.audio import read_audio, scale_to_peak
 from l2i_fast.files import write_whole
 from l2i_fast.networks.classifier import Classifier
@@ -96,6 +97,8 @@ class L2I:
             )
         #: W (F, K).
         self.dictionary: NDArray[np.float32] = interpreter.dictionary.detach().numpy()
+        #: Where networks and operations run: see `to`.
+        self.device = torch.device("cpu")
 
     @property
     def sample_rate(self) -> int:
@@ -114,6 +117,34 @@ class L2I:
     def __repr__(self) -> str:
         n_components = self.dictionary.shape[1]
         return f"L2I({self.name!r}, {len(self.classes)} classes, {n_components} components, {self.sample_rate} Hz)"
+
+    def to(self, device: str | torch.device) -> L2I:
+        """Move networks and operations to a device, "cpu" or a GPU ("cuda", "cuda:1"); returns the model itself.
+
+        What the model answers stays on the CPU; streams run there, too.
+
+        Raises
+        ------
+        ValueError
+            No such device is here.
+        """
+        wanted = torch.device(device)
+        if wanted.type == "cuda":
+            if wanted.index is None:
+                wanted = torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0)
+            if wanted.index >= torch.cuda.device_count():
+                why = (
+                    f"torch finds {torch.cuda.device_count()} GPUs"
+                    if torch.backends.cuda.is_built()
+                    else "torch has no CUDA"
+                )
+                raise ValueError(f"device is {str(device)!r}, but {why}; `l2i doctor` tells more")
+        elif wanted.type != "cpu":
+            raise ValueError(f"device is {str(device)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
+        for part in (self.hidden.network, self.interpreter):
+            part.to(wanted)
+        self.device = wanted
+        return self
 
     # ---- on disk
 
@@ -145,7 +176,7 @@ class L2I:
         }
         weights = {f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}
         weights |= {f"interpreter.{k}": v for k, v in self.interpreter.state_dict().items()}
-        weights = {k: v.contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+        weights = {k: v.cpu().contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
         write_whole(folder / "model.safetensors", lambda p: p.write_bytes(save(weights)))
         write_whole(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=2) + "\n"))
         return folder
@@ -289,8 +320,11 @@ class L2I:
             scales = [scale_to_peak(y, a.peak)[1] for y in signals]
         divisors = np.asarray(scales, np.float32)
         y = np.stack(signals) / divisors[:, None]
-        X, _, M = analyze(y, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
-        return Analyzed(X, divisors, *self.hear(torch.from_numpy(M.swapaxes(-1, -2)).unsqueeze(1)))
+        samples: Any = torch.from_numpy(y).to(self.device)
+        if not on_device(samples):  # NumPy is what the native engine takes at once
+            samples = y
+        X, _, M = analyze(samples, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
+        return Analyzed(X, divisors, *self.hear(torch.as_tensor(M.swapaxes(-1, -2)).unsqueeze(1)))
 
     def hear(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the networks on log-mel spectrograms (B, 1, T, n_mels), of any number of frames.
@@ -345,7 +379,7 @@ class L2I:
     @torch.inference_mode()
     def relevance(self, z: Tensor, target: int) -> NDArray[np.float32]:
         """Relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
-        relevance: NDArray[np.float32] = self.interpreter.relevance(z[None], torch.tensor([target]))[0].numpy()
+        relevance: NDArray[np.float32] = self.interpreter.relevance(z[None], torch.tensor([target]))[0].cpu().numpy()
         return relevance
 
     def select(self, relevance: NDArray[np.float32], selection: Selection) -> tuple[int, ...]:
@@ -361,25 +395,25 @@ class L2I:
         weights[list(components)] = 1
         y = decode(
             analyzed.X[b],
-            self.dictionary,
-            analyzed.H[b].numpy(),
-            weights,
+            self.interpreter.dictionary if is_tensor(analyzed.X) else self.dictionary,
+            analyzed.H[b],
+            torch.from_numpy(weights).to(self.device),
             hop_length=self.analysis.hop_length,
             domain=domain or self.selection.domain,
             length=length,
         )
-        return np.asarray(y * analyzed.scales[b], np.float32)
+        return np.asarray(host(y) * analyzed.scales[b], np.float32)
 
     @torch.inference_mode()
     def _interpret_equal(
         self, signals: list[NDArray[np.float32]], wanted: list[int] | None, selection: Selection
     ) -> list[Result]:
         analyzed = self.analyze(signals)
-        probabilities = self.probabilities(analyzed.logits).numpy()
+        probabilities = self.probabilities(analyzed.logits).cpu().numpy()
         results = []
         for b, y in enumerate(signals):
             prediction = self.predict(probabilities[b])
-            H = analyzed.H[b].numpy()
+            H = analyzed.H[b].cpu().numpy()
             explanations = []
             for target in prediction if wanted is None else wanted:
                 relevance = self.relevance(analyzed.z[b], target)
@@ -446,7 +480,7 @@ class Analyzed:
 
     Attributes
     ----------
-    X : ndarray (B, F, T), complex64
+    X : ndarray or, on a GPU, Tensor (B, F, T), complex64
         Spectra of the signals scaled to their peak.
     scales : ndarray (B,), float32
         What the signals were divided by.
@@ -460,7 +494,7 @@ class Analyzed:
         Of the interpreter.
     """
 
-    X: NDArray[np.complex64]
+    X: Any
     scales: NDArray[np.float32]
     logits: Tensor
     H: Tensor

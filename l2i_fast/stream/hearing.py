@@ -251,6 +251,8 @@ class Hearing:
         refresh, window = settings.get("refresh", 0.25), settings.get("window", 5.0)
         targets, incremental = settings.get("targets"), settings.get("incremental")
         a = model.analysis
+        if model.device.type != "cpu":
+            raise ValueError(f"the model is on {model.device}, but streams run on the CPU: model.to('cpu') first")
         self.model = model
         self._amin = a.amin
         self.selection = model.selection_with(
