@@ -130,14 +130,9 @@ class L2I:
         """
         wanted = torch.device(device)
         if wanted.type == "cuda":
-            if wanted.index is None:
-                wanted = torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_available() else 0)
-            if wanted.index >= torch.cuda.device_count():
-                why = (
-                    f"torch finds {torch.cuda.device_count()} GPUs"
-                    if torch.backends.cuda.is_built()
-                    else "torch has no CUDA"
-                )
+            n = torch.cuda.device_count()
+            if (wanted.index or 0) >= n:
+                why = f"torch finds {n} GPUs" if torch.backends.cuda.is_built() else "torch has no CUDA"
                 raise ValueError(f"device is {str(device)!r}, but {why}; `l2i doctor` tells more")
         elif wanted.type != "cpu":
             raise ValueError(f"device is {str(device)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
