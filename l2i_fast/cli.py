@@ -517,8 +517,14 @@ def bench(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for bench.json, roofline.png and scaling.png.")
     ] = Path("out/bench"),
+    device: Annotated[
+        str, typer.Option(help="cuda measures the operations on a GPU, each backend beside torch: gpu.json, gpu.png.")
+    ] = "cpu",
 ) -> None:
     """Time the operations beside the strongest peers and this machine's limits. Ctrl-C keeps what was measured."""
+    if device != "cpu":
+        _bench_device(device, peers, seconds, output)
+        return
     from l2i_fast.bench.pictures import save_pictures
     from l2i_fast.bench.report import blas_hint, render, summary
     from l2i_fast.bench.run import Measurements, run
@@ -541,13 +547,41 @@ def bench(
         interrupted = True
     measurements.save(output / "bench.json")
     pictures = save_pictures(output, measurements)
+    parts = [*render(measurements), *summary(measurements), blas_hint(measurements)]
+    _tell(parts, [output / "bench.json", *pictures], interrupted)
+
+
+def _bench_device(name: str, compiled: bool, seconds: float, output: Path) -> None:
+    """Measure on a GPU: `l2i_fast.bench.gpu`."""
+    from l2i_fast.bench.gpu import DeviceMeasurements, describe, render, run
+    from l2i_fast.bench.pictures import device_roofline
+    from l2i_fast.files import write_whole
+    from l2i_fast.gpu.backend import find_device
+
+    device = find_device(name)
+    measurements = DeviceMeasurements(describe(device))
+    interrupted = False
+    try:
+        with _progress() as report:
+            run(measurements, device, report, seconds, compiled=compiled)
+    except KeyboardInterrupt:
+        interrupted = True
+    data, picture = output / "gpu.json", output / "gpu.png"
+    measurements.save(data)
+    if measurements.products:
+        write_whole(picture, lambda path: device_roofline(measurements).savefig(path, metadata={"Software": None}))
+    _tell([render(measurements)], [data, picture], interrupted)
+
+
+def _tell(parts: list[Any], written: list[Path], interrupted: bool) -> None:
+    """Print what was measured and where it is kept."""
     console = _console()
     if not console.is_terminal:
         console.width = 150  # tables need it, and a file has it
-    for part in [*render(measurements), *summary(measurements), blas_hint(measurements)]:
+    for part in parts:
         if part:
             console.print(part)
-    console.print(f"written: {', '.join(map(str, [output / 'bench.json', *pictures]))}")
+    console.print(f"written: {', '.join(map(str, written))}")
     if interrupted:
         print("l2i: interrupted; what was measured is kept", file=sys.stderr)
         raise typer.Exit(130)

@@ -22,6 +22,7 @@ from l2i_fast.analyze import analyze
 from l2i_fast.arrays import host, is_tensor, on_device
 from l2i_fast.audio import read_audio, scale_to_peak
 from l2i_fast.files import write_whole
+from l2i_fast.gpu.backend import find_device
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
@@ -128,17 +129,9 @@ class L2I:
         ValueError
             No such device is here.
         """
-        wanted = torch.device(device)
-        if wanted.type == "cuda":
-            n = torch.cuda.device_count()
-            if (wanted.index or 0) >= n:
-                why = f"torch finds {n} GPUs" if torch.backends.cuda.is_built() else "torch has no CUDA"
-                raise ValueError(f"device is {str(device)!r}, but {why}; `l2i doctor` tells more")
-        elif wanted.type != "cpu":
-            raise ValueError(f"device is {str(device)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
+        self.device = find_device(device)
         for part in (self.hidden.network, self.interpreter):
-            part.to(wanted)
-        self.device = wanted
+            part.to(self.device)
         return self
 
     # ---- on disk

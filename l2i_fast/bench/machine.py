@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from typing import Any
 
 from threadpoolctl import threadpool_info
@@ -27,7 +27,7 @@ def describe() -> dict[str, Any]:
     return {
         "processor": processor(),
         "path": _core.cpu_features()["path"],
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
         "blas": blas(),
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -43,10 +43,11 @@ def blas() -> str:
     return ", ".join(sorted(set(found))) or "unknown"
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Return the version of an installed package."""
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,9 @@ from l2i_fast.bench.machine import ARRAYS, Ceilings, size_text
 from l2i_fast.bench.run import Measurements
 from l2i_fast.files import write_whole
 from l2i_fast.plot import COLOURS, FONT, GREY, INK
+
+if TYPE_CHECKING:
+    from l2i_fast.bench.gpu import DeviceMeasurements
 
 MARKS = {"clip": "o", "batch": "s", "archive": "D", "hour": "^"}
 AXES = {"T": "T: frames", "K": "K: components", "F": "F: bins", "B": "B: clips"}
@@ -66,6 +70,45 @@ def roofline(measurements: Measurements) -> Figure:
         if seen:
             axes.legend(loc="lower right", fontsize=9, frameon=False, prop={"family": FONT})
     shapes = "circle: one clip, square: 32 clips, diamond: many clips' frames, triangle: an hour"
+    figure.supxlabel(shapes, fontsize=9, color=INK, family=FONT)
+    return figure
+
+
+def device_roofline(measurements: DeviceMeasurements) -> Figure:
+    """Draw the operations of a GPU, of each backend, below what its copies and matrix products reach."""
+    figure = Figure(figsize=(9, 6), dpi=130, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    intensity = np.geomspace(0.25, 4096, 200)
+    ceilings = {
+        "float32 products": measurements.products["float32"],
+        "TF32 in three": measurements.products["tf32"] / 3,
+    }
+    for (name, peak), style in zip(ceilings.items(), ("-", "--"), strict=True):
+        reach = np.minimum(peak, intensity * measurements.copy) / 1e12
+        axes.plot(intensity, reach, style, color=GREY, linewidth=1.2, label=f"{name}, {peak / 1e12:.3g} TFLOP/s")
+    names = list(dict.fromkeys(row.name for row in measurements.rows))
+    marks = {"cuda": "o", "triton": "s", "torch": "x", "torch.compile": "+"}
+    for row in measurements.rows:
+        colour = COLOURS[names.index(row.name) % len(COLOURS)]
+        for one in row.times:
+            if one.missing:
+                continue
+            x, y = row.flops / row.bytes, row.flops / one.seconds / 1e12
+            axes.plot(x, y, marks[one.backend], color=colour, markersize=7)
+            if one.backend in ("cuda", "triton"):
+                limit = min(max(ceilings.values()), x * measurements.copy) / 1e12
+                text = f" {row.name}, {one.backend}: {100 * y / limit:.0f} %"
+                axes.annotate(text, (x, y), fontsize=7, color=INK, family=FONT)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    _dress(axes, f"{measurements.device['name']}: copies at {measurements.copy / 1e9:.0f} GB/s")
+    axes.set_xlabel("operations a byte of input and output", color=INK, family=FONT)
+    axes.set_ylabel("TFLOP/s", color=INK, family=FONT)
+    axes.legend(loc="lower right", fontsize=9, frameon=False, prop={"family": FONT})
+    shapes = (
+        "circle: CUDA C++, square: Triton, x: torch, plus: torch.compile; the share is that of the limit at its place"
+    )
     figure.supxlabel(shapes, fontsize=9, color=INK, family=FONT)
     return figure
 

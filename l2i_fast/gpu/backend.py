@@ -95,14 +95,33 @@ def serving(operation: str, device: torch.device) -> Callable[..., Any]:
     wanted = forced()
     for backend in (wanted,) if wanted else get_args(Backend):
         reason = missing(backend, device)
-        function = None if reason else getattr(_module(backend), operation, None)
+        function = None if reason else getattr(module(backend), operation, None)
         if function is not None:
             return function  # type: ignore[no-any-return]
     raise RuntimeError(f"L2I_BACKEND is {wanted}, but " + (reason or f"that backend has no {operation}"))
 
 
-def _module(backend: Backend) -> ModuleType:
+def module(backend: Backend) -> ModuleType:
+    """Return a backend's functions; `missing` says beforehand whether it can run."""
     return import_module(f"l2i_fast.gpu.with_{backend}")
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Return the device of this name: "cpu", "cuda" or "cuda:1".
+
+    Raises
+    ------
+    ValueError
+        No such device is here.
+    """
+    device = torch.device(name) if str(name).split(":")[0] in ("cpu", "cuda") else None
+    if device is None:
+        raise ValueError(f"device is {str(name)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
+    n = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= n:
+        why = f"torch finds {n} GPUs" if torch.backends.cuda.is_built() else "torch has no CUDA"
+        raise ValueError(f"device is {str(name)!r}, but {why}; `l2i doctor` tells more")
+    return device
 
 
 def device_of(**arrays: Any) -> torch.device:

@@ -44,23 +44,30 @@ class DeviceFactorization(Factorization):
         """Update W from the sums of the last pass; components where `fixed` holds stay."""
         check_solver(method)
         for _ in range(n):
-            W: Any = self.W.double()  # type: ignore[attr-defined]
-            denominator = self.full_denominator() + l1 + l2 * W
-            quotient: Any = self.numerator / torch.where(denominator == 0, FLOOR, denominator)
-            factor = quotient ** exponent(self.beta)
-            if fixed is not None:
-                factor[:, torch.as_tensor(fixed, device=self.device)] = 1
-            self.W *= factor
+            new = updated(self.W, self.numerator, self.full_denominator(), self.beta, l1, l2)
+            free = ... if fixed is None else torch.as_tensor(~fixed, device=self.device)
+            self.W[..., free] = new[..., free]
 
     def full_denominator(self) -> Any:
         """The denominator of the update of W, (F, K), from the sums of the last pass and the present W."""
-        if self.denominator.ndim == 1:
-            return self.denominator.expand(self.numerator.shape)  # type: ignore[attr-defined]
-        return self.denominator if self.full else self.W.double() @ self.denominator  # type: ignore[attr-defined]
+        return full_denominator(self.W, self.numerator, self.denominator, self.full)
 
     def divergence(self) -> float:
         """Return D_beta(V | H W'), for which the device is waited for."""
         return float(serving("nmf_divergence", self.device)(self.V, self.mask, self.W, self.H, self.beta))
+
+
+def full_denominator(W: Any, numerator: Any, denominator: Any, full: bool) -> Any:
+    """The denominator (F, K) of the update of W from that of `nmf_gather`: H'H, sums of H or, if `full`, itself."""
+    if denominator.ndim == 1:
+        return denominator.expand(numerator.shape)
+    return denominator if full else W.double() @ denominator
+
+
+def updated(W: Any, numerator: Any, denominator: Any, beta: float, l1: float = 0.0, l2: float = 0.0) -> Any:
+    """W (F, K) after a multiplicative update, in float64 (Fevotte and Idier, 2011, table 2)."""
+    down = denominator + l1 + l2 * W
+    return W * (numerator / torch.where(down == 0, FLOOR, down)) ** exponent(beta)
 
 
 def activations(

@@ -207,4 +207,4 @@ def _overlap_add(frames: Tensor, hop: int, size: int) -> Tensor:
 
 def _squares(window: Tensor, hop: int, n_frames: int, size: int) -> Tensor:
     squares = _overlap_add((window.double() ** 2).expand(1, n_frames, -1), hop, size)[0]
-    return torch.where(squares > TINY, squares, 1).float()
+    return torch.where(squares > TINY, squares, 1).to(window.dtype)

@@ -26,7 +26,7 @@ def served(request, device, monkeypatch):
 def there(served, *operations):
     """Skip where a backend has no such operation: it is not meant to have all."""
     for name in operations:
-        if not hasattr(backend._module(served), name):
+        if not hasattr(backend.module(served), name):
             pytest.skip(f"{served} has no {name}")
 
 
