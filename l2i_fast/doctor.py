@@ -114,18 +114,39 @@ def _cuda() -> str:
         raise _Absent("this torch is built without CUDA")
     if not torch.cuda.is_available():
         raise _Absent(f"torch has CUDA {torch.version.cuda}, but no GPU or driver is found")
-    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; this version computes on the CPU"
+    n = torch.cuda.device_count()
+    return f"{torch.cuda.get_device_name()}{f' and {n - 1} more' * (n > 1)}, CUDA {torch.version.cuda}"
 
 
-def _optional(name: str) -> Callable[[], str]:
-    def look() -> str:
-        try:
-            version = importlib.import_module(name).__version__
-        except ModuleNotFoundError as error:
-            raise _Absent("not installed; nothing needs it yet") from error
-        return f"{version}; this version does not use it"
+def _cuda_library() -> str:
+    try:
+        library = importlib.import_module("l2i_fast._cuda")
+    except ModuleNotFoundError as error:
+        raise _Absent("not built: nvcc was not found, or L2I_CUDA=OFF") from error
+    there, reason = library.available()
+    if not there:
+        raise _Absent(f"built for {library.ARCHITECTURES}; {reason}")
+    return f"built for {library.ARCHITECTURES}"
 
-    return look
+
+def _triton() -> str:
+    try:
+        import triton
+    except ModuleNotFoundError as error:
+        raise _Absent("not installed: pip install 'l2i_fast[gpu]'") from error
+    import torch
+
+    if not torch.cuda.is_available():
+        raise _Absent(f"{triton.__version__}, but there is no GPU for it")
+    return str(triton.__version__)
+
+
+def _openvino() -> str:
+    try:
+        version = importlib.import_module("openvino").__version__
+    except ModuleNotFoundError as error:
+        raise _Absent("not installed; nothing needs it yet") from error
+    return f"{version}; this version does not use it"
 
 
 def _sound_devices() -> str:
@@ -177,8 +198,9 @@ _CHECKS: list[tuple[str, str, Callable[[], str]]] = [
     ("processor", "threads", _torch_threads),
     ("backends", "native CPU", _native),
     ("backends", "CUDA", _cuda),
-    ("backends", "Triton", _optional("triton")),
-    ("backends", "OpenVINO", _optional("openvino")),
+    ("backends", "CUDA library", _cuda_library),
+    ("backends", "Triton", _triton),
+    ("backends", "OpenVINO", _openvino),
     ("sound", "microphone, speaker", _sound_devices),
     ("models", "shipped", _models),
     ("data", "recordings", _data),
