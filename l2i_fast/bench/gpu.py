@@ -94,6 +94,8 @@ class DeviceMeasurements:
     copy: float = 0.0
     products: dict[str, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    #: What became of the steps of benchmarks/gpu.py, which adds them.
+    steps: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write all as JSON, whole or not at all."""
@@ -273,7 +275,6 @@ def _cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
     dims = f"{sizes.n_clips} x {X.shape[1]} frames, F {F}"
     masked, points = f"{dims}, K {K}, {S} selected", BT * F
     fft = BT * 2.5 * p.n_fft * np.log2(p.n_fft)
-    bands = torch.tensor(mel_bands(float(SAMPLE_RATE), p.n_fft, N_MELS, 0.0, None), device=device)
 
     def case(name: str, dims: str, flops: float, n_bytes: float, *arguments: Any) -> Case:
         operation = name.split(",")[0]
@@ -293,11 +294,13 @@ def _cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
     small = 4 * (BT * K + F * K)
     yield case("stft", dims, fft, 4 * y.numel() + 8 * points, y, *frame, pad)
     yield case("istft", dims, fft, 4 * y.numel() + 8 * points, X, *frame, pad, length)
-    mel = 2 * int((bands > 0).sum()) * BT
-    moved = 4 * y.numel() + 12 * points + 4 * BT * N_MELS
-    yield case(
-        "analyze", f"{dims}, {N_MELS} bands", fft + mel + ELEMENTARY * points, moved, y, *frame, pad, bands, 1e-6
-    )
+    try:
+        bands = torch.tensor(mel_bands(float(SAMPLE_RATE), p.n_fft, N_MELS, 0.0, None), device=device)
+        mel, moved = 2 * int((bands > 0).sum()) * BT, 4 * y.numel() + 12 * points + 4 * BT * N_MELS
+        with_bands = f"{dims}, {N_MELS} bands"
+        yield case("analyze", with_bands, fft + mel + ELEMENTARY * points, moved, y, *frame, pad, bands, 1e-6)
+    except ModuleNotFoundError:  # librosa's filters
+        pass
     yield case("soft_mask", masked, gain, 16 * points + small, *mask)
     d = torch.randn(X.shape, dtype=X.dtype, device=device)
     yield case("soft_mask_gradient", masked, 2 * gain + 4 * points * K, 16 * points + 2 * small, *mask, d)

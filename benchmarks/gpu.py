@@ -1,0 +1,120 @@
+"""On a machine with a GPU: build without a network, test, look for memory errors and races, measure, keep the results.
+
+    python benchmarks/gpu.py                     # about 8 minutes; --help tells what can be left out
+
+Needs nvcc, CMake, ninja, pybind11, scikit-build-core, torch with CUDA, Triton and pytest; what librosa, soundfile and
+soxr are needed for is left out where they are missing. Installs this checkout into the Python that runs it. Results go
+to benchmarks/results/, named after the device, with the outcome of every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTHON = [sys.executable, "-P"]  # the installed package, not the source folder
+#: Seconds that each step may take: 8 minutes in all. A step that is stopped keeps what it has.
+STEPS = {"build": 90, "gpu tests": 90, "other tests": 120, "memcheck": 45, "racecheck": 45, "benchmarks": 90}
+
+
+def commands(work: Path, fast: bool) -> dict[str, list[str]]:
+    """What each step runs; without the steps whose tool is missing."""
+    install = ["-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", str(ROOT)]
+    define = "cmake.define.CMAKE_CUDA_ARCHITECTURES=native", "cmake.define.L2I_CUDA=ON"
+    pytest = [*PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # Kernels compiled ahead of time, and the CPU's emulation, were tested before: they need no GPU.
+    on_gpu = [*pytest, "tests/gpu", "-k", "not ahead and not emulat", "--durations=5"]
+    kernels = [*pytest, "tests/gpu/test_cuda.py", "tests/gpu/test_streams.py", "-k", "on_a_gpu", "-x"]
+    found = {
+        "build": [sys.executable, *install, *(word for name in define for word in ("-C", name))],
+        "gpu tests": on_gpu,
+        "other tests": [*pytest, "tests", "--ignore=tests/gpu", *_parallel()],
+    }
+    if sanitizer := shutil.which("compute-sanitizer"):
+        for tool in ("memcheck", "racecheck"):
+            found[tool] = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all", *kernels]
+    bench = [*PYTHON, "-m", "l2i_fast.cli", "bench", "--device", "cuda", "--output", str(work), "--seconds", "0.5"]
+    found["benchmarks"] = [*bench, "--no-peers"] if fast else bench
+    return found
+
+
+def main() -> int:
+    """Run the steps, and return how many failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results")
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), help="run these steps only")
+    parser.add_argument("--fast", action="store_true", help="do not time torch.compile")
+    chosen = parser.parse_args()
+    work = chosen.output / "run"
+    work.mkdir(parents=True, exist_ok=True)
+    outcomes: dict[str, str] = {}
+    for name, command in commands(work, chosen.fast).items():
+        if name not in chosen.only:
+            continue
+        print(f"== {name}", flush=True)
+        start = time.perf_counter()
+        outcome, tail = _run(command, STEPS[name], work / f"{name.replace(' ', '-')}.log")
+        outcomes[name] = f"{outcome}, {time.perf_counter() - start:.0f} s; {tail}"
+        print(outcomes[name], flush=True)
+    for name in chosen.only:
+        outcomes.setdefault(name, "left out: its tool is missing")
+    _keep(chosen.output, work, outcomes)
+    print("\n".join(f"{name:12} {outcome}" for name, outcome in outcomes.items()))
+    return sum(not outcome.startswith(("ok", "left out")) for outcome in outcomes.values())
+
+
+def _run(command: list[str], seconds: int, log: Path) -> tuple[str, str]:
+    # What became of it, and the last line of what it said; all of it is in the log.
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"CI": ""},
+            start_new_session=True,
+        )
+        late = False
+        for patience, sign in ((seconds, signal.SIGINT), (10, signal.SIGKILL)):
+            try:
+                process.wait(patience)
+                break
+            except subprocess.TimeoutExpired:
+                late = True
+                os.killpg(process.pid, sign)
+        code = process.wait()
+    words = log.read_text(errors="replace").strip().splitlines()
+    outcome = f"stopped after {seconds} s" if late else "ok" if code == 0 else f"failed with {code}"
+    return outcome, words[-1] if words else ""
+
+
+def _parallel() -> list[str]:
+    try:
+        import xdist  # noqa: F401
+    except ModuleNotFoundError:
+        return []
+    return ["-n", str(min(8, os.cpu_count() or 1))]
+
+
+def _keep(output: Path, work: Path, outcomes: dict[str, str]) -> None:
+    # The measurements, under the device's name, together with the outcome of the steps.
+    measured = work / "gpu.json"
+    found = json.loads(measured.read_text()) if measured.exists() else {"device": {"name": "unknown"}}
+    found["steps"] = outcomes
+    name = re.sub(r"[^a-z0-9]+", "-", found["device"]["name"].lower()).strip("-")
+    (output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    if (picture := work / "gpu.png").exists():
+        shutil.copy(picture, output / f"{name}.png")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
