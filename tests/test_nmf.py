@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -267,3 +269,35 @@ def test_bad_input_is_named(call: object, message: str, rng: np.random.Generator
     V, _ = problem(rng)
     with pytest.raises(ValueError, match=message):
         call(V)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("solver", ["mu", "newton"])
+@pytest.mark.parametrize("beta_loss", ["frobenius", "kullback-leibler"])
+def test_activations_of_clips_of_several_lengths(rng, solver, beta_loss):
+    V, W = (rng.random((2, 2, 33, 20)) + 0.01).astype(np.float32), rng.random((33, 5)).astype(np.float32)
+    lengths = np.array([[3, 20], [0, 11]])
+    frames = np.arange(20) < lengths[..., None]
+    V[~np.broadcast_to(frames[:, :, None], V.shape)] = np.nan
+    H0 = rng.random((2, 2, 5, 20)).astype(np.float32)
+    H = l2i.activations(V, W, beta_loss, 4, H0, solver=solver, lengths=lengths)
+    assert H.shape == (2, 2, 5, 20)
+    assert not H[~np.broadcast_to(frames[:, :, None], H.shape)].any()
+    if solver == "mu":  # Newton steps depend a little on the other frames
+        for i in np.ndindex(2, 2):
+            n = lengths[i]
+            alone = l2i.activations(V[i][:, :n], W, beta_loss, 4, H0[i][:, :n])
+            np.testing.assert_allclose(H[i][:, :n], alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "words"),
+    [
+        ([4], ValueError, "lengths has shape (1,), but (2,) as V's clips is needed"),
+        ([4, 21], ValueError, "lengths holds 4 to 21, but must lie between 0 and T=20"),
+        ([4, -1], ValueError, "lengths holds -1 to 4"),
+        ([4.0, 3.0], TypeError, "lengths has dtype float64, but integers are needed"),
+    ],
+)
+def test_wrong_lengths_are_refused(lengths, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        l2i.activations(np.ones((2, 33, 20)), np.ones((33, 3)), lengths=lengths)

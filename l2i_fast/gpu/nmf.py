@@ -14,7 +14,7 @@ from torch import Tensor
 from l2i_fast.gpu.backend import device_of, serving
 from l2i_fast.gpu.operations import to_float32
 from l2i_fast.gpu.with_torch import FLOOR, exponent
-from l2i_fast.nmf.dictionary import check_fit
+from l2i_fast.nmf.dictionary import check_fit, check_lengths
 from l2i_fast.nmf.factorize import Factorization
 
 
@@ -71,7 +71,14 @@ def updated(W: Any, numerator: Any, denominator: Any, beta: float, l1: float = 0
 
 
 def activations(
-    V: Any, W: Any, beta: float, n_iter: int, H0: Any = None, sparsity: float = 0.0, solver: str = "mu"
+    V: Any,
+    W: Any,
+    beta: float,
+    n_iter: int,
+    H0: Any = None,
+    sparsity: float = 0.0,
+    solver: str = "mu",
+    lengths: Any = None,
 ) -> Tensor:
     """`l2i_fast.activations` of spectrograms (..., F, T); values are not checked, nor brought to another scale."""
     check_solver(solver)
@@ -79,14 +86,23 @@ def activations(
     device = device_of(V=V, W=W, **given)
     v, w = to_float32(V, "V"), to_float32(W, "W").contiguous()
     lead, (F, T), K = check_fit(tuple(v.shape), tuple(w.shape)), v.shape[-2:], w.shape[1]
-    rows = v.mT.reshape(-1, F).contiguous()
+    B = math.prod(lead)
+    rows = v.mT.reshape(B, T, F).contiguous()
     if H0 is None:
-        h = torch.ones((math.prod(lead) * T, K), device=device)
+        h = torch.ones((B, T, K), device=device)
     else:
         if H0.shape != (*lead, K, T):
             raise ValueError(f"H0 must have shape {(*lead, K, T)}, got {tuple(H0.shape)}")
-        h = to_float32(H0, "H0").mT.reshape(-1, K).clone(memory_format=torch.contiguous_format)
-    serving("nmf_update_H", device)(rows, None, w, h, beta, sparsity, 0.0, n_iter)
+        h = to_float32(H0, "H0").mT.reshape(B, T, K).clone(memory_format=torch.contiguous_format)
+    update = serving("nmf_update_H", device)
+    if lengths is None:
+        update(rows.flatten(0, 1), None, w, h.flatten(0, 1), beta, sparsity, 0.0, n_iter)
+    else:
+        n_frames = torch.as_tensor(lengths, device=device)
+        check_lengths(n_frames, lead)
+        n_frames = n_frames.reshape(-1).int()
+        h *= (torch.arange(T, device=device) < n_frames[:, None])[..., None]
+        update(rows, None, w, h, beta, sparsity, 0.0, n_iter, n_frames)
     return h.reshape(*lead, T, K).mT
 
 

@@ -115,9 +115,25 @@ def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: in
 
 
 def nmf_update_H(
-    V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float, l1: float, l2: float, n: int
+    V: Tensor,
+    mask: Tensor | None,
+    W: Tensor,
+    H: Tensor,
+    beta: float,
+    l1: float,
+    l2: float,
+    n: int,
+    lengths: Tensor | None = None,
 ) -> None:
-    """Update H (T, K) in V (T, F) ~ H W' n times in place (Fevotte and Idier, 2011, table 2)."""
+    """Update H (T, K) in V (T, F) ~ H W' n times in place (Fevotte and Idier, 2011, table 2).
+
+    With `lengths` (B,), V is (B, T, F) and H (B, T, K), and what lies beyond a clip's frames stays as it is.
+    """
+    if lengths is not None:
+        new, beyond = H.clone(), torch.arange(H.shape[1], device=H.device) >= lengths[:, None]
+        nmf_update_H(V.flatten(0, 1), mask, W, new.flatten(0, 1), beta, l1, l2, n)
+        H.copy_(torch.where(beyond[..., None], H, new))
+        return
     gram, sums, gamma = W.T @ W, W.sum(0), exponent(beta)
     fixed = V @ W if beta == 2 and mask is None else None
     for _ in range(n):

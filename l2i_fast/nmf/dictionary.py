@@ -316,6 +316,7 @@ def activations(
     H0: Any = None,
     sparsity: float = 0.0,
     solver: str = "mu",
+    lengths: Any = None,
 ) -> Any:
     """Activations of a fixed dictionary: H that lowers ``D_beta(V | W H) + sparsity * sum(H)``.
 
@@ -336,6 +337,9 @@ def activations(
     solver : {"mu", "hals", "newton"}
         Multiplicative updates; coordinate descent, for "frobenius" only; or Newton steps, of which far fewer are needed
         (see `l2i_fast.nmf.newton`), but whose way, not their end, depends a little on the other frames.
+    lengths : array (...), int, optional
+        Frames of each clip, where shorter ones are filled up to T: what lies beyond is not looked at, and its
+        activations are 0.
 
     Returns
     -------
@@ -352,10 +356,11 @@ def activations(
     if on_device(V, W, H0):
         from l2i_fast.gpu.nmf import activations as on_gpu
 
-        return on_gpu(V, W, beta, n_iter, H0, sparsity, solver)
-    v, w = _non_negative(V, "V"), np.ascontiguousarray(_non_negative(W, "W"))
+        return on_gpu(V, W, beta, n_iter, H0, sparsity, solver, lengths)
+    v, w = to_float32(V, "V"), np.ascontiguousarray(_non_negative(W, "W"))
     lead, (F, T), K = check_fit(v.shape, w.shape), v.shape[-2:], w.shape[1]
-    rows = np.ascontiguousarray(v.swapaxes(-1, -2)).reshape(-1, F)
+    rows, seen = v.swapaxes(-1, -2), _within(lengths, lead, T)
+    rows = np.ascontiguousarray(_non_negative(rows if seen is None else rows[seen], "V")).reshape(-1, F)
     rows, peak = _at_safe_scale(rows)
     h = np.ones((*lead, T, K), np.float32)
     if H0 is not None:
@@ -363,10 +368,34 @@ def activations(
         if h0.shape != (*lead, K, T):
             raise ValueError(f"H0 must have shape {(*lead, K, T)}, got {h0.shape}")
         h[...] = h0.swapaxes(-1, -2) / np.float32(peak)
-    update_H_only(Factorization(rows, w, h.reshape(-1, K), beta), solver, n_iter, sparsity * peak ** (1 - beta))
+    used = h.reshape(-1, K) if seen is None else h[seen]
+    update_H_only(Factorization(rows, w, used, beta), solver, n_iter, sparsity * peak ** (1 - beta))
+    if seen is not None:
+        h[...] = 0
+        h[seen] = used
     if peak != 1:
         h *= np.float32(peak)
     return like(h.swapaxes(-1, -2), V)
+
+
+def check_lengths(lengths: Any, lead: tuple[int, ...]) -> None:
+    """Refuse lengths, an array or a tensor, that are not whole numbers, one for each clip."""
+    if tuple(lengths.shape) != tuple(lead):
+        raise ValueError(f"lengths has shape {tuple(lengths.shape)}, but {tuple(lead)} as V's clips is needed")
+    if "int" not in str(lengths.dtype):
+        raise TypeError(f"lengths has dtype {lengths.dtype}, but integers are needed")
+
+
+def _within(lengths: Any, lead: tuple[int, ...], n_frames: int) -> NDArray[np.bool_] | None:
+    """Which frames (..., T) are within clips of these lengths; None stands for all."""
+    if lengths is None:
+        return None
+    n = np.asarray(host(lengths))
+    check_lengths(n, lead)
+    if n.size and not 0 <= n.min() <= n.max() <= n_frames:
+        raise ValueError(f"lengths holds {n.min()} to {n.max()}, but must lie between 0 and T={n_frames}")
+    within: NDArray[np.bool_] = np.arange(n_frames) < n[..., None]
+    return within
 
 
 def check_fit(V: tuple[int, ...], W: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from l2i_fast.stft import Frame
 from .problems import relative
 
 
-@pytest.fixture(params=["torch", "triton", "cuda"])
+@pytest.fixture(params=["torch", "triton", "cuda"] if torch.cuda.is_available() else ["torch", "triton"])
 def served(request, device, monkeypatch):
-    """Each backend that can run here serves."""
+    """Each backend serves that can run here: CUDA C++ on a GPU only."""
     if reason := backend.missing(request.param, device):
         pytest.skip(reason)
     monkeypatch.setenv("L2I_BACKEND", request.param)
@@ -217,6 +217,19 @@ def test_activations(served, tensor, rng, loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES[:3])
+def test_clips_of_several_lengths(served, tensor, rng, loss):
+    there(served, "nmf_update_H")
+    V, W = np.stack([nmf_problem(rng), nmf_problem(rng), nmf_problem(rng)]), rng.random((33, 5)).astype(np.float32)
+    lengths = np.array([17, 40, 0])
+    for v, n in zip(V, lengths, strict=True):
+        v[:, n:] = np.nan
+    H = l2i.activations(tensor(V), tensor(W), loss, 4, lengths=tensor(lengths))
+    for v, h, n in zip(V, H, lengths, strict=True):
+        assert not h[:, n:].any()
+        assert relative(h[:, :n], l2i.activations(v[:, :n], W, loss, 4)) < 1e-4
+
+
+@pytest.mark.parametrize("loss", LOSSES[:3])
 def test_learnt_dictionaries(served, tensor, rng, loss):
     there(served, "nmf_update_H", "nmf_gather", "nmf_divergence")
     clips = [nmf_problem(rng), nmf_problem(rng, T=25)]
@@ -278,5 +291,9 @@ def test_refusals_of_nmf(tensor, rng, monkeypatch):
         l2i.activations(V[:7], W)
     with pytest.raises(ValueError, match="H0 must have shape"):
         l2i.activations(V, W, H0=W)
+    with pytest.raises(ValueError, match=r"lengths has shape \(2,\), but \(\) as V's clips is needed"):
+        l2i.activations(V, W, lengths=tensor([3, 4]))
+    with pytest.raises(TypeError, match=r"lengths has dtype torch.float64, but integers are needed"):
+        l2i.activations(V, W, lengths=tensor(3.0))
     with pytest.raises(ValueError, match="each spectrogram must be finite and non-negative, its least value is -1"):
         l2i.learn_dictionary([V - 1 - V], 3)
