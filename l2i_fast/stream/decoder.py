@@ -189,6 +189,14 @@ def stream_plan(
     bands: _core.MelBands | None = None,
 ) -> _core.StreamPlan:
     """What all streams of a dictionary share, of checked settings: see `StreamDecoder`."""
+    W, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
+    return _core.StreamPlan(W, frame.window, frame.hop, n_iter, domain == "log", eps, bands)
+
+
+def stream_settings(
+    W: Array, hop_length: int | None, n_iter: int, domain: str, eps: float, win_length: int | None, window: Window
+) -> tuple[Float32, Frame]:
+    """Check the settings of `StreamDecoder`: return the dictionary, and frame length, hop and window."""
     W = to_float32(W, "W")
     if W.ndim != 2 or W.shape[1] == 0 or not is_native(2 * (W.shape[0] - 1)):
         raise ValueError(f"W has shape {W.shape}, but (F, K) with F - 1 a power of two from 16 to 32768 is needed")
@@ -201,7 +209,8 @@ def stream_plan(
         raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
     if not TINY <= eps <= LARGEST:
         raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
-    return _core.StreamPlan(W, frame.window, frame.hop, positive_int(n_iter, "n_iter"), domain == "log", eps, bands)
+    positive_int(n_iter, "n_iter")
+    return W, frame
 
 
 def mono(block: Any, channels: int = 1) -> Float32:
