@@ -84,3 +84,46 @@ def call(function: str, problem: ctypes.Structure, points: int, rows: int, order
 def at(x: Tensor | None) -> ctypes.c_void_p:
     """Where a tensor lies."""
     return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def log_points(n_fft: int) -> int:
+    """Of half a frame."""
+    return n_fft.bit_length() - 2
+
+
+def stft(rows: int, order: str, clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
+    """As the function of a backend, in blocks of so many frames."""
+    n_fft, (n, n_samples) = len(window), clips.shape
+    n_frames = 1 + (n_samples + 2 * pad - n_fft) // hop
+    X = torch.full((n, n_frames, n_fft // 2 + 1), torch.nan, dtype=torch.complex64)
+    tensors = {"y": clips, "window": window, "turns": turns(n_fft), "X": X}
+    sizes = {"n_clips": n, "n_samples": n_samples, "n_frames": n_frames, "hop": hop, "pad": pad}
+    problem = Stft(**{k: x.data_ptr() for k, x in tensors.items()}, **sizes, log_points=log_points(n_fft))
+    call("emulate_stft", problem, n_fft // 2, rows, order)
+    return X
+
+
+def decode(
+    rows: int,
+    order: str,
+    X: Tensor,
+    mask: tuple[Tensor, Tensor, Tensor, bool, float] | None,
+    window: Tensor,
+    hop: int,
+    start: int,
+    length: int,
+) -> Tensor:
+    """As the function of a backend, with W, H, weights, log, eps, or as `istft` without."""
+    n_fft = len(window)
+    y = torch.full((len(X), length), torch.nan)
+    tensors = {"X": X, "window": window, "turns": turns(n_fft), "y": y}
+    sizes = {"n_clips": len(X), "n_frames": X.shape[1], "X_stride": X.stride(0), "hop": hop, "start": start}
+    if mask is not None:
+        W, H, weights, log, eps = mask
+        tensors |= {"W": W.T.contiguous(), "H": H, "weights": weights}
+        sizes |= {"K": W.shape[1], "H_stride": H.stride(0), "weights_stride": weights.stride(0), "log": log}
+        sizes |= {"eps": eps}
+    pointers = {k: x.data_ptr() for k, x in tensors.items()}
+    problem = Decode(**pointers, **sizes, length=length, log_points=log_points(n_fft))
+    call("emulate_decode", problem, n_fft // 2, rows, order)
+    return y
