@@ -343,7 +343,11 @@ def _tick(plan: Plan, state: State, device: torch.device) -> Tick:
     # The CUDA library where it can serve; torch otherwise, or where L2I_BACKEND names another one.
     wanted = backend.forced()
     if wanted in ("cuda", None):
-        if not (reason := backend.missing("cuda", device)):
+        K = plan.W.shape[1]
+        reason = backend.missing("cuda", device)
+        if not reason and not with_cuda.fits(plan.n_fft, K, device, streams=True):
+            reason = f"it does not take frames of {plan.n_fft} samples with {K} components on {device}"
+        if not reason:
             return with_cuda.ticker(plan, state)
         if wanted == "cuda":
             raise RuntimeError(f"L2I_BACKEND is cuda, but {reason}")

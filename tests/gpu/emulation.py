@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from l2i_fast.gpu.with_cuda import turns
+
 ROOT = Path(__file__).parents[2]
 ORDERS = ["forward", "backward", "shuffled"]
 
@@ -69,11 +71,6 @@ def threads(points: int, order: str, n: int | None = None) -> ctypes.Array[ctype
     return (ctypes.c_int * len(turns))(*turns.tolist())
 
 
-def turns(n_fft: int) -> Tensor:
-    """exp(-2 pi i k / n_fft)."""
-    return torch.exp(-2j * torch.pi * torch.arange(n_fft, dtype=torch.float64) / n_fft).to(torch.complex64)
-
-
 def call(function: str, problem: ctypes.Structure, points: int, rows: int, order: str, *arguments: object) -> None:
     """Run a program; it must stay in its memory."""
     block = threads(points, order)
@@ -96,7 +93,7 @@ def stft(rows: int, order: str, clips: Tensor, window: Tensor, hop: int, pad: in
     n_fft, (n, n_samples) = len(window), clips.shape
     n_frames = 1 + (n_samples + 2 * pad - n_fft) // hop
     X = torch.full((n, n_frames, n_fft // 2 + 1), torch.nan, dtype=torch.complex64)
-    tensors = {"y": clips, "window": window, "turns": turns(n_fft), "X": X}
+    tensors = {"y": clips, "window": window, "turns": turns(n_fft, window.device), "X": X}
     sizes = {"n_clips": n, "n_samples": n_samples, "n_frames": n_frames, "hop": hop, "pad": pad}
     problem = Stft(**{k: x.data_ptr() for k, x in tensors.items()}, **sizes, log_points=log_points(n_fft))
     call("emulate_stft", problem, n_fft // 2, rows, order)
@@ -116,7 +113,7 @@ def decode(
     """As the function of a backend, with W, H, weights, log, eps, or as `istft` without."""
     n_fft = len(window)
     y = torch.full((len(X), length), torch.nan)
-    tensors = {"X": X, "window": window, "turns": turns(n_fft), "y": y}
+    tensors = {"X": X, "window": window, "turns": turns(n_fft, window.device), "y": y}
     sizes = {"n_clips": len(X), "n_frames": X.shape[1], "X_stride": X.stride(0), "hop": hop, "start": start}
     if mask is not None:
         W, H, weights, log, eps = mask

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 import torch
 
 from l2i_fast import reference
-from l2i_fast.gpu import backend, streams
+from l2i_fast.gpu import backend, streams, with_cuda
 from l2i_fast.gpu.streams import DeviceStreams
 from l2i_fast.stream import StreamDecoder
 
@@ -24,30 +22,14 @@ def emulated(rows: int, order: str):
     """A tick as the kernel computes it, in blocks of so many streams."""
 
     def make(plan: streams.Plan, state: streams.State, device: torch.device) -> streams.Tick:
-        F, K = plan.W.shape
-        tensors = {
-            "by_bins": torch.nn.functional.pad(plan.W, (0, -K % 4)),
-            "by_components": plan.W.T.contiguous(),
-            "gram": plan.gram,
-            "window": plan.window,
-            "norms": plan.norms,
-            "turns": emulation.turns(plan.n_fft),
-            **{field.name: getattr(state, field.name) for field in fields(state)},
-        }
-        problem = emulation.Streams(
-            **{name: x.data_ptr() for name, x in tensors.items()},
-            n=len(state.hops),
-            hop=plan.hop,
-            K=K,
-            log_points=(F - 1).bit_length() - 1,
-            n_updates=plan.n_iter,
-            log=plan.log,
-            eps=plan.eps,
-        )
+        tensors, numbers = with_cuda.tick_members(plan, state)
+        points = numbers.pop("n_fft") // 2
+        pointers = {name: x.data_ptr() for name, x in tensors.items()}
+        problem = emulation.Streams(**pointers, **numbers, log_points=emulation.log_points(2 * points))
 
         def tick(blocks: torch.Tensor, H: torch.Tensor | None, out: torch.Tensor, kept=tensors) -> None:
             where = (emulation.at(x) for x in (blocks, H, out))
-            emulation.call("emulate_tick", problem, F - 1, rows, order, *where)
+            emulation.call("emulate_tick", problem, points, rows, order, *where)
 
         return tick
 
@@ -305,3 +287,16 @@ def test_a_backend_that_is_missing_says_so(rng, monkeypatch, device):
     monkeypatch.setenv("L2I_BACKEND", "cuda")
     with pytest.raises(RuntimeError, match="L2I_BACKEND is cuda, but the CUDA library"):
         DeviceStreams(dictionary(rng, 64, 5), 2, 32, device=device)
+
+
+def test_threads_wait(rng, monkeypatch):
+    """The same bits in any order of the threads."""
+    W, y, weights = dictionary(rng, 256, 21), torch.tensor(signals(rng, 3, 1000)), soft(rng, 3, 21)
+    answers = []
+    for order in emulation.ORDERS:
+        monkeypatch.setattr(streams, "_tick", emulated(4, order))
+        ours = DeviceStreams(W, 3, 100, device="cpu")
+        ours.weights = weights
+        answers.append(torch.cat([ours.push(block.contiguous()) for block in y.split(100, 1)], 1))
+    for other in answers[1:]:
+        torch.testing.assert_close(other, answers[0], rtol=0, atol=0)

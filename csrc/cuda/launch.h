@@ -1,0 +1,38 @@
+// Launches of the kernels in kernels/cuda, on the caller's current device and stream. Every call of CUDA is
+// checked; what fails is thrown as std::runtime_error that names the call.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "kernels.h"
+
+namespace l2i::cuda {
+
+// Why nothing can run here; empty if it can.
+std::string unavailable();
+
+// Whether the kernels of streams, or all others, take frames of 2 points samples and K components here.
+bool fits(int points, long long K, bool streams);
+
+// A hop of streams, again and again. For the device that is current now.
+class TickLaunch {
+ public:
+  explicit TickLaunch(const Streams& streams);
+
+  void operator()(const float* blocks, const float* H, float* out, cudaStream_t stream) const;
+
+ private:
+  Streams streams_;
+  const void* kernel_;
+  int rows_, n_threads_;
+  long long bytes_;
+};
+
+void stft(const Stft& problem, cudaStream_t stream);
+
+// Without the mask where W is null.
+void decode(const Decode& problem, cudaStream_t stream);
+
+}  // namespace l2i::cuda
