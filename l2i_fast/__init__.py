@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from l2i_fast.gpu.backend import get_gpu_precision, set_gpu_precision
+    from l2i_fast.gpu.streams import DeviceStreams
     from l2i_fast.model import L2I, load
     from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
     from l2i_fast.nmf.estimator import NMF
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "L2I",
     "NMF",
+    "DeviceStreams",
     "Explanation",
     "Result",
     "StreamDecoder",
@@ -54,6 +56,7 @@ _MODULES = {
     "Result": "result",
     "NMF": "nmf.estimator",
     "StreamDecoder": "stream",
+    "DeviceStreams": "gpu.streams",
     "activations": "nmf",
     "get_gpu_precision": "gpu.backend",
     "set_gpu_precision": "gpu.backend",

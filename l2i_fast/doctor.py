@@ -125,8 +125,8 @@ def _cuda_library() -> str:
         raise _Absent("not built: nvcc was not found, or L2I_CUDA=OFF") from error
     there, reason = library.available()
     if not there:
-        raise _Absent(f"built for {library.ARCHITECTURES}; {reason}")
-    return f"built for {library.ARCHITECTURES}"
+        raise _Absent(f"built, but cannot run: {reason}")
+    return "built, and can run"
 
 
 def _triton() -> str:

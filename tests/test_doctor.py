@@ -121,13 +121,12 @@ def test_the_library_for_gpus_may_be_missing(monkeypatch, without):
     without("l2i_fast._cuda")
     assert rows()["backends", "CUDA library"].status == "absent"
     library = ModuleType("l2i_fast._cuda")
-    library.ARCHITECTURES = "sm_90a"
     monkeypatch.setattr(doctor.importlib, "import_module", lambda name: library)
     for answer, status in (((False, "no driver"), "absent"), ((True, ""), "ok")):
         library.available = lambda answer=answer: answer
         check = doctor._look("backends", "CUDA library", doctor._cuda_library)
         assert check.status == status
-        assert check.detail == "built for sm_90a" + "; no driver" * (not answer[0])
+        assert ("no driver" in check.detail) is not answer[0]
 
 
 def test_an_installed_but_broken_backend_is_broken(without):

@@ -7,6 +7,7 @@ float64 on the same device.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l2i_fast import reference
 from l2i_fast.bench.cases import ELEMENTARY, N_MELS
 from l2i_fast.bench.machine import version
 from l2i_fast.bench.problem import SAMPLE_RATE, Problem
 from l2i_fast.files import write_whole
 from l2i_fast.gpu import backend, with_torch
 from l2i_fast.gpu.nmf import full_denominator, updated
+from l2i_fast.gpu.streams import DeviceStreams
 from l2i_fast.log_mel import mel_bands
 from l2i_fast.progress import Report
 
@@ -38,6 +41,9 @@ TOLERANCE = 1e-4
 #: Clips of 5 s in a batch; frames and updates of the factorisations; streams of a tick.
 N_CLIPS, N_FRAMES, N_UPDATES, N_STREAMS = 64, 275_840, 50, 1024
 LOSSES = {"Euclidean": 2.0, "Kullback-Leibler": 1.0, "Itakura-Saito": 0.0}
+COMPILED = "torch.compile"
+#: Hops of a stream before the one that is timed, and streams whose answer is compared.
+_HOPS, _COMPARED = 7, 4
 #: Repetitions of a call: the first number in any case, the second where there is time.
 _LEAST, _MOST = 10, 200
 
@@ -62,7 +68,7 @@ class Case:
     bytes: float
     prepare: Callable[[str], Call]
     exact: Call
-    compiled: Call | None = None  # prepares the same of torch.compile
+    others: dict[str, Callable[[], Call]] = field(default_factory=dict)  # prepare it in yet other ways
 
 
 @dataclass
@@ -153,8 +159,7 @@ def run(
             exact = case.exact()
             prepared: dict[str, Callable[[], Call]] = {}
             prepared |= {name: partial(case.prepare, name) for name in ("cuda", "triton", "torch")}
-            if compiled and case.compiled is not None:
-                prepared["torch.compile"] = case.compiled
+            prepared |= {name: make for name, make in case.others.items() if compiled or name != COMPILED}
             row.times += starmap(partial(_time, exact=exact, device=device, seconds=seconds), prepared.items())
     report("benchmarks", len(cases), len(cases), "")
 
@@ -219,7 +224,8 @@ def _lines(measurements: DeviceMeasurements) -> Iterator[tuple[str, ...]]:
 
 
 def _time(name: str, prepare: Callable[[], Call], exact: Any, device: torch.device, seconds: float) -> Time:
-    if name in ("cuda", "triton") and (reason := backend.missing(name, device)):  # type: ignore[arg-type]
+    needs = name.split(",")[0]
+    if needs in ("cuda", "triton") and (reason := backend.missing(needs, device)):  # type: ignore[arg-type]
         return Time(name, missing=reason)
     try:
         call = prepare()
@@ -286,7 +292,7 @@ def _cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
             float(n_bytes),
             lambda name: partial(_function(name, operation), *arguments),
             lambda: plain(*map(_double, arguments)),
-            lambda: partial(torch.compile(plain), *arguments),
+            {COMPILED: lambda: partial(torch.compile(plain), *arguments)},
         )
 
     mask = (X, W, H, weights, True, 1e-6)
@@ -306,6 +312,7 @@ def _cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
     yield case("soft_mask_gradient", masked, 2 * gain + 4 * points * K, 16 * points + 2 * small, *mask, d)
     yield case("decode", masked, gain + fft, 8 * points + small + 4 * y.numel(), *mask, *frame, pad, length)
     yield from _factorisations(p, sizes, device)
+    yield _tick(p, sizes.n_streams, device)
 
 
 def _factorisations(p: Problem, sizes: Sizes, device: torch.device) -> Iterator[Case]:
@@ -344,7 +351,7 @@ def _iteration(name: str, V: Tensor, W: Tensor, H: Tensor, beta: float, flops: f
         4 * T * (F + 2 * K),
         lambda backend: prepare(_function(backend, "nmf_update_H"), _function(backend, "nmf_gather")),
         lambda: prepare(update, gather, torch.float64)(),
-        lambda: prepare(torch.compile(update), torch.compile(gather)),
+        {COMPILED: lambda: prepare(torch.compile(update), torch.compile(gather))},
     )
 
 
@@ -369,7 +376,51 @@ def _updates(V: Tensor, W: Tensor) -> Case:
         4 * T * (F + K),
         lambda backend: prepare(_function(backend, "nmf_update_H")),
         lambda: prepare(with_torch.nmf_update_H, torch.float64)(),
-        lambda: prepare(torch.compile(with_torch.nmf_update_H)),
+        {COMPILED: lambda: prepare(torch.compile(with_torch.nmf_update_H))},
+    )
+
+
+def _tick(p: Problem, n: int, device: torch.device) -> Case:
+    # A hop of many streams, with updates of their activations.
+    W = p.W / np.linalg.norm(p.W, axis=0)
+    F, K = W.shape
+    signals = np.random.default_rng(0).standard_normal((n, (_HOPS + 1) * p.hop)).astype(np.float32) / 10
+    hops = torch.tensor(signals, device=device).reshape(n, -1, p.hop).transpose(0, 1).contiguous()
+
+    def prepare(name: str, replayed: bool = False) -> Call:
+        before = os.environ.get("L2I_BACKEND")
+        os.environ["L2I_BACKEND"] = name
+        try:
+            streams = DeviceStreams(W, n, p.hop, device=device)
+        finally:
+            os.environ.pop("L2I_BACKEND") if before is None else os.environ.update(L2I_BACKEND=before)
+        streams.weights = p.weights
+        out = torch.empty_like(hops[0])
+        for block in hops[:-1]:
+            streams.push(block, out=out)
+        if not replayed:
+            return lambda: streams.push(hops[-1], out=out)[:_COMPARED]
+        graph = streams.capture()
+        graph.blocks.copy_(hops[-1])
+        return lambda: graph.replay()[:_COMPARED]
+
+    def exact() -> Tensor:
+        rows = [
+            reference.stream(y, W, p.window, p.hop, p.weights)[_HOPS * p.hop :][: p.hop] for y in signals[:_COMPARED]
+        ]
+        return torch.tensor(np.stack(rows), device=device)
+
+    updates = 10 * (2 * K * K + 4 * K)
+    flops = n * (5 * p.n_fft * np.log2(p.n_fft) + 2 * F * K + updates + 2 * F * (K + K) + 3 * ELEMENTARY * F)
+    state = 4 * n * (2 * p.n_fft + 2 * p.n_fft + 2 * p.hop + 3 * K)  # a frame in, a frame of sums in and out
+    return Case(
+        "stream, one hop",
+        f"{n} streams, F {F}, K {K}, 10 updates",
+        float(flops),
+        float(state + 4 * F * K),
+        prepare,
+        exact,
+        {"cuda, replayed": lambda: prepare("cuda", replayed=True)},
     )
 
 

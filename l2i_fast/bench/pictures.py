@@ -95,8 +95,8 @@ def device_roofline(measurements: DeviceMeasurements) -> Figure:
             if one.missing:
                 continue
             x, y = row.flops / row.bytes, row.flops / one.seconds / 1e12
-            axes.plot(x, y, marks[one.backend], color=colour, markersize=7)
-            if one.backend in ("cuda", "triton"):
+            axes.plot(x, y, marks[one.backend.split(",")[0]], color=colour, markersize=7)
+            if not one.backend.startswith("torch"):
                 limit = min(max(ceilings.values()), x * measurements.copy) / 1e12
                 text = f" {row.name}, {one.backend}: {100 * y / limit:.0f} %"
                 axes.annotate(text, (x, y), fontsize=7, color=INK, family=FONT)

@@ -115,7 +115,9 @@ class DeviceStreams:
         window: Window = "hann",
         device: str | torch.device = "cuda",
     ) -> None:
-        values, frame = stream_settings(host(W) if is_tensor(W) else W, hop_length, n_iter, domain, eps, win_length, window)
+        values, frame = stream_settings(
+            host(W) if is_tensor(W) else W, hop_length, n_iter, domain, eps, win_length, window
+        )
         n, K = positive_int(n_streams, "n_streams"), values.shape[1]
         self.device = torch.zeros((), device=device).device  # with its index
         wide = torch.from_numpy(values.astype(np.float64))

@@ -114,7 +114,11 @@ def test_decode(rng, rows, log, T, n_fft, hop, start, length):
     X, W = spectra(rng, 2, T, F), torch.tensor(rng.random((F, K)) * (rng.random((F, K)) < 0.7)).float()
     H = torch.tensor(rng.random((2, T, K)) * (rng.random((2, T, K)) < 0.7)).float()
     weights = torch.tensor(rng.random((2, K)) * (rng.random((2, K)) < 0.6)).float()
-    for given in ((X, W, H, weights), (X[:1].expand(2, -1, -1), W, H, weights), (X, W, H[:1].expand(2, -1, -1), weights)):
+    for given in (
+        (X, W, H, weights),
+        (X[:1].expand(2, -1, -1), W, H, weights),
+        (X, W, H[:1].expand(2, -1, -1), weights),
+    ):
         x, _, *mask = given
         y = emulation.decode(rows, order, x, (W, *mask, log, 1e-3), hann(n_fft), hop, start, length)
         for ours, *clip in zip(y, x, *mask):
