@@ -32,7 +32,7 @@ def commands(work: Path, fast: bool) -> dict[str, list[str]]:
     define = "cmake.define.CMAKE_CUDA_ARCHITECTURES=native", "cmake.define.L2I_CUDA=ON"
     pytest = [*PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     # Kernels compiled ahead of time, and the CPU's emulation, were tested before: they need no GPU.
-    on_gpu = [*pytest, "tests/gpu", "-k", "not ahead and not emulat", "--durations=5"]
+    on_gpu = [*pytest, "tests/gpu", "-k", "not ahead and not emulat", "--durations=5", *_parallel()]
     kernels = [*pytest, "tests/gpu/test_cuda.py", "tests/gpu/test_streams.py", "-k", "on_a_gpu", "-x"]
     found = {
         "build": [sys.executable, *install, *(word for name in define for word in ("-C", name))],
