@@ -1,0 +1,429 @@
+"""Real FFT of windowed frames as products of small matrices, its inverse, and overlap-add.
+
+    forward   X[t, k] = sum_n window[n] y[t hop - pad + n] exp(-2 pi i k n / N),  k = 0 .. N/2
+    inverse   z[t, n] = window[n] / N  sum_k c_k Re(X[t, k] exp(2 pi i k n / N)),  c_0 = c_{N/2} = 1, else 2
+
+With N = N1 N2, n = N2 n1 + n2 and k = k1 + N1 k2 the forward transform is
+
+    S[n2, k1] = sum_n1 y[n1, n2] exp(-2 pi i n1 k1 / N1)              real, (N2, N1) by (N1, 2 N1)
+    Z[n2, k1] = S[n2, k1] exp(-2 pi i n2 k1 / N)                      twiddle factors
+    X[k1, k2] = sum_n2 Z[n2, k1] exp(-2 pi i n2 k2 / N2), k2 < N2/2   complex, (N1, 2 N2) by (2 N2, N2)
+
+Only the lower half of k2 is needed, and bins come out in runs along k1, in memory order. The first product is split by
+the parity of n1 into E and O, each for k1 < N1/2 only: S[k1] = E + O and S[k1 + N1/2] = E - O, half of the work. Bin
+N/2 is the sum of y with alternating signs. The inverse goes the same way back, by the same matrices transposed.
+
+A program has FRAMES frames and takes BLOCK residues k1 of both halves at a time. Real and imaginary parts alternate in
+memory, in the columns of products, and so in neighbouring registers.
+"""
+
+import triton
+import triton.language as tl
+
+from .arithmetic import dot, expm1, log1p
+
+#: The largest magnitude that is told apart: its square is finite.
+LARGEST_MAGNITUDE = tl.constexpr(1.8446743e19)
+
+
+@triton.jit
+def magnitude(re, im):
+    """|X|: 0 below 1e-19, and 1.8e19 where it is larger; NaN stays."""
+    a = tl.sqrt(re * re + im * im)
+    return tl.where(a > LARGEST_MAGNITUDE, LARGEST_MAGNITUDE, a)
+
+
+@triton.jit
+def times(z, re, im):
+    """The complex numbers z (..., 2) times re + i im."""
+    a, b = tl.split(z)
+    return tl.join(a * re - b * im, a * im + b * re)
+
+
+@triton.jit
+def exchange(z, FRAMES: tl.constexpr, A: tl.constexpr, B: tl.constexpr):
+    """The operand (FRAMES b, 2 a) of a product along a, of complex numbers (FRAMES, a, b, 2)."""
+    return tl.reshape(tl.permute(z, (0, 2, 1, 3)), (FRAMES * B, 2 * A))
+
+
+@triton.jit
+def frame_samples(y, window, first, inside, n_samples, parity, N_FFT: tl.constexpr, N1: tl.constexpr):
+    """The windowed samples (FRAMES, N2, N1 / 2) whose n1 has this parity, of frames that start at `first`."""
+    N2: tl.constexpr = N_FFT // N1
+    n = N2 * (2 * tl.arange(0, N1 // 2)[None, None, :] + parity) + tl.arange(0, N2)[None, :, None]
+    position = first[:, None, None] + n
+    seen = inside[:, None, None] & (position >= 0) & (position < n_samples)
+    return tl.load(y[:, None, None] + position, seen, 0.0) * tl.load(window + n)
+
+
+@triton.jit
+def stft_kernel(
+    y,
+    window,
+    X,
+    V,
+    first_table,
+    twiddles,
+    second_table,
+    n_rows,
+    n_frames,
+    n_samples,
+    y_stride,
+    hop,
+    pad,
+    N_FFT: tl.constexpr,
+    N1: tl.constexpr,
+    FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LOG_MAGNITUDES: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Spectra X (rows, F, 2), and log(1 + |X|) as V (rows, F), of frames of clips y: row = clip * n_frames + frame."""
+    N2: tl.constexpr = N_FFT // N1
+    HALF: tl.constexpr = N1 // 2
+    F: tl.constexpr = N_FFT // 2 + 1
+    row = tl.program_id(0).to(tl.int64) * FRAMES + tl.arange(0, FRAMES)
+    inside = row < n_rows
+    clip = row // n_frames
+    first = (row - clip * n_frames).to(tl.int32) * hop - pad
+    y += clip * y_stride
+    X += row * (2 * F)
+    V += row * F
+
+    even = frame_samples(y, window, first, inside, n_samples, 0, N_FFT, N1)
+    odd = frame_samples(y, window, first, inside, n_samples, 1, N_FFT, N1)
+    even = tl.reshape(even, (FRAMES * N2, HALF))
+    odd = tl.reshape(odd, (FRAMES * N2, HALF))
+
+    n2 = tl.arange(0, N2)
+    second = second_table + tl.arange(0, 2 * N2)[:, None] * N2 + n2[None, :]
+    first = first_table + 2 * tl.arange(0, HALF)[:, None] * N1 + tl.arange(0, 2 * BLOCK)[None, :]
+    for block in range(HALF // BLOCK):
+        zero = tl.zeros((FRAMES * N2, 2 * BLOCK), tl.float32)
+        e = dot(even, tl.load(first + 2 * BLOCK * block), zero, PRECISION)
+        o = dot(odd, tl.load(first + 2 * BLOCK * block + N1), zero, PRECISION)
+        for half in tl.static_range(2):
+            k1 = half * HALF + block * BLOCK + tl.arange(0, BLOCK)
+            s = tl.reshape(e + (1 - 2 * half) * o, (FRAMES, N2, BLOCK, 2))
+            factor = twiddles + 2 * (n2[:, None] * N1 + k1[None, :])
+            z = exchange(times(s, tl.load(factor)[None], tl.load(factor + 1)[None]), FRAMES, N2, BLOCK)
+            x = dot(z, tl.load(second), tl.zeros((FRAMES * BLOCK, N2), tl.float32), PRECISION)
+            x = tl.permute(tl.reshape(x, (FRAMES, BLOCK, N2 // 2, 2)), (0, 2, 1, 3))
+            k = N1 * tl.arange(0, N2 // 2)[None, :, None] + k1[None, None, :]
+            part = tl.arange(0, 2)[None, None, None, :]
+            tl.store(X[:, None, None, None] + 2 * k[:, :, :, None] + part, x, inside[:, None, None, None])
+            if LOG_MAGNITUDES:
+                re, im = tl.split(x)
+                tl.store(V[:, None, None] + k, log1p(magnitude(re, im)), inside[:, None, None])
+            if half == 0:
+                if block == 0:  # bin N/2: k1 = 0, and signs that alternate with n2
+                    sums, _ = tl.split(s)
+                    sign = tl.where(k1[None, :] == 0, (1 - 2 * (n2 % 2))[:, None], 0).to(tl.float32)
+                    last = tl.sum(tl.sum(sums * sign[None], 2), 1)
+                    tl.store(X + (2 * F - 2), last, inside)
+                    tl.store(X + (2 * F - 1), tl.zeros_like(last), inside)
+                    if LOG_MAGNITUDES:
+                        tl.store(V + (F - 1), log1p(magnitude(last, 0.0)), inside)
+
+
+@triton.jit
+def inverse_bins(x, k, part):
+    """The bins x, as the inverse counts them: bin 0 half as much as the others, without its imaginary part."""
+    return tl.where(k == 0, tl.where(part == 0, 0.5 * x, 0.0), x)
+
+
+@triton.jit
+def inverse_bin_products(
+    x,
+    twiddles,
+    second_table,
+    k1,
+    FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    N1: tl.constexpr,
+    N2: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The inverse's first product, over k2, times the twiddle factors.
+
+    Takes bins (FRAMES, N2 / 2, BLOCK, 2) for k1 (BLOCK,), returns (FRAMES, BLOCK, N2, 2) for all n2.
+    """
+    n2 = tl.arange(0, N2)
+    x = tl.reshape(tl.permute(x, (0, 2, 1, 3)), (FRAMES * BLOCK, N2))
+    transposed = second_table + tl.arange(0, 2 * N2)[None, :] * N2 + n2[:, None]
+    z = dot(x, tl.load(transposed), tl.zeros((FRAMES * BLOCK, 2 * N2), tl.float32), PRECISION)
+    factor = twiddles + 2 * (n2[None, :] * N1 + k1[:, None])
+    return times(tl.reshape(z, (FRAMES, BLOCK, N2, 2)), tl.load(factor)[None], -tl.load(factor + 1)[None])
+
+
+@triton.jit
+def inverse_sample_products(
+    low,
+    high,
+    even,
+    odd,
+    first_table,
+    block,
+    FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    N1: tl.constexpr,
+    N2: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The inverse's second product, over the residues k1 of a block in the lower and in the upper half, added.
+
+    Takes and returns the sums (FRAMES N2, N1 / 2) for even and odd n1.
+    """
+    column = 2 * BLOCK * block + tl.arange(0, 2 * BLOCK)[:, None]
+    transposed = first_table + 2 * tl.arange(0, N1 // 2)[None, :] * N1 + column
+    even = dot(exchange(low + high, FRAMES, BLOCK, N2), tl.load(transposed), even, PRECISION)
+    odd = dot(exchange(low - high, FRAMES, BLOCK, N2), tl.load(transposed + N1), odd, PRECISION)
+    return even, odd
+
+
+@triton.jit
+def inverse_samples(even, odd, last, window, FRAMES: tl.constexpr, N_FFT: tl.constexpr, N1: tl.constexpr):
+    """The windowed samples (FRAMES N_FFT,) of the inverse's sums and the real parts `last` (FRAMES,) of bin N/2."""
+    N2: tl.constexpr = N_FFT // N1
+    z = tl.join(tl.reshape(even, (FRAMES, N2, N1 // 2)), tl.reshape(odd, (FRAMES, N2, N1 // 2)))
+    z = tl.reshape(tl.permute(z, (0, 2, 3, 1)), (FRAMES, N_FFT))
+    n = tl.arange(0, N_FFT)
+    sign = (1 - 2 * (n % 2)).to(tl.float32)
+    z = (z + 0.5 * last[:, None] * sign[None, :]) * (tl.load(window + n) * (2.0 / N_FFT))[None, :]
+    return tl.reshape(z, (FRAMES * N_FFT,))
+
+
+@triton.jit
+def inverse_frames(
+    X,
+    window,
+    first_table,
+    twiddles,
+    second_table,
+    inside,
+    N_FFT: tl.constexpr,
+    N1: tl.constexpr,
+    FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The windowed samples (FRAMES N_FFT,) of the spectra at the pointers X (FRAMES,); zeros where not inside."""
+    N2: tl.constexpr = N_FFT // N1
+    HALF: tl.constexpr = N1 // 2
+    even = tl.zeros((FRAMES * N2, HALF), tl.float32)
+    odd = tl.zeros((FRAMES * N2, HALF), tl.float32)
+    part = tl.arange(0, 2)[None, None, None, :]
+    for block in range(HALF // BLOCK):
+        k1 = block * BLOCK + tl.arange(0, BLOCK)
+        k = N1 * tl.arange(0, N2 // 2)[None, :, None, None] + k1[None, None, :, None]
+        bins = X[:, None, None, None] + 2 * k + part
+        seen = inside[:, None, None, None]
+        x = inverse_bins(tl.load(bins, seen, 0.0), k, part)
+        low = inverse_bin_products(x, twiddles, second_table, k1, FRAMES, BLOCK, N1, N2, PRECISION)
+        x = tl.load(bins + N1, seen, 0.0)
+        high = inverse_bin_products(x, twiddles, second_table, k1 + HALF, FRAMES, BLOCK, N1, N2, PRECISION)
+        even, odd = inverse_sample_products(low, high, even, odd, first_table, block, FRAMES, BLOCK, N1, N2, PRECISION)
+    last = tl.load(X + N_FFT, inside, 0.0)
+    return inverse_samples(even, odd, last, window, FRAMES, N_FFT, N1)
+
+
+@triton.jit
+def overlap_add(
+    z,
+    y,
+    scale,
+    first,
+    hop,
+    start,
+    length,
+    N_FFT: tl.constexpr,
+    FRAMES: tl.constexpr,
+    OVERLAP: tl.constexpr,
+    SAMPLES: tl.constexpr,
+):
+    """Store the samples that no other frames reach than these, at `first` ... of which z holds the samples.
+
+    SAMPLES is a power of two, at least hop (FRAMES - OVERLAP + 1).
+    """
+    i = tl.arange(0, SAMPLES)
+    frame = i // hop
+    n = i - frame * hop
+    sums = tl.zeros((SAMPLES,), tl.float32)
+    for late in tl.static_range(OVERLAP - 1, -1, -1):
+        at = (frame + OVERLAP - 1 - late) * N_FFT + n + late * hop
+        reached = (n + late * hop < N_FFT) & (frame + OVERLAP - 1 - late < FRAMES)
+        sums += tl.where(reached, tl.gather(z, tl.where(reached, at, 0), 0), 0.0)
+    i += (first + OVERLAP - 1) * hop - start
+    wanted = (frame < FRAMES - OVERLAP + 1) & (i >= 0) & (i < length)
+    tl.store(y + i, sums * tl.load(scale + i, wanted, 0.0), wanted)
+
+
+@triton.jit
+def istft_kernel(
+    X,
+    window,
+    scale,
+    y,
+    first_table,
+    twiddles,
+    second_table,
+    n_frames,
+    X_stride,
+    hop,
+    start,
+    length,
+    N_FFT: tl.constexpr,
+    N1: tl.constexpr,
+    FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Samples y (clips, length) of spectra X (clips, n_frames, F, 2), for up to OVERLAP frames over a sample."""
+    clip = tl.program_id(1).to(tl.int64)
+    first = tl.program_id(0) * (FRAMES - OVERLAP + 1) + start // hop - (OVERLAP - 1)
+    t = first + tl.arange(0, FRAMES)
+    inside = (t >= 0) & (t < n_frames)
+    row = X + clip * X_stride + t.to(tl.int64) * (N_FFT + 2)
+    z = inverse_frames(row, window, first_table, twiddles, second_table, inside, N_FFT, N1, FRAMES, BLOCK, PRECISION)
+    overlap_add(z, y + clip * length, scale, first, hop, start, length, N_FFT, FRAMES, OVERLAP, SAMPLES)
+
+
+@triton.jit
+def istft_frames_kernel(
+    X,
+    window,
+    frames,
+    first_table,
+    twiddles,
+    second_table,
+    n_rows,
+    n_frames,
+    X_stride,
+    N_FFT: tl.constexpr,
+    N1: tl.constexpr,
+    FRAMES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Windowed samples, as frames (clips n_frames, N_FFT), of spectra X (clips, n_frames, F, 2)."""
+    row = tl.program_id(0).to(tl.int64) * FRAMES + tl.arange(0, FRAMES)
+    inside = row < n_rows
+    clip = row // n_frames
+    z = inverse_frames(
+        X + clip * X_stride + (row - clip * n_frames) * (N_FFT + 2),
+        window,
+        first_table,
+        twiddles,
+        second_table,
+        inside,
+        N_FFT,
+        N1,
+        FRAMES,
+        BLOCK,
+        PRECISION,
+    )
+    at = row[:, None] * N_FFT + tl.arange(0, N_FFT)[None, :]
+    tl.store(frames + at, tl.reshape(z, (FRAMES, N_FFT)), inside[:, None])
+
+
+@triton.jit
+def overlap_add_kernel(
+    frames,
+    scale,
+    y,
+    n_frames,
+    hop,
+    start,
+    length,
+    N_FFT: tl.constexpr,
+    SAMPLES: tl.constexpr,
+):
+    """Samples y (clips, length) of the frames (clips, n_frames, N_FFT) of `istft_frames_kernel`."""
+    clip = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    newest = (i + start) // hop
+    n = i + start - newest * hop
+    sums = tl.zeros((SAMPLES,), tl.float32)
+    for late in range((N_FFT - 1) // hop, -1, -1):
+        t = newest - late
+        reached = (i < length) & (n + late * hop < N_FFT) & (t >= 0) & (t < n_frames)
+        sums += tl.load(frames + (clip * n_frames + t) * N_FFT + n + late * hop, reached, 0.0)
+    tl.store(y + clip * length + i, sums * tl.load(scale + i, i < length, 0.0), i < length)
+
+
+@triton.jit
+def scale_kernel(window, scale, n_frames, hop, start, length, N_FFT: tl.constexpr, SAMPLES: tl.constexpr):
+    """1 over the sum of the squared windows of all frames at each sample, 1 where none is; summed in float64."""
+    i = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    newest = (i + start) // hop
+    n = i + start - newest * hop
+    squares = tl.zeros((SAMPLES,), tl.float64)
+    for late in range((N_FFT - 1) // hop, -1, -1):
+        t = newest - late
+        reached = (n + late * hop < N_FFT) & (t >= 0) & (t < n_frames)
+        w = tl.load(window + n + late * hop, reached, 0.0).to(tl.float64)
+        squares += w * w
+    squares = tl.where(squares > 1.1754943508222875e-38, squares, 1.0)
+    tl.store(scale + i, (1.0 / squares).to(tl.float32), i < length)
+
+
+@triton.jit
+def band_edges_kernel(bands, edges, n_bins, n_bands, BANDS: tl.constexpr, BINS: tl.constexpr):
+    """Where bands (n_bins, n_bands) are not 0: from which bin to which, for each block of BANDS, as edges (blocks, 2)."""
+    band = tl.program_id(0) * BANDS + tl.arange(0, BANDS)[None, :]
+    first = tl.zeros((BINS,), tl.int32) + n_bins
+    stop = tl.zeros((BINS,), tl.int32)
+    for start in range(0, n_bins, BINS):
+        k = start + tl.arange(0, BINS)
+        at = k.to(tl.int64)[:, None] * n_bands + band
+        value = tl.load(bands + at, (k[:, None] < n_bins) & (band < n_bands), 0.0)
+        some = tl.max((value != 0).to(tl.int32), 1) > 0
+        first = tl.where(some, tl.minimum(first, k), first)
+        stop = tl.where(some, k + 1, stop)
+    tl.store(edges + 2 * tl.program_id(0), tl.min(first, 0))
+    tl.store(edges + 2 * tl.program_id(0) + 1, tl.max(stop, 0))
+
+
+@triton.jit
+def log_mel_kernel(
+    spectra,
+    bands,
+    edges,
+    decibels,
+    amin,
+    n_rows,
+    n_bins,
+    n_bands,
+    LOG_MAGNITUDES: tl.constexpr,
+    ROWS: tl.constexpr,
+    BANDS: tl.constexpr,
+    BINS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Decibels (rows, n_bands): 10 log10 of the magnitudes in bands (n_bins, n_bands), at least amin.
+
+    The spectra are X (rows, n_bins, 2), or V = log(1 + |X|) (rows, n_bins) with LOG_MAGNITUDES.
+    """
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    band = tl.program_id(1) * BANDS + tl.arange(0, BANDS)
+    sums = tl.zeros((ROWS, BANDS), tl.float32)
+    first = tl.load(edges + 2 * tl.program_id(1))
+    stop = tl.load(edges + 2 * tl.program_id(1) + 1)
+    for start in range(first, stop, BINS):
+        k = start + tl.arange(0, BINS)
+        seen = (row < n_rows)[:, None] & (k < stop)[None, :]
+        at = row[:, None] * n_bins + k[None, :]
+        if LOG_MAGNITUDES:
+            a = expm1(tl.load(spectra + at, seen, 0.0))
+        else:
+            part = tl.arange(0, 2)[None, None, :]
+            re, im = tl.split(tl.load(spectra + 2 * at[:, :, None] + part, seen[:, :, None], 0.0))
+            a = magnitude(re, im)
+        weight = bands + k[:, None] * n_bands + band[None, :]
+        b = tl.load(weight, (k < stop)[:, None] & (band < n_bands)[None, :], 0.0)
+        sums = dot(a, b, sums, PRECISION)
+    sums = tl.where(sums < amin, amin, sums)  # NaN stays
+    at = row[:, None] * n_bands + band[None, :]
+    tl.store(decibels + at, tl.log(sums) * 4.3429448190325183, (row < n_rows)[:, None] & (band < n_bands)[None, :])
