@@ -11,22 +11,63 @@ from functools import lru_cache
 import numpy as np
 import torch
 import triton
+from l2i_fast.kernels.triton import stft as kernels
+from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i_fast.gpu import with_torch
-from l2i_fast.kernels.triton import stft as kernels
 
-#: Frame lengths that the kernels know.
-SIZES = (256, 512, 1024, 2048, 4096)
 #: The transforms stay float32's at any precision of the other operations.
 PRECISION = "tf32x3"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How a program transforms: n_fft = n1 n2, its frames, and how many residues k1 of each half at a time.
+
+    Registers are limited where that lets three programs share a multiprocessor without spilling.
+    """
+
+    n1: int
+    frames: int
+    block: int
+    num_warps: int = 4
+    maxnreg: int | None = None
+
+
+# Chosen by what the compiler says: no spills, then as many programs on a multiprocessor as possible. The instructions
+# of Hopper and Blackwell want 64 rows, frames * block here; older GPUs, and Blackwell's small ones, want few registers.
+_FORWARD = {256: Tile(32, 16, 16), 512: Tile(32, 8, 16), 1024: Tile(32, 4, 16), 2048: Tile(64, 2, 16)}
+_FORWARD[4096] = Tile(64, 1, 16)
+_INVERSE = {256: Tile(16, 16, 8), 512: Tile(32, 8, 16), 1024: Tile(32, 4, 8), 2048: Tile(64, 2, 16)}
+_INVERSE[4096] = Tile(128, 1, 16)
+FORWARD_TILES = {
+    8: _FORWARD,
+    9: {**_FORWARD, 2048: Tile(64, 2, 32)},
+    10: {**_FORWARD, 2048: Tile(64, 2, 32), 4096: Tile(64, 2, 32, 8)},
+}
+INVERSE_TILES = {
+    8: _INVERSE,
+    9: {**_INVERSE, 512: Tile(32, 8, 16, 4, 168), 1024: Tile(32, 4, 16, 4, 168), 2048: Tile(64, 2, 32)},
+    10: {**_INVERSE, 1024: Tile(32, 4, 16), 2048: Tile(64, 2, 32)},
+}
+#: Frame lengths that the kernels know.
+SIZES = tuple(_FORWARD)
+#: Frames over a sample up to which they are added without going through memory.
+MOST_OVERLAP = 8
+#: Programs that keep a GPU busy; with more, each goes through several tiles of the inverse and computes less twice.
+_PROGRAMS = 1024
+#: Samples of a program that only adds.
+_SAMPLES = 1024
+#: Mel bands of a program.
+_BANDS = 32
 
 
 def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
     """Spectra (B, T, F) of clips (B, N), padded by `pad` zeros at both ends."""
     if window.numel() not in SIZES:
         return with_torch.stft(clips, window, hop, pad)
-    return _forward(clips, window, hop, pad, None)
+    return _forward(clips, window, hop, pad, _n_frames(clips, window, hop, pad), log_magnitudes=False)[0]
 
 
 def analyze(
@@ -35,8 +76,7 @@ def analyze(
     """Spectra X (B, T, F), log1p(abs(X)), and decibels (B, T, M)."""
     if window.numel() not in SIZES:
         return with_torch.analyze(clips, window, hop, pad, bands, amin)
-    V = torch.empty((*_frames(clips, window, hop, pad), len(bands)), dtype=torch.float32, device=clips.device)
-    X = _forward(clips, window, hop, pad, V)
+    X, V = _forward(clips, window, hop, pad, _n_frames(clips, window, hop, pad), log_magnitudes=True)
     return X, V, _decibels(V, bands, amin)
 
 
@@ -55,160 +95,121 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
     if not y.numel():
         return y
     scale = inverse_squares(window, hop, n_frames, start, length)
-    X, tile = torch.view_as_real(rows), inverse_tile(n_fft)
+    X, tile = torch.view_as_real(rows), INVERSE_TILES[_generation(rows.device)][n_fft]
     operands = tables(n_fft, tile.n1, rows.device)
+    shape = {"N_FFT": n_fft, "N1": tile.n1, "FRAMES": tile.frames, "BLOCK": tile.block, "PRECISION": PRECISION}
+    options = {"num_warps": tile.num_warps, "num_stages": 1, "maxnreg": tile.maxnreg}
     overlap = triton.cdiv(n_fft, hop)
-    fresh = tile.frames - overlap + 1
     with torch.cuda.device_of(rows):
-        if 2 * fresh >= tile.frames:
-            n_blocks = triton.cdiv(start + length, hop) - start // hop
-            kernels.istft_kernel[(triton.cdiv(n_blocks, fresh), n_clips)](
-                X,
-                window,
-                scale,
-                y,
-                *operands,
-                n_frames,
-                X.stride(0),
-                hop,
-                start,
-                length,
-                n_fft,
-                tile.n1,
-                tile.frames,
-                tile.block,
-                overlap,
-                triton.next_power_of_2(fresh * hop),
-                PRECISION,
-                num_warps=tile.num_warps,
-                num_stages=1,
-            )
+        if hop <= n_fft and overlap <= min(tile.frames + 1, MOST_OVERLAP):
+            n_tiles, n_programs = divide(n_clips, start // hop, triton.cdiv(start + length, hop), tile.frames, overlap)
+            samples = triton.next_power_of_2(tile.frames * hop)
+            kernels.istft_kernel[(n_programs * n_clips,)](
+                X, window, scale, y, *operands, n_frames, n_programs, n_tiles, X.stride(0), hop, start, length,
+                **shape, OVERLAP=overlap, SAMPLES=samples, **options,
+            )  # fmt: skip
         else:
             frames = torch.empty((n_clips, n_frames, n_fft), dtype=torch.float32, device=rows.device)
             n_rows = n_clips * n_frames
             kernels.istft_frames_kernel[(triton.cdiv(n_rows, tile.frames),)](
-                X,
-                window,
-                frames,
-                *operands,
-                n_rows,
-                n_frames,
-                X.stride(0),
-                n_fft,
-                tile.n1,
-                tile.frames,
-                tile.block,
-                PRECISION,
-                num_warps=tile.num_warps,
-                num_stages=1,
+                X, window, frames, *operands, n_rows, n_frames, X.stride(0), **shape, **options
             )
-            kernels.overlap_add_kernel[(triton.cdiv(length, SAMPLES), n_clips)](
-                frames, scale, y, n_frames, hop, start, length, n_fft, SAMPLES
+            n_programs = triton.cdiv(length, _SAMPLES)
+            kernels.overlap_add_kernel[(n_programs * n_clips,)](
+                frames, scale, y, n_frames, n_programs, hop, start, length, n_fft, _SAMPLES
             )
     return y
+
+
+def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
+    """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
+    n_fft = window.numel()
+    if n_fft not in SIZES:
+        return with_torch.istft_adjoint(dy, window, hop, start, n_frames)
+    samples = dy * inverse_squares(window, hop, n_frames, start, dy.shape[1])
+    X, _ = _forward(samples, window * (2 / n_fft), hop, start, n_frames, log_magnitudes=False)
+    ends = X[..., :: n_fft // 2]  # counted once, and without their imaginary parts
+    ends.copy_(ends.real / 2)
+    return X
 
 
 def inverse_squares(window: Tensor, hop: int, n_frames: int, start: int, length: int) -> Tensor:
     """1 over the sum of squared windows (length,) at each sample of `istft`, 1 where no window reaches."""
     scale = torch.empty(length, dtype=torch.float32, device=window.device)
     with torch.cuda.device_of(window):
-        kernels.scale_kernel[(triton.cdiv(length, SAMPLES),)](
-            window, scale, n_frames, hop, start, length, window.numel(), SAMPLES
+        kernels.inverse_squares_kernel[(triton.cdiv(length, _SAMPLES),)](
+            window, scale, n_frames, hop, start, length, window.numel(), _SAMPLES
         )
     return scale
 
 
-#: Samples of a program that only adds.
-SAMPLES = 1024
-
-
-@dataclass(frozen=True)
-class Tile:
-    """How a program transforms: n_fft = n1 n2, its frames, and the residues k1 that it takes at a time."""
-
-    n1: int
-    frames: int
-    block: int
-    num_warps: int
-
-
-@lru_cache
-def forward_tile(n_fft: int) -> Tile:
-    """The tile of `stft`."""
-    n1 = 32 if n_fft <= 1024 else 64
-    return Tile(n1, max(1, 4096 // n_fft), 16, 4)
-
-
-@lru_cache
-def inverse_tile(n_fft: int) -> Tile:
-    """The tile of `istft`."""
-    n1 = 16 if n_fft == 256 else 32 if n_fft <= 1024 else 64
-    return Tile(n1, max(1, 4096 // n_fft), min(16, n1 // 2), 4)
+def divide(n_clips: int, first: int, stop: int, frames: int, overlap: int) -> tuple[int, int]:
+    """How many tiles of frames a program goes through to get the hops of samples first .. stop, and their programs."""
+    n_tiles = n_clips * (stop - first) // (frames * _PROGRAMS)
+    n_tiles = max(min(n_tiles, 8), (overlap - 1) // frames + 1)
+    return n_tiles, triton.cdiv(stop - first, n_tiles * frames - overlap + 1)
 
 
 @lru_cache(maxsize=32)
 def tables(n_fft: int, n1: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrices of the first product (n1, n1), twiddle factors (n2, n1, 2), matrix of the second (2 n2, n2)."""
+    """The matrix of the first product (n1, n1), twiddle factors (n2, n1, 2), matrix of the second (2 n2, n2)."""
     n2 = n_fft // n1
 
-    def turns(rows: int, columns: int, n: int) -> np.ndarray:
+    def turns(rows: int, columns: int, n: int) -> NDArray[np.float64]:
         angle = -2 * np.pi / n * np.outer(np.arange(rows), np.arange(columns))
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
-    first = turns(n1, n1 // 2, n1)
-    twiddles = turns(n2, n1, n_fft)
+    def on_device(values: NDArray[np.float64]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
     re, im = np.moveaxis(turns(n2, n2 // 2, n2), -1, 0)
     second = np.stack([np.stack([re, im], -1), np.stack([-im, re], -1)], axis=1)
-    first, twiddles, second = (torch.tensor(x, dtype=torch.float32, device=device) for x in (first, twiddles, second))
-    return first, twiddles, second
+    return on_device(turns(n1, n1 // 2, n1)), on_device(turns(n2, n1, n_fft)), on_device(second)
 
 
-def _frames(clips: Tensor, window: Tensor, hop: int, pad: int) -> tuple[int, int]:
-    return len(clips), 1 + (clips.shape[1] + 2 * pad - window.numel()) // hop
+def _generation(device: torch.device) -> int:
+    # The GPUs whose tiles suit a device; what interprets takes any.
+    major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 9
+    return major if major in FORWARD_TILES else 8
 
 
-def _forward(clips: Tensor, window: Tensor, hop: int, pad: int, V: Tensor | None) -> Tensor:
-    n_fft = window.numel()
-    n_clips, n_frames = _frames(clips, window, hop, pad)
-    X = torch.empty((n_clips, n_frames, n_fft // 2 + 1, 2), dtype=torch.float32, device=clips.device)
-    n_rows, tile = n_clips * n_frames, forward_tile(n_fft)
+def _n_frames(clips: Tensor, window: Tensor, hop: int, pad: int) -> int:
+    return 1 + (clips.shape[1] + 2 * pad - window.numel()) // hop
+
+
+def _forward(
+    clips: Tensor, window: Tensor, hop: int, pad: int, n_frames: int, log_magnitudes: bool
+) -> tuple[Tensor, Tensor]:
+    # Spectra (B, T, F), and log1p of their magnitudes, which is empty where it is not wanted.
+    n_fft, shape = window.numel(), (len(clips), n_frames, window.numel() // 2 + 1)
+    X = torch.empty(shape, dtype=torch.complex64, device=clips.device)
+    V = torch.empty(shape if log_magnitudes else 0, dtype=torch.float32, device=clips.device)
+    tile = FORWARD_TILES[_generation(clips.device)][n_fft]
+    n_rows = len(clips) * n_frames
     if n_rows:
         with torch.cuda.device_of(clips):
             kernels.stft_kernel[(triton.cdiv(n_rows, tile.frames),)](
-                clips,
-                window,
-                X,
-                V,
-                *tables(n_fft, tile.n1, clips.device),
-                n_rows,
-                n_frames,
-                clips.shape[1],
-                clips.stride(0),
-                hop,
-                pad,
-                n_fft,
-                tile.n1,
-                tile.frames,
-                tile.block,
-                V is not None,
-                PRECISION,
-                num_warps=tile.num_warps,
-                num_stages=1,
-            )
-    return torch.view_as_complex(X)
+                clips, window, torch.view_as_real(X), V, *tables(n_fft, tile.n1, clips.device),
+                n_rows, n_frames, clips.shape[1], clips.stride(0), hop, pad,
+                N_FFT=n_fft, N1=tile.n1, FRAMES=tile.frames, BLOCK=tile.block,
+                LOG_MAGNITUDES=log_magnitudes, PRECISION=PRECISION,
+                num_warps=tile.num_warps, num_stages=1, maxnreg=tile.maxnreg,
+            )  # fmt: skip
+    return X, V
 
 
 def _decibels(spectra: Tensor, bands: Tensor, amin: float) -> Tensor:
+    # Of X as pairs (B, T, F, 2), or of V = log(1 + |X|) (B, T, F).
     n_clips, n_frames, n_bins = spectra.shape[:3]
-    n_bands = bands.shape[1]
+    n_bands, n_rows = bands.shape[1], n_clips * n_frames
     decibels = torch.empty((n_clips, n_frames, n_bands), dtype=torch.float32, device=bands.device)
-    if not decibels.numel():
-        return decibels
-    n_rows, n_blocks = n_clips * n_frames, triton.cdiv(n_bands, 32)
-    edges = torch.empty((n_blocks, 2), dtype=torch.int32, device=bands.device)
-    with torch.cuda.device_of(bands):
-        kernels.band_edges_kernel[(n_blocks,)](bands, edges, n_bins, n_bands, 32, 128)
-        kernels.log_mel_kernel[(triton.cdiv(n_rows, 64), n_blocks)](
-            spectra, bands, edges, decibels, amin, n_rows, n_bins, n_bands, spectra.ndim == 3, 64, 32, 32, PRECISION
-        )
+    if n_rows:
+        n_blocks = triton.cdiv(n_bands, _BANDS)
+        edges = torch.empty((n_blocks, 2), dtype=torch.int32, device=bands.device)
+        with torch.cuda.device_of(bands):
+            kernels.band_edges_kernel[(n_blocks,)](bands, edges, n_bins, n_bands, BANDS=_BANDS, BINS=128)
+            kernels.log_mel_kernel[(triton.cdiv(n_rows, 64), n_blocks)](
+                spectra, bands, edges, decibels, amin, n_rows, n_bins, n_bands,
+                LOG_MAGNITUDES=spectra.ndim == 3, ROWS=64, BANDS=_BANDS, BINS=32, PRECISION=PRECISION,
+            )  # fmt: skip
     return decibels
