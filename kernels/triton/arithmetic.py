@@ -24,10 +24,61 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def split(a, PRECISION: tl.constexpr):
+    """The parts (high, low) of a float32 block that `dot_parts` multiplies: made once, used in several products.
+
+    For "tf32x3" high is a rounded to 11 bits and low the rest, so that high + low = a. Finite numbers only.
+    """
+    if PRECISION == "tf32x3":
+        high = ((a.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+        low = a - high
+    elif PRECISION == "bf16":
+        high = a.to(tl.bfloat16)
+        if INTERPRETED:
+            high = high.to(tl.float32)
+        low = high
+    else:
+        high = a
+        low = a
+    return high, low
+
+
+@triton.jit
+def dot_parts(a, a_low, b, b_low, acc, PRECISION: tl.constexpr):
+    """acc + a b, of blocks (M, K) and (K, N) that `split` made; "tf32x3" leaves out the product of the low parts."""
+    if PRECISION == "tf32x3":
+        acc = tl.dot(a_low, b, acc, input_precision="tf32")
+        acc = tl.dot(a, b_low, acc, input_precision="tf32")
+        acc = tl.dot(a, b, acc, input_precision="tf32")
+    elif PRECISION == "bf16":
+        acc = tl.dot(a, b, acc)
+    else:
+        acc = tl.dot(a, b, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
 def log1p(a):
-    """log(1 + a) for a >= 0, to a few ulp: what 1 + a rounds away is given back (D. Goldberg, 1991, theorem 4)."""
-    u = 1.0 + a
-    return tl.where(u == 1.0, a, tl.log(u) + (a - (u - 1.0)) / u)
+    """log(1 + a) for 0 <= a <= 1.8e19, within 2 ulp, as in kernels/cpu/vmath.h.
+
+    1 + a rounds to 2^e m with m in [sqrt(1/2), sqrt(2)); f = (1 + a) 2^-e - 1 is rounded once, and a minimax polynomial
+    gives (log(1 + f) - f + f^2 / 2) / f^3.
+    """
+    e = ((a + 1.0).to(tl.int32, bitcast=True) - 0x3F3504F3) >> 23
+    down = ((127 - e) << 23).to(tl.float32, bitcast=True)
+    f = a * down + (down - 1.0)
+    p = f * 0.0698070228 - 0.114945464
+    p = p * f + 0.116890714
+    p = p * f - 0.124240376
+    p = p * f + 0.142485514
+    p = p * f - 0.166678503
+    p = p * f + 0.200007305
+    p = p * f - 0.24999997
+    p = p * f + 0.333333313
+    n = e.to(tl.float32)
+    square = f * f
+    tail = square * f * p + n * -2.12194440e-4 - 0.5 * square
+    return (f + tail) + n * 0.693359375
 
 
 @triton.jit
@@ -40,4 +91,4 @@ def expm1(x):
     p = 1.0 / 24 + x * p
     p = 1.0 / 6 + x * p
     p = 0.5 + x * p
-    return tl.where(x < 0.5, x + x * x * p, tl.exp(x) - 1.0)
+    return tl.where(x < 0.5, x + x * x * p, tl.exp2(x * 1.4426950408889634) - 1.0)

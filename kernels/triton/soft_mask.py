@@ -1,0 +1,310 @@
+"""HEAD"""
+
+import triton
+import triton.language as tl
+
+from l2i_fast.kernels.triton.arithmetic import dot_parts, expm1, log1p, split
+
+#: Squares of magnitudes are taken to lie between these; what is smaller counts as zero. As in kernels/cpu/gain.h.
+LEAST_SQUARE = tl.constexpr(1.1754944e-38)
+LARGEST_SQUARE = tl.constexpr(3.4028e38)
+
+
+@triton.jit
+def parts(x):
+    """Real and imaginary parts of complex numbers that were read as 64-bit integers."""
+    re = (x & 0xFFFFFFFF).to(tl.int32).to(tl.float32, bitcast=True)
+    im = (x >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    return re, im
+
+
+@triton.jit
+def whole(re, im):
+    """Complex numbers as 64-bit integers."""
+    low = re.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
+    return low | (im.to(tl.int32, bitcast=True).to(tl.int64) << 32)
+
+
+@triton.jit
+def magnitude(re, im):
+    """Magnitude and its inverse, within the limits, where both the gain and its slope still are what they are at 0."""
+    square = tl.minimum(tl.maximum(re * re + im * im, LEAST_SQUARE), LARGEST_SQUARE)
+    inverse = tl.rsqrt(square)
+    return square * inverse, inverse
+
+
+@triton.jit
+def gain(m, re, im, LOG: tl.constexpr):
+    """The real gain that the mask m gives to complex numbers."""
+    g = m
+    if LOG:
+        a, inverse = magnitude(re, im)
+        g = expm1(m * log1p(a)) * inverse
+    return g
+
+
+@triton.jit
+def slope(m, re, im, LOG: tl.constexpr):
+    """Derivative of `gain` by the mask."""
+    d = tl.full(m.shape, 1.0, tl.float32)
+    if LOG:
+        a, inverse = magnitude(re, im)
+        logarithm = log1p(a)
+        d = (expm1(m * logarithm) + 1.0) * logarithm * inverse
+    return d
+
+
+@triton.jit
+def selection(weights, K: tl.constexpr, K_PADDED: tl.constexpr):
+    """For each component, how many up to it have a weight; and how many have one at all."""
+    k = tl.arange(0, K_PADDED)
+    counts = tl.cumsum((tl.load(weights + k, mask=k < K, other=0.0) > 0).to(tl.int32), 0)
+    return counts, tl.max(counts, 0)
+
+
+@triton.jit
+def mask(
+    W,
+    H,
+    weights,
+    counts,
+    n_selected,
+    t,
+    f,
+    n_frames,
+    eps,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The mask of the frames t and bins f of one clip, whose H and weights these are, and its denominator.
+
+    Both are finite beyond the last frame and bin, too.
+    """
+    in_t, in_f = (t < n_frames)[:, None], (f < F)[:, None]
+    h_rows, w_rows = H + t[:, None] * K, W + f[:, None] * K
+    total = tl.zeros((t.shape[0], f.shape[0]), tl.float32)
+    for first in tl.range(0, K, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)[None, :]
+        h, h_low = split(tl.load(h_rows + k, mask=in_t & (k < K), other=0.0), PRECISION)
+        w, w_low = split(tl.load(w_rows + k, mask=in_f & (k < K), other=0.0), PRECISION)
+        total = dot_parts(h, h_low, w.T, w_low.T, total, PRECISION)
+    total += eps
+    kept = tl.zeros((t.shape[0], f.shape[0]), tl.float32)
+    for first in tl.range(0, n_selected, 16, num_stages=1):
+        # Component number i of those with a weight is the first one up to which there are i + 1.
+        i = first + tl.arange(0, 16)
+        k = tl.sum((counts[:, None] <= i[None, :]).to(tl.int32), 0)
+        weight = tl.load(weights + k, mask=k < K, other=0.0)[None, :]
+        k = k[None, :]
+        h, h_low = split(tl.load(h_rows + k, mask=in_t & (k < K), other=0.0) * weight, PRECISION)
+        w, w_low = split(tl.load(w_rows + k, mask=in_f & (k < K), other=0.0), PRECISION)
+        kept = dot_parts(h, h_low, w.T, w_low.T, kept, PRECISION)
+    return kept / total, total
+
+
+@triton.jit
+def _mask_tile(
+    X,
+    W,
+    H,
+    weights,
+    Y,
+    counts,
+    n_selected,
+    t,
+    f,
+    n_frames,
+    eps,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    LOG: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    m, _ = mask(W, H, weights, counts, n_selected, t, f, n_frames, eps, F, K, BLOCK_K, PRECISION)
+    at = t[:, None] * F + f[None, :]
+    inside = (t < n_frames)[:, None] & (f < F)[None, :]
+    re, im = parts(tl.load(X + at, mask=inside, other=0))
+    g = gain(m, re, im, LOG)
+    tl.store(Y + at, whole(g * re, g * im), mask=inside)
+
+
+@triton.jit
+def soft_mask(
+    X,
+    W,
+    H,
+    weights,
+    Y,
+    X_stride,
+    H_stride,
+    weights_stride,
+    n_frames,
+    eps,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    K_PADDED: tl.constexpr,
+    LOG: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_F: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Y of a block of frames x bins; the blocks of bins are the innermost of the grid, so that they share h in L2."""
+    n_blocks: tl.constexpr = (F + BLOCK_F - 1) // BLOCK_F
+    REST: tl.constexpr = 16 if (F - 1) % BLOCK_F < 16 else BLOCK_F  # the last block: 513 bins are 8 of 64, and one
+    n_tiles = tl.cdiv(n_frames, BLOCK_T)
+    block = tl.program_id(0) % n_blocks
+    tile = tl.program_id(0) // n_blocks
+    clip = (tile // n_tiles).to(tl.int64)
+    first_frame = (tile % n_tiles * BLOCK_T).to(tl.int64)
+    t = tl.arange(0, BLOCK_T)
+    X += clip * X_stride + first_frame * F
+    H += clip * H_stride + first_frame * K
+    Y += (clip * n_frames + first_frame) * F
+    weights += clip * weights_stride
+    n_frames = tl.minimum(n_frames - first_frame, BLOCK_T).to(tl.int32)
+    counts, n_selected = selection(weights, K, K_PADDED)
+    if REST == BLOCK_F or block < n_blocks - 1:
+        whole_block = block * BLOCK_F + tl.arange(0, BLOCK_F)
+        _mask_tile(
+            X, W, H, weights, Y, counts, n_selected, t, whole_block, n_frames, eps, F, K, BLOCK_K, LOG, PRECISION
+        )
+    else:
+        rest = block * BLOCK_F + tl.arange(0, REST)
+        _mask_tile(X, W, H, weights, Y, counts, n_selected, t, rest, n_frames, eps, F, K, BLOCK_K, LOG, PRECISION)
+
+
+@triton.jit
+def _accumulate(
+    X,
+    W,
+    H,
+    weights,
+    dY,
+    by_part,
+    by_whole,
+    counts,
+    n_selected,
+    t,
+    f,
+    n,
+    n_frames,
+    eps,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    LOG: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    m, total = mask(W, H, weights, counts, n_selected, t, f, n_frames, eps, F, K, BLOCK_K, PRECISION)
+    at = t[:, None] * F + f[None, :]
+    inside = (t < n_frames)[:, None] & (f < F)[None, :]
+    re, im = parts(tl.load(X + at, mask=inside, other=0))
+    d_re, d_im = parts(tl.load(dY + at, mask=inside, other=0))
+    d_part = (re * d_re + im * d_im) * slope(m, re, im, LOG) / total
+    w, w_low = split(
+        tl.load(W + f[:, None] * K + n[None, :], mask=(f < F)[:, None] & (n < K)[None, :], other=0.0), PRECISION
+    )
+    d, d_low = split(d_part, PRECISION)
+    by_part = dot_parts(d, d_low, w, w_low, by_part, PRECISION)
+    d, d_low = split(-m * d_part, PRECISION)
+    by_whole = dot_parts(d, d_low, w, w_low, by_whole, PRECISION)
+    return by_part, by_whole
+
+
+@triton.jit
+def soft_mask_gradient(
+    X,
+    W,
+    H,
+    weights,
+    dY,
+    dH,
+    dweights,
+    X_stride,
+    H_stride,
+    weights_stride,
+    n_frames,
+    eps,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    K_PADDED: tl.constexpr,
+    LOG: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_F: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    n_tiles = tl.cdiv(n_frames, BLOCK_T)
+    tile = tl.program_id(0)
+    clip = (tile // n_tiles).to(tl.int64)
+    first_frame = (tile % n_tiles * BLOCK_T).to(tl.int64)
+    t = tl.arange(0, BLOCK_T)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    X += clip * X_stride + first_frame * F
+    H += clip * H_stride + first_frame * K
+    dY += (clip * n_frames + first_frame) * F
+    dH += (clip * n_frames + first_frame) * K
+    weights += clip * weights_stride
+    n_frames = tl.minimum(n_frames - first_frame, BLOCK_T).to(tl.int32)
+    counts, n_selected = selection(weights, K, K_PADDED)
+    by_part = tl.zeros((BLOCK_T, BLOCK_N), tl.float32)
+    by_whole = tl.zeros((BLOCK_T, BLOCK_N), tl.float32)
+    REST: tl.constexpr = 16 if (F - 1) % BLOCK_F < 16 else BLOCK_F
+    FULL: tl.constexpr = F // BLOCK_F * BLOCK_F
+    for first in tl.range(0, FULL, BLOCK_F, num_stages=1, disable_licm=True):
+        f = first + tl.arange(0, BLOCK_F)
+        by_part, by_whole = _accumulate(
+            X,
+            W,
+            H,
+            weights,
+            dY,
+            by_part,
+            by_whole,
+            counts,
+            n_selected,
+            t,
+            f,
+            n,
+            n_frames,
+            eps,
+            F,
+            K,
+            BLOCK_K,
+            LOG,
+            PRECISION,
+        )
+    if FULL < F:
+        rest = FULL + tl.arange(0, REST)
+        by_part, by_whole = _accumulate(
+            X,
+            W,
+            H,
+            weights,
+            dY,
+            by_part,
+            by_whole,
+            counts,
+            n_selected,
+            t,
+            rest,
+            n,
+            n_frames,
+            eps,
+            F,
+            K,
+            BLOCK_K,
+            LOG,
+            PRECISION,
+        )
+    at = t[:, None] * K + n[None, :]
+    inside = (t < n_frames)[:, None] & (n < K)[None, :]
+    weight = tl.load(weights + n, mask=n < K, other=0.0)
+    tl.store(dH + at, weight[None, :] * by_part + by_whole, mask=inside)
+    h = tl.load(H + at, mask=inside, other=0.0)
+    tl.store(dweights + tile.to(tl.int64) * K + n, tl.sum(h * by_part, 0), mask=n < K)

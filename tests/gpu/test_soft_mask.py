@@ -1,0 +1,180 @@
+"""Triton's soft mask, its gradients and decode against float64; and what their machine code needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from l2i_fast import reference
+from l2i_fast.gpu import backend, with_torch
+from l2i_fast.gpu.with_triton import soft_mask as serving
+from l2i_fast.kernels.triton import arithmetic
+
+from .problems import relative
+
+#: Clips, bins, components, frames: tails of all blocks, a last block of one bin and of 16, more than 128 components.
+SIZES = [
+    (2, 129, 20, 65),
+    (1, 80, 100, 3),
+    (3, 100, 37, 1),
+    (1, 17, 3, 70),
+    (2, 64, 130, 2),
+    (1, 2, 2, 3),
+    (1, 1, 1, 9),
+]
+
+
+def operands(rng, device, B, F, K, T):
+    """Spectra whose magnitudes span many orders, with zeros; W with zeros; soft weights, some zero."""
+    X = rng.standard_normal((B, T, F)) + 1j * rng.standard_normal((B, T, F))
+    X *= np.exp(3 * rng.standard_normal((B, T, F))) * (rng.random((B, T, F)) < 0.9)
+    W = rng.random((F, K)) * (rng.random((F, K)) < 0.7)
+    H = rng.uniform(0.05, 1, (B, T, K))
+    weights = rng.random((B, K)) * (rng.random((B, K)) < 0.5)
+    X[:, 0, 0], W[:, 0], weights[:, 0] = 1 + 1j, 0.5, 0.75
+    kinds = np.complex64, np.float32, np.float32, np.float32
+    return [torch.from_numpy(x.astype(kind)).to(device) for x, kind in zip((X, W, H, weights), kinds, strict=True)]
+
+
+def wide(*tensors):
+    return [x.cpu().to(torch.complex128 if x.is_complex() else torch.float64) for x in tensors]
+
+
+def expected_mask(X, W, H, weights, log, eps):
+    clips = zip(*(x.cpu().numpy() for x in (X, H, weights)), strict=True)
+    domain = "log" if log else "magnitude"
+    return np.stack([reference.soft_mask(x.T, W.cpu().numpy(), h.T, w, domain, eps).T for x, h, w in clips])
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_soft_mask_equals_reference(device, rng, size, log):
+    given = operands(rng, device, *size)
+    for eps in (1e-6, 0.5):
+        Y = serving.soft_mask(*given, log, eps)
+        assert Y.dtype == torch.complex64
+        assert relative(Y, expected_mask(*given, log, eps)) < 1e-6
+
+
+@pytest.mark.parametrize("n_selected", [0, 1, 16, 17, 40])
+def test_any_number_of_selected_components(device, rng, n_selected):
+    X, W, H, weights = operands(rng, device, 2, 33, 40, 5)
+    weights[:] = 0
+    for clip in weights:  # not the same ones
+        clip[torch.from_numpy(rng.permutation(40)[:n_selected])] = torch.rand(n_selected, device=device) + 0.01
+    Y = serving.soft_mask(X, W, H, weights, True, 1e-6)
+    if n_selected == 0:
+        assert not Y.any()
+    else:
+        assert relative(Y, expected_mask(X, W, H, weights, True, 1e-6)) < 1e-6
+
+
+def test_shared_operands_do_not_change_a_bit(device, rng):
+    X, W, H, weights = operands(rng, device, 3, 70, 20, 66)
+    dY = operands(rng, device, 3, 70, 20, 66)[0]
+    cases = [(X, H, weights), (X[:1], H, weights), (X, H[:1], weights), (X[:1], H[:1], weights), (X, H, weights[:1])]
+    for case in cases:
+        x, h, w = (a.expand(3, *a.shape[1:]) for a in case)
+        Y = serving.soft_mask(x, W, h, w, True, 1e-6)
+        gradients = serving.soft_mask_gradient(x, W, h, w, True, 0.1, dY)
+        for b in range(3):
+            one = x[b : b + 1].contiguous(), W, h[b : b + 1].contiguous(), w[b : b + 1].contiguous(), True
+            assert torch.equal(Y[b : b + 1], serving.soft_mask(*one, 1e-6))
+            for whole, alone in zip(gradients, serving.soft_mask_gradient(*one, 0.1, dY[b : b + 1]), strict=True):
+                assert torch.equal(whole[b : b + 1], alone)
+
+
+@pytest.mark.parametrize(("B", "T"), [(0, 5), (2, 0)])
+def test_nothing_to_do(device, B, T):
+    X, H = torch.ones((B, T, 9), dtype=torch.complex64, device=device), torch.ones((B, T, 3), device=device)
+    W, weights = torch.ones((9, 3), device=device), torch.ones((B, 3), device=device)
+    assert serving.soft_mask(X, W, H, weights, True, 1e-6).shape == X.shape
+    dH, dweights = serving.soft_mask_gradient(X, W, H, weights, True, 1e-6, X)
+    assert dH.shape == H.shape
+    assert dweights.shape == weights.shape
+    assert not dweights.any()
+
+
+def test_gain_is_accurate_at_every_magnitude(device):
+    a = np.logspace(-18, 18, 960).astype(np.float32)
+    X = torch.from_numpy(a.reshape(1, 10, 96) + 0j).to(device)
+    for weight in (1e-6, 0.1, 0.5, 0.9999, 1.0):
+        W, H = torch.ones((96, 1), device=device), torch.ones((1, 10, 1), device=device)
+        Y = serving.soft_mask(X, W, H, torch.full((1, 1), weight, device=device), True, 1e-30)
+        exponent = np.float64(np.float32(weight)) * np.log1p(a.astype(np.float64))
+        # A few units in the last place of each of: the root, log1p (through exp), exp.
+        allowed = 2.0**-24 * (16 + 6 * exponent)
+        assert np.all(np.abs(Y.real.cpu().numpy().ravel() / np.expm1(exponent) - 1) < allowed)
+        assert not Y.imag.any()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # by the interpreter, of squares
+def test_extreme_magnitudes_have_an_answer(device):
+    X = torch.tensor([[[0, 1e-40, 1e-25, 1e30, 3e38]]], dtype=torch.complex64, device=device)
+    W, H, weights = torch.ones((5, 2), device=device), torch.ones((1, 1, 2), device=device), torch.ones((1, 2))
+    Y = serving.soft_mask(X, W, H, weights.to(device), True, 1e-6).cpu()
+    assert Y.isfinite().all()
+    assert Y[0, 0, 0] == 0
+    np.testing.assert_allclose(Y[0, 0, 2], X[0, 0, 2].cpu(), rtol=1e-5)
+    dY = (1 / (1 + X.abs())).to(torch.complex64)
+    for gradient in serving.soft_mask_gradient(X, W, H, weights.to(device), True, 1e-6, dY):
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_gradient_equals_autograd(device, rng, size, log):
+    answers, exact = [], []
+    for _ in range(8 if np.prod(size) < 100 else 1):  # the few terms of a small one may cancel
+        X, W, H, weights = operands(rng, device, *size)
+        # As large everywhere as the answer's inverse, so that no bin hides the others; and see EPS in test_gradient.py.
+        dY = torch.randn(X.shape, dtype=torch.complex64, device=device) / (1 + X.abs())
+        answers.append(serving.soft_mask_gradient(X, W, H, weights, log, 0.1, dY))
+        exact.append(with_torch.soft_mask_gradient(*wide(X, W, H, weights), log, 0.1, *wide(dY)))
+    for answer, wanted in zip(zip(*answers, strict=True), zip(*exact, strict=True), strict=True):
+        assert relative(torch.stack(answer), torch.stack(wanted)) < 2e-5
+
+
+def test_gradient_equals_finite_differences(device, rng):
+    X, W, H, weights = wide(*operands(rng, device, 1, 33, 5, 4))
+    dY = torch.randn(X.shape, dtype=torch.complex128) / (1 + X.abs())
+
+    def objective(h, w):
+        Y = reference.soft_mask(X[0].T, W, h[0].T, w[0], "log", 0.1).T
+        return float((Y.conj() * dY[0].numpy()).real.sum())
+
+    def differences(x, f):
+        steps = torch.eye(x.numel(), dtype=torch.float64).reshape(-1, *x.shape) * 1e-6
+        return torch.tensor([(f(x + s) - f(x - s)) / 2e-6 for s in steps]).reshape(x.shape)
+
+    narrow = [x.to(device, torch.complex64 if x.is_complex() else torch.float32) for x in (X, W, H, weights, dY)]
+    dH, dweights = serving.soft_mask_gradient(*narrow[:4], True, 0.1, narrow[4])
+    assert relative(dH, differences(H, lambda h: objective(h, weights))) < 1e-4
+    assert relative(dweights, differences(weights, lambda w: objective(H, w))) < 1e-4
+
+
+def test_precision_is_a_choice(device, rng, monkeypatch):
+    given = operands(rng, device, 1, 64, 50, 20)
+    expected = expected_mask(*given, True, 1e-6)
+    monkeypatch.setattr(backend, "_precision", "bf16")
+    assert 1e-5 < relative(serving.soft_mask(*given, True, 1e-6), expected) < 1e-2
+
+
+@triton.jit
+def _split(x, high, low, N: tl.constexpr):
+    i = tl.arange(0, N)
+    a, b = arithmetic.split(tl.load(x + i), "tf32x3")
+    tl.store(high + i, a)
+    tl.store(low + i, b)
+
+
+def test_a_number_is_the_sum_of_its_parts(device, rng):
+    x = torch.from_numpy((rng.random(64) * np.exp(20 * rng.standard_normal(64))).astype(np.float32)).to(device)
+    high, low = torch.empty_like(x), torch.empty_like(x)
+    _split[(1,)](x, high, low, 64)
+    assert not (high.view(torch.int32) & 0x1FFF).any()  # so nothing is lost where tensor cores drop these bits
+    assert (low.abs() <= 2.0**-11 * x).all()
+    assert torch.equal(high + low, x)
