@@ -12,18 +12,6 @@ INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
-def dot(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a b, of float32 blocks (M, K) and (K, N)."""
-    if PRECISION != "bf16":
-        acc = tl.dot(a, b, acc, input_precision=PRECISION)
-    elif INTERPRETED:
-        acc = tl.dot(a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32), acc)
-    else:
-        acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc)
-    return acc
-
-
-@triton.jit
 def split(a, PRECISION: tl.constexpr):
     """The parts (high, low) of a float32 block that `dot_parts` multiplies: made once, used in several products.
 
@@ -55,6 +43,14 @@ def dot_parts(a, a_low, b, b_low, acc, PRECISION: tl.constexpr):
     else:
         acc = tl.dot(a, b, acc, input_precision=PRECISION)
     return acc
+
+
+@triton.jit
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a b, of float32 blocks (M, K) and (K, N)."""
+    a, a_low = split(a, PRECISION)
+    b, b_low = split(b, PRECISION)
+    return dot_parts(a, a_low, b, b_low, acc, PRECISION)
 
 
 @triton.jit

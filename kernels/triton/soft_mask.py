@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from l2i_fast.kernels.triton.arithmetic import dot_parts, expm1, log1p, split
+from .arithmetic import dot_parts, expm1, log1p, split
 
 #: Squares of magnitudes are taken to lie between these; what is smaller counts as zero. As in kernels/cpu/gain.h.
 LEAST_SQUARE = tl.constexpr(1.1754944e-38)
@@ -71,7 +71,7 @@ def mask(
     n_selected,
     t,
     f,
-    n_frames,
+    inside,
     eps,
     F: tl.constexpr,
     K: tl.constexpr,
@@ -82,7 +82,7 @@ def mask(
 
     Both are finite beyond the last frame and bin, too.
     """
-    in_t, in_f = (t < n_frames)[:, None], (f < F)[:, None]
+    in_t, in_f = inside[:, None], (f < F)[:, None]
     h_rows, w_rows = H + t[:, None] * K, W + f[:, None] * K
     total = tl.zeros((t.shape[0], f.shape[0]), tl.float32)
     for first in tl.range(0, K, BLOCK_K):
@@ -92,7 +92,8 @@ def mask(
         total = dot_parts(h, h_low, w.T, w_low.T, total, PRECISION)
     total += eps
     kept = tl.zeros((t.shape[0], f.shape[0]), tl.float32)
-    for first in tl.range(0, n_selected, 16, num_stages=1):
+    first = 0
+    while first < n_selected:
         # Component number i of those with a weight is the first one up to which there are i + 1.
         i = first + tl.arange(0, 16)
         k = tl.sum((counts[:, None] <= i[None, :]).to(tl.int32), 0)
@@ -101,6 +102,7 @@ def mask(
         h, h_low = split(tl.load(h_rows + k, mask=in_t & (k < K), other=0.0) * weight, PRECISION)
         w, w_low = split(tl.load(w_rows + k, mask=in_f & (k < K), other=0.0), PRECISION)
         kept = dot_parts(h, h_low, w.T, w_low.T, kept, PRECISION)
+        first += 16
     return kept / total, total
 
 
@@ -123,7 +125,7 @@ def _mask_tile(
     LOG: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    m, _ = mask(W, H, weights, counts, n_selected, t, f, n_frames, eps, F, K, BLOCK_K, PRECISION)
+    m, _ = mask(W, H, weights, counts, n_selected, t, f, t < n_frames, eps, F, K, BLOCK_K, PRECISION)
     at = t[:, None] * F + f[None, :]
     inside = (t < n_frames)[:, None] & (f < F)[None, :]
     re, im = parts(tl.load(X + at, mask=inside, other=0))
@@ -199,7 +201,7 @@ def _accumulate(
     LOG: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    m, total = mask(W, H, weights, counts, n_selected, t, f, n_frames, eps, F, K, BLOCK_K, PRECISION)
+    m, total = mask(W, H, weights, counts, n_selected, t, f, t < n_frames, eps, F, K, BLOCK_K, PRECISION)
     at = t[:, None] * F + f[None, :]
     inside = (t < n_frames)[:, None] & (f < F)[None, :]
     re, im = parts(tl.load(X + at, mask=inside, other=0))
@@ -223,7 +225,7 @@ def soft_mask_gradient(
     weights,
     dY,
     dH,
-    dweights,
+    shares,
     X_stride,
     H_stride,
     weights_stride,
@@ -307,4 +309,4 @@ def soft_mask_gradient(
     weight = tl.load(weights + n, mask=n < K, other=0.0)
     tl.store(dH + at, weight[None, :] * by_part + by_whole, mask=inside)
     h = tl.load(H + at, mask=inside, other=0.0)
-    tl.store(dweights + tile.to(tl.int64) * K + n, tl.sum(h * by_part, 0), mask=n < K)
+    tl.store(shares + tile.to(tl.int64) * K + n, tl.sum(h * by_part, 0), mask=n < K)

@@ -7,24 +7,26 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.nn.functional import pad
 
 from l2i_fast.gpu import backend
+from l2i_fast.gpu.with_triton.stft import inverse_squares, istft, stft
 from l2i_fast.kernels.triton import soft_mask as kernels
 
 
-def _blocks(t: int, f: int, warps: int) -> triton.Config:
-    return triton.Config({"BLOCK_T": t, "BLOCK_F": f, "BLOCK_K": 32}, num_warps=warps, num_stages=2)
-
-
-#: Blocks of frames x bins. An interpreter has nothing to choose from.
-CONFIGS = [_blocks(64, 64, 4), _blocks(64, 32, 4), _blocks(128, 64, 8), _blocks(128, 32, 8)]
-_tuned = triton.autotune(
-    CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, key=["F", "K", "LOG", "PRECISION"], cache_results=True
+#: Blocks of frames x bins, and the warps of a program; all add up a bin in the same order.
+CONFIGS = [
+    triton.Config({"BLOCK_T": t, "BLOCK_F": f, "BLOCK_K": 32}, num_warps=warps, num_stages=2)
+    for t, f, warps in ((64, 64, 4), (64, 32, 4), (128, 64, 8), (128, 32, 8))
+]
+# Chosen by timing once for each size, and kept on disk; an interpreter has nothing to choose.
+_soft_mask = triton.autotune(
+    CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, ["F", "K", "LOG", "PRECISION"], cache_results=True
 )(kernels.soft_mask)
 
-#: Of the gradient: more accumulators, and so smaller blocks.
-GRADIENT_BLOCKS = {"BLOCK_T": 64, "BLOCK_F": 32, "BLOCK_K": 32, "BLOCK_N": 128}
-GRADIENT_WARPS, GRADIENT_STAGES = 8, 2
+#: The gradient has more accumulators: smaller blocks, for more warps.
+GRADIENT_BLOCKS = {"BLOCK_T": 64, "BLOCK_F": 32, "BLOCK_K": 32}
+GRADIENT_LAUNCH = {"num_warps": 8, "num_stages": 2}
 
 
 def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float) -> Tensor:
@@ -32,10 +34,13 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: 
     n_clips, n_frames, F = X.shape
     Y = torch.empty(X.shape, dtype=X.dtype, device=X.device)
     if Y.numel():
+
+        def grid(blocks: dict[str, int]) -> tuple[int]:
+            return (n_clips * triton.cdiv(n_frames, blocks["BLOCK_T"]) * triton.cdiv(F, blocks["BLOCK_F"]),)
+
+        operands = _bits(X), W, H, weights, _bits(Y), *_strides(X, H, weights)
         with torch.cuda.device_of(X):
-            _tuned[lambda c: (n_clips * triton.cdiv(n_frames, c["BLOCK_T"]) * triton.cdiv(F, c["BLOCK_F"]),)](
-                _bits(X), W, H, weights, _bits(Y), *_strides(X, H, weights), n_frames, eps, **_sizes(W, log)
-            )
+            _soft_mask[grid](*operands, n_frames, eps, **sizes(W, log, backend.products()))
     return Y
 
 
@@ -44,17 +49,62 @@ def soft_mask_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the masked spectra (B, T, F)."""
     n_clips, n_frames, _ = X.shape
-    K = W.shape[1]
-    n_tiles = triton.cdiv(n_frames, GRADIENT_BLOCKS["BLOCK_T"])
+    K, n_tiles = W.shape[1], triton.cdiv(n_frames, GRADIENT_BLOCKS["BLOCK_T"])
     dH = torch.empty((n_clips, n_frames, K), device=X.device)
-    dweights = torch.empty((n_clips, n_tiles, K), device=X.device)
-    if X.numel():
+    shares = torch.empty((n_clips, n_tiles, K), device=X.device)
+    if dH.numel():
+        operands = _bits(X), W, H, weights, _bits(dY), dH, shares, *_strides(X, H, weights)
+        constants = sizes(W, log, backend.products()) | gradient_blocks(K)
         with torch.cuda.device_of(X):
-            kernels.soft_mask_gradient[(n_clips * n_tiles, triton.cdiv(K, GRADIENT_BLOCKS["BLOCK_N"]))](
-                _bits(X), W, H, weights, _bits(dY), dH, dweights, *_strides(X, H, weights), n_frames, eps,
-                **_sizes(W, log), **GRADIENT_BLOCKS, num_warps=GRADIENT_WARPS, num_stages=GRADIENT_STAGES,
-            )  # fmt: skip
-    return dH, dweights.sum(1, dtype=torch.float64).float()
+            kernels.soft_mask_gradient[n_clips * n_tiles, triton.cdiv(K, constants["BLOCK_N"])](
+                *operands, n_frames, eps, **constants, **GRADIENT_LAUNCH
+            )
+    return dH, shares.sum(1, dtype=torch.float64).float()
+
+
+def decode(
+    X: Tensor,
+    W: Tensor,
+    H: Tensor,
+    weights: Tensor,
+    log: bool,
+    eps: float,
+    window: Tensor,
+    hop: int,
+    start: int,
+    length: int,
+) -> Tensor:
+    """Samples (B, length) of the masked spectra."""
+    return istft(soft_mask(X, W, H, weights, log, eps), window, hop, start, length)
+
+
+def decode_gradient(
+    X: Tensor,
+    W: Tensor,
+    H: Tensor,
+    weights: Tensor,
+    log: bool,
+    eps: float,
+    window: Tensor,
+    hop: int,
+    start: int,
+    dy: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of H (B, T, K) and weights (B, K) from that of the samples (B, length)."""
+    return soft_mask_gradient(X, W, H, weights, log, eps, _adjoint(dy, window, hop, start, X.shape[1]))
+
+
+def _adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
+    # Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples: see Synthesis.adjoint.
+    n_fft, length = window.numel(), dy.shape[1]
+    size = n_fft + hop * (n_frames - 1)
+    samples = pad(dy * inverse_squares(window, hop, n_frames, start, length), (start, size - start - length))
+    rows = stft(samples, window * (2 / n_fft), hop, 0)
+    for end in (0,) if n_fft % 2 else (0, -1):  # counted once, and without their imaginary parts
+        bins = torch.view_as_real(rows[..., end])
+        bins[..., 0] /= 2
+        bins[..., 1] = 0
+    return rows
 
 
 def _bits(X: Tensor) -> Tensor:
@@ -67,7 +117,17 @@ def _strides(*tensors: Tensor) -> tuple[int, ...]:
     return tuple(x.stride(0) for x in tensors)
 
 
-def _sizes(W: Tensor, log: bool) -> dict[str, Any]:
+def sizes(W: Tensor, log: bool, precision: str) -> dict[str, Any]:
+    """Compile-time constants of all kernels."""
     F, K = W.shape
-    padded = max(16, triton.next_power_of_2(K))
-    return {"F": F, "K": K, "K_PADDED": padded, "LOG": log, "PRECISION": backend.products()}
+    return {"F": F, "K": K, "K_PADDED": _padded(K), "LOG": log, "PRECISION": precision}
+
+
+def gradient_blocks(K: int) -> dict[str, int]:
+    """Compile-time blocks of the gradient: with more than 128 components, several programs share a tile of frames."""
+    return GRADIENT_BLOCKS | {"BLOCK_N": min(128, _padded(K))}
+
+
+def _padded(K: int) -> int:
+    # A product has at least 16 columns.
+    return max(16, triton.next_power_of_2(K))  # type: ignore[no-any-return]
