@@ -7,11 +7,11 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from l2i_fast.kernels.triton import arithmetic
 
 from l2i_fast import reference
 from l2i_fast.gpu import backend, with_torch
 from l2i_fast.gpu.with_triton import soft_mask as serving
-from l2i_fast.kernels.triton import arithmetic
 
 from . import ahead
 from .problems import relative

@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 import triton
+from l2i_fast.kernels.triton import soft_mask as kernels
 from torch import Tensor
-from torch.nn.functional import pad
 
 from l2i_fast.gpu import backend
-from l2i_fast.gpu.with_triton.stft import inverse_squares, istft, stft
-from l2i_fast.kernels.triton import soft_mask as kernels
-
+from l2i_fast.gpu.with_triton.stft import istft, istft_adjoint
 
 #: Blocks of frames x bins, and the warps of a program; all add up a bin in the same order.
 CONFIGS = [
@@ -91,20 +89,7 @@ def decode_gradient(
     dy: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the samples (B, length)."""
-    return soft_mask_gradient(X, W, H, weights, log, eps, _adjoint(dy, window, hop, start, X.shape[1]))
-
-
-def _adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
-    # Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples: see Synthesis.adjoint.
-    n_fft, length = window.numel(), dy.shape[1]
-    size = n_fft + hop * (n_frames - 1)
-    samples = pad(dy * inverse_squares(window, hop, n_frames, start, length), (start, size - start - length))
-    rows = stft(samples, window * (2 / n_fft), hop, 0)
-    for end in (0,) if n_fft % 2 else (0, -1):  # counted once, and without their imaginary parts
-        bins = torch.view_as_real(rows[..., end])
-        bins[..., 0] /= 2
-        bins[..., 1] = 0
-    return rows
+    return soft_mask_gradient(X, W, H, weights, log, eps, istft_adjoint(dy, window, hop, start, X.shape[1]))
 
 
 def _bits(X: Tensor) -> Tensor:
