@@ -12,10 +12,23 @@ INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
-def split(a, PRECISION: tl.constexpr):
-    """The parts (high, low) of a float32 block that `dot_parts` multiplies: made once, used in several products.
+def dot(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a b, of float32 blocks (M, K) and (K, N)."""
+    if PRECISION != "bf16":
+        acc = tl.dot(a, b, acc, input_precision=PRECISION)
+    elif INTERPRETED:
+        acc = tl.dot(a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32), acc)
+    else:
+        acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc)
+    return acc
 
-    For "tf32x3" high is a rounded to 11 bits and low the rest, so that high + low = a. Finite numbers only.
+
+@triton.jit
+def split(a, PRECISION: tl.constexpr):
+    """The parts (high, low) of a float32 block that `dot_parts` multiplies.
+
+    For "tf32x3" high is a rounded to 11 bits and low the rest, so that high + low = a. Only for finite numbers: `dot`
+    takes care of others, for more instructions, and splits a block again in each product.
     """
     if PRECISION == "tf32x3":
         high = ((a.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
@@ -43,14 +56,6 @@ def dot_parts(a, a_low, b, b_low, acc, PRECISION: tl.constexpr):
     else:
         acc = tl.dot(a, b, acc, input_precision=PRECISION)
     return acc
-
-
-@triton.jit
-def dot(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a b, of float32 blocks (M, K) and (K, N)."""
-    a, a_low = split(a, PRECISION)
-    b, b_low = split(b, PRECISION)
-    return dot_parts(a, a_low, b, b_low, acc, PRECISION)
 
 
 @triton.jit
