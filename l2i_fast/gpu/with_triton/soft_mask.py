@@ -15,7 +15,7 @@ from l2i_fast.gpu.with_triton.stft import istft, istft_adjoint
 #: Blocks of frames x bins, and the warps of a program; all add up a bin in the same order.
 CONFIGS = [
     triton.Config({"BLOCK_T": t, "BLOCK_F": f, "BLOCK_K": 32}, num_warps=warps, num_stages=2)
-    for t, f, warps in ((64, 64, 4), (64, 32, 4), (128, 64, 8), (128, 32, 8))
+    for t, f, warps in ((64, 64, 4), (64, 32, 4), (128, 32, 8))
 ]
 # Chosen by timing once for each size, and kept on disk; an interpreter has nothing to choose.
 _soft_mask = triton.autotune(
@@ -48,8 +48,8 @@ def soft_mask_gradient(
     """Gradients of H (B, T, K) and weights (B, K) from that of the masked spectra (B, T, F)."""
     n_clips, n_frames, _ = X.shape
     K, n_tiles = W.shape[1], triton.cdiv(n_frames, GRADIENT_BLOCKS["BLOCK_T"])
-    dH = torch.empty((n_clips, n_frames, K), device=X.device)
-    shares = torch.empty((n_clips, n_tiles, K), device=X.device)
+    dH = torch.empty((n_clips, n_frames, K), dtype=torch.float32, device=X.device)
+    shares = torch.empty((n_clips, n_tiles, K), dtype=torch.float32, device=X.device)
     if dH.numel():
         operands = _bits(X), W, H, weights, _bits(dY), dH, shares, *_strides(X, H, weights)
         constants = sizes(W, log, backend.products()) | gradient_blocks(K)
