@@ -24,11 +24,11 @@ long long most_bytes() { return attribute(cudaDevAttrMaxSharedMemoryPerBlockOpti
 // Rows of a block: the least of which all blocks run at once, one on a multiprocessor, so that none waits and
 // all have work; otherwise the most, which share each pass over W.
 template <std::size_t n, typename Blocks, typename Bytes>
-int choose(const int (&candidates)[n], int points, const Blocks& blocks, const Bytes& bytes) {
+int choose(const int (&candidates)[n], const Blocks& blocks, const Bytes& bytes) {
   const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   int chosen = 0;
   for (const int rows : candidates) {
-    if (!holds(rows, points) || bytes(rows) > most_bytes()) continue;
+    if (bytes(rows) > most_bytes()) continue;
     if (chosen == 0 || blocks(rows) <= multiprocessors) chosen = rows;
   }
   if (chosen == 0) throw std::invalid_argument("a block's shared memory does not hold a frame and its components");
@@ -69,7 +69,7 @@ TickLaunch::TickLaunch(const Streams& streams) : streams_(streams) {
   const int points = 1 << streams.log_points;
   const auto bytes = [&](int rows) { return stream_bytes(rows, points, streams.K); };
   rows_ = choose(
-      kStreamRows, points, [&](int rows) { return (streams.n + rows - 1) / rows; }, bytes);
+      kStreamRows, [&](int rows) { return (streams.n + rows - 1) / rows; }, bytes);
   kernel_ = tick_kernel(rows_);
   n_threads_ = n_threads(points);
   bytes_ = bytes(rows_);
@@ -86,7 +86,7 @@ void stft(const Stft& problem, cudaStream_t stream) {
   const int points = 1 << problem.log_points;
   const auto bytes = [&](int rows) { return stft_bytes(rows, points); };
   const auto blocks = [&](int rows) { return stft_blocks(problem, rows); };
-  const int rows = choose(kFrameRows, points, blocks, bytes);
+  const int rows = choose(kFrameRows, blocks, bytes);
   const void* const kernel = stft_kernel(rows);
   allow(kernel, bytes(rows));
   Stft copy = problem;
@@ -98,7 +98,7 @@ void decode(const Decode& problem, cudaStream_t stream) {
   const int points = 1 << problem.log_points;
   const auto bytes = [&](int rows) { return decode_bytes(rows, points, problem.K); };
   const auto blocks = [&](int rows) { return problem.n_clips * decode_tiles(problem, rows); };
-  const int rows = choose(kFrameRows, points, blocks, bytes);
+  const int rows = choose(kFrameRows, blocks, bytes);
   const void* const kernel = decode_kernel(rows, problem.W != nullptr);
   allow(kernel, bytes(rows));
   Decode copy = problem;

@@ -88,7 +88,7 @@ class Decoding {
           Y[row * stride + padded(f)] = spectrum(t + row, f);
         });
       }
-      inverse<rows>(team, fft, Y);
+      inverse(team, fft, Y, rows);
       overlap_add(t, t == first - before, t + rows >= first + n, n);
     }
   }
@@ -119,8 +119,10 @@ class Decoding {
     });
   }
 
-  // sums += x W[f, k] h[k] for two bins.
-  L2I_DEVICE void add(float (&sums)[2][rows], const float (&w)[2], int k) const {
+  // sums += scale W[k, f] h[k] for two bins.
+  L2I_DEVICE void add(float (&sums)[2][rows], int k, int f, float scale) const {
+    const float* const from = p.W + static_cast<long long>(k) * bins + f;
+    const float w[2] = {scale * load(from), scale * load(from + fft.points() / 2)};
     L2I_UNROLL for (int row = 0; row < rows; row += kTogether) {
       const Vec<kTogether> x = shared<kTogether>(h + k * rows + row);
       L2I_UNROLL for (int i = 0; i < 2; ++i) {
@@ -129,34 +131,33 @@ class Decoding {
     }
   }
 
+  // Two bins and all rows a thread, and the last bin of one row.
   L2I_DEVICE void mask(long long t) {
-    const int half = (bins + 1) / 2;
-    team.over(half, [&](int f) {
-      const int last = f + half < bins ? f + half : f;
-      float whole[2][rows] = {}, part[2][rows] = {};
-#ifdef __CUDACC__
-#pragma unroll 4
-#endif
-      for (int k = 0; k < K; ++k) {
-        const float* const from = p.W + static_cast<long long>(k) * bins;
-        const float w[2] = {load(from + f), load(from + last)};
-        add(whole, w, k);
-      }
-      for (int n = 0; n < *n_selected; ++n) {
-        const int k = selected[n];
-        const float* const from = p.W + static_cast<long long>(k) * bins;
-        const float w[2] = {weights[k] * load(from + f), weights[k] * load(from + last)};
-        add(part, w, k);
-      }
-      L2I_UNROLL for (int i = 0; i < 2; ++i) {
-        if (i == 1 && f + half >= bins) break;
-        const int bin = i == 0 ? f : last;
-        L2I_UNROLL for (int row = 0; row < rows; ++row) {
-          const float m = part[i][row] / (whole[i][row] + p.eps);
-          Y[row * stride + padded(bin)] = masked(spectrum(t + row, bin), m, p.log != 0, 1.0f);
+    const int half = fft.points() / 2;
+    team.each([&](int thread) {
+      for (int f = thread; f < half; f += team.size()) {
+        float whole[2][rows] = {}, part[2][rows] = {};
+        L2I_UNROLL_BY(4) for (int k = 0; k < K; ++k) add(whole, k, f, 1.0f);
+        L2I_UNROLL_BY(2) for (int n = 0; n < *n_selected; ++n) add(part, selected[n], f, weights[selected[n]]);
+        L2I_UNROLL for (int i = 0; i < 2; ++i) {
+          L2I_UNROLL for (int row = 0; row < rows; ++row)
+            apply(t, row, f + i * half, part[i][row], whole[i][row]);
         }
       }
+      for (int row = thread; row < rows; row += team.size()) {
+        float whole = 0.0f, part = 0.0f;
+        L2I_UNROLL_BY(8) for (int k = 0; k < K; ++k) {
+          const float term = load(p.W + static_cast<long long>(k) * bins + 2 * half) * h[k * rows + row];
+          whole += term;
+          part += weights[k] * term;
+        }
+        apply(t, row, 2 * half, part, whole);
+      }
     });
+  }
+
+  L2I_DEVICE void apply(long long t, int row, int f, float part, float whole) {
+    Y[row * stride + padded(f)] = masked(spectrum(t + row, f), part / (whole + p.eps), p.log != 0, 1.0f);
   }
 
   // What the frames [t, t + rows) give to the samples of the block.

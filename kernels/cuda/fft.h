@@ -32,8 +32,8 @@ L2I_DEVICE int padded(int i) { return i + (i >> 4); }
 // Complex numbers from one row to the next, each with room for N / 2 + 1: an even number.
 L2I_BOTH int row_stride(int points) { return (points + points / 16 + 1 + 13) / 16 * 16 + 2; }
 
-// Complex numbers a thread holds in a pass over `rows` frames: rows * points <= held(rows) * threads.
-L2I_BOTH int held(int rows) { return rows < 4 ? 8 * rows : 32; }
+// Complex numbers that a thread holds in a pass; no row has more than the threads of a block hold.
+constexpr int kHeld = 16;
 
 L2I_DEVICE Complex operator+(Complex a, Complex b) { return {a.r + b.r, a.i + b.i}; }
 L2I_DEVICE Complex operator-(Complex a, Complex b) { return {a.r - b.r, a.i - b.i}; }
@@ -66,61 +66,64 @@ L2I_DEVICE void butterfly(Complex (&x)[8]) {
   L2I_UNROLL for (int i = 0; i < 8; ++i) x[i] = y[i];
 }
 
-// One pass, behind those that made transforms of 2^log_done points.
-template <int rows, int log_radix>
-L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, Complex* x) {
-  constexpr int kRadix = 1 << log_radix, kMost = held(rows) / kRadix;  // butterflies of a thread
+// One pass, behind those that made transforms of 2^log_done points, over as many rows at a time as the threads
+// hold.
+template <int log_radix>
+L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, Complex* x, int rows) {
+  constexpr int kRadix = 1 << log_radix, kMost = kHeld / kRadix;  // butterflies of a thread
   struct Butterflies {
     Complex x[kMost][kRadix];
   };
-  const int log_each = fft.log_points - log_radix, stride = row_stride(fft.points());
-  const int n = rows << log_each, done = (1 << log_done) - 1;
+  const int log_each = fft.log_points - log_radix, each = 1 << log_each, done = (1 << log_done) - 1;
+  const int stride = row_stride(fft.points()), most = kMost * team.size() >> log_each;
   auto mine = team.locals<Butterflies>();
-  team.each([&](int thread) {
-    L2I_UNROLL for (int c = 0; c < kMost; ++c) {
-      const int i = thread + c * team.size(), j = i & ((1 << log_each) - 1);
-      if (i >= n) break;
-      Complex(&y)[kRadix] = mine[thread].x[c];
-      const Complex* const from = x + (i >> log_each) * stride;
-      L2I_UNROLL for (int r = 0; r < kRadix; ++r) y[r] = from[padded(j + (r << log_each))];
-      if (log_done > 0) {
-        const int step = (j & done) << (fft.log_points + 1 - log_done - log_radix);
-        L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(fft.turns + r * step);
+  for (int first = 0; first < rows; first += most) {
+    Complex* const block = x + first * stride;
+    const int n = (rows - first < most ? rows - first : most) << log_each;
+    team.each([&](int thread) {
+      L2I_UNROLL for (int c = 0; c < kMost; ++c) {
+        const int i = thread + c * team.size(), j = i & (each - 1);
+        if (i >= n) break;
+        Complex(&y)[kRadix] = mine[thread].x[c];
+        const Complex* const from = block + (i >> log_each) * stride;
+        L2I_UNROLL for (int r = 0; r < kRadix; ++r) y[r] = from[padded(j + r * each)];
+        if (log_done > 0) {
+          const int step = (j & done) << (fft.log_points + 1 - log_done - log_radix);
+          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(fft.turns + r * step);
+        }
+        butterfly(y);
       }
-      butterfly(y);
-    }
-  });
-  team.each([&](int thread) {
-    L2I_UNROLL for (int c = 0; c < kMost; ++c) {
-      const int i = thread + c * team.size(), j = i & ((1 << log_each) - 1);
-      if (i >= n) break;
-      Complex* const to = x + (i >> log_each) * stride;
-      const int first = ((j & ~done) << log_radix) + (j & done);
-      L2I_UNROLL for (int r = 0; r < kRadix; ++r) to[padded(first + (r << log_done))] = mine[thread].x[c][r];
-    }
-  });
+    });
+    team.each([&](int thread) {
+      L2I_UNROLL for (int c = 0; c < kMost; ++c) {
+        const int i = thread + c * team.size(), j = i & (each - 1);
+        if (i >= n) break;
+        Complex* const to = block + (i >> log_each) * stride;
+        const int at = ((j & ~done) << log_radix) + (j & done);
+        L2I_UNROLL for (int r = 0; r < kRadix; ++r) to[padded(at + (r << log_done))] = mine[thread].x[c][r];
+      }
+    });
+  }
 }
 
 // The complex transform of all rows.
-template <int rows>
-L2I_DEVICE void transform(const Team& team, const Fft& fft, Complex* x) {
+L2I_DEVICE void transform(const Team& team, const Fft& fft, Complex* x, int rows) {
   for (int done = 0; done < fft.log_points;) {
     const int left = fft.log_points - done;
     if (left == 2 || left == 4) {
-      pass<rows, 2>(team, fft, done, x);
+      pass<2>(team, fft, done, x, rows);
       done += 2;
     } else {
-      pass<rows, 3>(team, fft, done, x);
+      pass<3>(team, fft, done, x, rows);
       done += 3;
     }
   }
 }
 
 // From samples in pairs, halved, to spectra.
-template <int rows>
-L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x) {
+L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x, int rows) {
   const int points = fft.points(), half = points / 2, stride = row_stride(points);
-  transform<rows>(team, fft, x);
+  transform(team, fft, x, rows);
   team.over(rows * (half + 1), [&](int i) {
     const int row = i / (half + 1), k = i - row * (half + 1);
     Complex* const z = x + row * stride;
@@ -133,8 +136,7 @@ L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x) {
 
 // From spectra, whose first and last imaginary parts do not matter, to N times the samples: pairs of an odd
 // and the even one before it.
-template <int rows>
-L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x) {
+L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) {
   const int points = fft.points(), half = points / 2, stride = row_stride(points);
   team.over(rows * (half + 1), [&](int i) {
     const int row = i / (half + 1), k = i - row * (half + 1);
@@ -146,7 +148,7 @@ L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x) {
     z[padded(k)] = {even.i + odd.r, even.r - odd.i};
     if (k != 0) z[padded(points - k)] = {odd.r - even.i, even.r + odd.i};
   });
-  transform<rows>(team, fft, x);
+  transform(team, fft, x, rows);
 }
 
 // Sample n of a row behind `inverse`.

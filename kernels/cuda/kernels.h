@@ -7,17 +7,14 @@
 
 namespace l2i::cuda {
 
-constexpr int kMostThreads = 544;
+constexpr int kMostThreads = 512;
 constexpr int kLogPoints[2] = {4, 12};  // least and most, of frames of 32 to 8192 samples
 
 // Threads of a block: two bins each, where so many fit.
 constexpr int n_threads(int points) {
-  const int n = (points / 2 + 1 + 31) / 32 * 32;
+  const int n = points / 2;
   return n < 128 ? 128 : n > kMostThreads ? kMostThreads : n;
 }
-
-// Whether the registers of a block hold so many frames.
-constexpr bool holds(int rows, int points) { return rows * points <= held(rows) * n_threads(points); }
 
 // Streams or frames of a block, for which there are kernels, most first.
 constexpr int kStreamRows[] = {8, 4, 2, 1};

@@ -44,7 +44,7 @@ L2I_DEVICE void stft(const Team& team, const Stft& p, long long block, char* mem
     const long long at = (first + row) * p.hop - p.pad;
     z[row * stride + padded(m)] = {sample(at, 2 * m), sample(at, 2 * m + 1)};
   });
-  forward<rows>(team, fft, z);
+  forward(team, fft, z, rows);
   team.over(rows * bins, [&](int i) {
     const int row = i / bins, k = i - row * bins;
     if (first + row >= p.n_frames) return;

@@ -88,7 +88,7 @@ class Tick {
     begin();
     take(blocks);
     fade();
-    forward<rows>(team, fft, X);
+    forward(team, fft, X, rows);
     if (H == nullptr) {
       logarithms();
       correlate();
@@ -101,7 +101,7 @@ class Tick {
     }
     keep();
     mask();
-    inverse<rows>(team, fft, X);
+    inverse(team, fft, X, rows);
     give(out);
   }
 
@@ -288,37 +288,45 @@ class Tick {
     });
   }
 
-  // Two bins and all streams a thread.
+  // Two bins and all streams a thread, and the last bin of one stream.
   L2I_DEVICE void mask() {
-    const int half = (bins + 1) / 2;
-    team.over(half, [&](int f) {
-      const int last = f + half < bins ? f + half : f;
-      float whole[2][rows] = {}, part[2][rows] = {};
-#ifdef __CUDACC__
-#pragma unroll 4
-#endif
-      for (int k = 0; k < K; ++k) {
-        const float* const from = p.by_components + static_cast<long long>(k) * bins;
-        const float w[2] = {load(from + f), load(from + last)};
-        L2I_UNROLL for (int s = 0; s < rows; s += kTogether) {
-          const Vec<kTogether> x = shared<kTogether>(h + k * rows + s);
-          const Vec<kTogether> y = shared<kTogether>(weighted + k * rows + s);
-          L2I_UNROLL for (int i = 0; i < 2; ++i) {
-            L2I_UNROLL for (int j = 0; j < kTogether; ++j) {
-              whole[i][s + j] += w[i] * x.x[j];
-              part[i][s + j] += w[i] * y.x[j];
+    const int half = fft.points() / 2;
+    team.each([&](int thread) {
+      for (int f = thread; f < half; f += team.size()) {
+        float whole[2][rows] = {}, part[2][rows] = {};
+        L2I_UNROLL_BY(4) for (int k = 0; k < K; ++k) {
+          const float* const from = p.by_components + static_cast<long long>(k) * bins + f;
+          const float w[2] = {load(from), load(from + half)};
+          L2I_UNROLL for (int s = 0; s < rows; s += kTogether) {
+            const Vec<kTogether> x = shared<kTogether>(h + k * rows + s);
+            const Vec<kTogether> y = shared<kTogether>(weighted + k * rows + s);
+            L2I_UNROLL for (int i = 0; i < 2; ++i) {
+              L2I_UNROLL for (int j = 0; j < kTogether; ++j) {
+                whole[i][s + j] += w[i] * x.x[j];
+                part[i][s + j] += w[i] * y.x[j];
+              }
             }
           }
         }
-      }
-      L2I_UNROLL for (int i = 0; i < 2; ++i) {
-        if (i == 1 && f + half >= bins) break;
-        L2I_UNROLL for (int s = 0; s < rows; ++s) {
-          Complex& x = X[s * stride + padded(i == 0 ? f : last)];
-          x = masked(x, part[i][s] / (whole[i][s] + p.eps), p.log != 0, 1.0f / state[s].scale);
+        L2I_UNROLL for (int i = 0; i < 2; ++i) {
+          L2I_UNROLL for (int s = 0; s < rows; ++s) apply(s, f + i * half, part[i][s], whole[i][s]);
         }
       }
+      for (int s = thread; s < rows; s += team.size()) {
+        float whole = 0.0f, part = 0.0f;
+        L2I_UNROLL_BY(8) for (int k = 0; k < K; ++k) {
+          const float w = load(p.by_components + static_cast<long long>(k) * bins + 2 * half);
+          whole += w * h[k * rows + s];
+          part += w * weighted[k * rows + s];
+        }
+        apply(s, 2 * half, part, whole);
+      }
     });
+  }
+
+  L2I_DEVICE void apply(int s, int f, float part, float whole) {
+    Complex& x = X[s * stride + padded(f)];
+    x = masked(x, part / (whole + p.eps), p.log != 0, 1.0f / state[s].scale);
   }
 
   // The frame joins the sums; the next hop of them comes out.

@@ -8,7 +8,9 @@
 #ifdef __CUDACC__
 #define L2I_DEVICE __device__ __forceinline__
 #define L2I_BOTH __host__ __device__ constexpr
-#define L2I_UNROLL _Pragma("unroll")
+#define L2I_PRAGMA(text) _Pragma(#text)
+#define L2I_UNROLL L2I_PRAGMA(unroll)
+#define L2I_UNROLL_BY(n) L2I_PRAGMA(unroll n)
 #else
 #include <cmath>
 #include <cstddef>
@@ -17,6 +19,7 @@
 #define L2I_DEVICE inline
 #define L2I_BOTH constexpr
 #define L2I_UNROLL
+#define L2I_UNROLL_BY(n)
 #endif
 
 namespace l2i::cuda {

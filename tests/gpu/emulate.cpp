@@ -68,7 +68,6 @@ int size_of_streams() { return sizeof(Streams); }
 int size_of_stft() { return sizeof(Stft); }
 int size_of_decode() { return sizeof(Decode); }
 int threads_of(int points) { return n_threads(points); }
-int block_holds(int rows, int points) { return holds(rows, points); }
 int position(int i) { return padded(i); }
 int stride_of(int points) { return row_stride(points); }
 

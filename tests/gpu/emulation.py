@@ -1,28 +1,38 @@
-"""The block programs of kernels/cuda on the CPU: emulate.cpp, compiled once for the tests and called through ctypes."""
+"""The kernels of kernels/cuda on the CPU, in place of the library l2i_fast._cuda.
+
+emulate.cpp is compiled once for the tests, and called through ctypes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from l2i_fast.gpu.with_cuda import turns
+import l2i_fast
+from l2i_fast.gpu import backend, with_cuda
 
 ROOT = Path(__file__).parents[2]
+#: In which the threads of a block take turns.
 ORDERS = ["forward", "backward", "shuffled"]
+#: Streams or frames of a block, for which there are kernels.
+STREAM_ROWS, FRAME_ROWS = (8, 4, 2, 1), (16, 8, 4)
 
 
 def _structure(name: str, text: str) -> type[ctypes.Structure]:
-    """A C structure of pointers (p), long long (l), int (i) and float (f) members: "p:name name l:name"."""
+    """A C structure of pointers (p), long long (l), int (i) and float (f) members: "p:name name; l:name"."""
     kinds = {"p": ctypes.c_void_p, "l": ctypes.c_longlong, "i": ctypes.c_int, "f": ctypes.c_float}
     members = [(member, kinds[part[0]]) for part in text.split("; ") for member in part[2:].split()]
     return type(name, (ctypes.Structure,), {"_fields_": members})
@@ -42,7 +52,7 @@ Decode = _structure(
 
 
 @lru_cache(maxsize=1)
-def library() -> ctypes.CDLL:
+def programs() -> ctypes.CDLL:
     """Compile and load; without a compiler the test is skipped, in CI it fails."""
     compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:
@@ -61,66 +71,63 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def threads(points: int, order: str, n: int | None = None) -> ctypes.Array[ctypes.c_int]:
-    """The threads of a block in an order: as many as on a GPU, or n."""
-    turns = np.arange(n or library().threads_of(points), dtype=np.int32)
-    if order == "backward":
-        turns = turns[::-1].copy()
-    if order == "shuffled":
-        np.random.default_rng().shuffle(turns)
-    return (ctypes.c_int * len(turns))(*turns.tolist())
+class Library:
+    """What l2i_fast._cuda offers, in blocks of so many rows as fit, whose threads take turns in an order."""
+
+    def __init__(self, rows: int, order: str) -> None:
+        self.rows, self.order = rows, order
+        self.launches = 0
+
+    def available(self) -> tuple[bool, str]:
+        return True, ""
+
+    def fits(self, n_fft: int, K: int, streams: bool) -> bool:
+        return n_fft in [2**log for log in range(5, 14)]
+
+    def Tick(self, **members: Any) -> Callable[[int, int, int, int], None]:  # noqa: N802
+        def tick(blocks: int, H: int, out: int, stream: int) -> None:
+            assert stream == 0
+            where = (ctypes.c_void_p(x) for x in (blocks, H, out))
+            self._run(Streams, "emulate_tick", STREAM_ROWS, dict(members), *where)
+
+        return tick
+
+    def stft(self, *, stream: int, **members: Any) -> None:
+        self._run(Stft, "emulate_stft", FRAME_ROWS, members)
+
+    def decode(self, *, stream: int, **members: Any) -> None:
+        self._run(Decode, "emulate_decode", FRAME_ROWS, members)
+
+    def _run(
+        self,
+        structure: type[ctypes.Structure],
+        function: str,
+        candidates: tuple[int, ...],
+        members: dict[str, Any],
+        *arguments: Any,
+    ) -> None:
+        points = members.pop("n_fft") // 2
+        assert set(members) | {"log_points"} == {name for name, _ in structure._fields_}
+        rows = next(r for r in candidates if r <= self.rows)
+        turns = np.arange(programs().threads_of(points), dtype=np.int32)
+        if self.order == "backward":
+            turns = turns[::-1].copy()
+        if self.order == "shuffled":
+            np.random.default_rng().shuffle(turns)
+        problem = structure(**members, log_points=points.bit_length() - 1)
+        block = turns.ctypes.data_as(ctypes.c_void_p)
+        in_memory = getattr(programs(), function)(ctypes.byref(problem), rows, block, len(turns), *arguments)
+        assert in_memory, "written behind the shared memory"
+        self.launches += 1
 
 
-def call(function: str, problem: ctypes.Structure, points: int, rows: int, order: str, *arguments: object) -> None:
-    """Run a program; it must stay in its memory."""
-    block = threads(points, order)
-    assert library().block_holds(rows, points)
-    assert getattr(library(), function)(ctypes.byref(problem), rows, block, len(block), *arguments)
-
-
-def at(x: Tensor | None) -> ctypes.c_void_p:
-    """Where a tensor lies."""
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
-
-
-def log_points(n_fft: int) -> int:
-    """Of half a frame."""
-    return n_fft.bit_length() - 2
-
-
-def stft(rows: int, order: str, clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
-    """As the function of a backend, in blocks of so many frames."""
-    n_fft, (n, n_samples) = len(window), clips.shape
-    n_frames = 1 + (n_samples + 2 * pad - n_fft) // hop
-    X = torch.full((n, n_frames, n_fft // 2 + 1), torch.nan, dtype=torch.complex64)
-    tensors = {"y": clips, "window": window, "turns": turns(n_fft, window.device), "X": X}
-    sizes = {"n_clips": n, "n_samples": n_samples, "n_frames": n_frames, "hop": hop, "pad": pad}
-    problem = Stft(**{k: x.data_ptr() for k, x in tensors.items()}, **sizes, log_points=log_points(n_fft))
-    call("emulate_stft", problem, n_fft // 2, rows, order)
-    return X
-
-
-def decode(
-    rows: int,
-    order: str,
-    X: Tensor,
-    mask: tuple[Tensor, Tensor, Tensor, bool, float] | None,
-    window: Tensor,
-    hop: int,
-    start: int,
-    length: int,
-) -> Tensor:
-    """As the function of a backend, with W, H, weights, log, eps, or as `istft` without."""
-    n_fft = len(window)
-    y = torch.full((len(X), length), torch.nan)
-    tensors = {"X": X, "window": window, "turns": turns(n_fft, window.device), "y": y}
-    sizes = {"n_clips": len(X), "n_frames": X.shape[1], "X_stride": X.stride(0), "hop": hop, "start": start}
-    if mask is not None:
-        W, H, weights, log, eps = mask
-        tensors |= {"W": W.T.contiguous(), "H": H, "weights": weights}
-        sizes |= {"K": W.shape[1], "H_stride": H.stride(0), "weights_stride": weights.stride(0), "log": log}
-        sizes |= {"eps": eps}
-    pointers = {k: x.data_ptr() for k, x in tensors.items()}
-    problem = Decode(**pointers, **sizes, length=length, log_points=log_points(n_fft))
-    call("emulate_decode", problem, n_fft // 2, rows, order)
-    return y
+def install(patch: pytest.MonkeyPatch, rows: int, order: str) -> Library:
+    """Have CUDA's functions run here, on tensors of the CPU."""
+    library = Library(rows, order)
+    patch.setitem(sys.modules, "l2i_fast._cuda", library)
+    patch.setattr(l2i_fast, "_cuda", library, raising=False)
+    patch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    patch.setattr(with_cuda, "_stream", lambda device: 0)
+    patch.setattr(backend, "missing", lambda backend, device: "")
+    patch.setenv("L2I_BACKEND", "cuda")
+    return library

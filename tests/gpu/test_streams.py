@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from l2i_fast import reference
-from l2i_fast.gpu import backend, streams, with_cuda
+from l2i_fast.gpu import backend
 from l2i_fast.gpu.streams import DeviceStreams
 from l2i_fast.stream import StreamDecoder
 
@@ -18,37 +18,19 @@ from .problems import relative
 SHAPES = [(32, 8, 3), (64, 20, 1), (64, 50, 6), (128, 128, 17), (256, 100, 130), (512, 256, 31)]
 
 
-def emulated(rows: int, order: str):
-    """A tick as the kernel computes it, in blocks of so many streams."""
-
-    def make(plan: streams.Plan, state: streams.State, device: torch.device) -> streams.Tick:
-        tensors, numbers = with_cuda.tick_members(plan, state)
-        points = numbers.pop("n_fft") // 2
-        pointers = {name: x.data_ptr() for name, x in tensors.items()}
-        problem = emulation.Streams(**pointers, **numbers, log_points=emulation.log_points(2 * points))
-
-        def tick(blocks: torch.Tensor, H: torch.Tensor | None, out: torch.Tensor, kept=tensors) -> None:
-            where = (emulation.at(x) for x in (blocks, H, out))
-            emulation.call("emulate_tick", problem, points, rows, order, *where)
-
-        return tick
-
-    return make
-
-
-ENGINES = ["torch", "cuda", *(f"{rows} {order}" for rows, order in zip((1, 2, 4, 8), ["shuffled", *emulation.ORDERS]))]
+ENGINES = ["torch", "cuda", "1 shuffled", "2 forward", "4 backward", "8 shuffled"]
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request, device, monkeypatch):
-    """What computes the hops."""
+    """What computes the hops: torch, the kernels on a GPU, or emulated with so many streams a block."""
     if request.param in ("torch", "cuda"):
         if reason := backend.missing(request.param, device):
             pytest.skip(reason)
         monkeypatch.setenv("L2I_BACKEND", request.param)
         return device
     rows, order = request.param.split()
-    monkeypatch.setattr(streams, "_tick", emulated(int(rows), order))
+    emulation.install(monkeypatch, int(rows), order)
     return torch.device("cpu")
 
 
@@ -294,7 +276,7 @@ def test_threads_wait(rng, monkeypatch):
     W, y, weights = dictionary(rng, 256, 21), torch.tensor(signals(rng, 3, 1000)), soft(rng, 3, 21)
     answers = []
     for order in emulation.ORDERS:
-        monkeypatch.setattr(streams, "_tick", emulated(4, order))
+        emulation.install(monkeypatch, 4, order)
         ours = DeviceStreams(W, 3, 100, device="cpu")
         ours.weights = weights
         answers.append(torch.cat([ours.push(block.contiguous()) for block in y.split(100, 1)], 1))
