@@ -1,4 +1,5 @@
-// l2i_fast._cuda: launches of the CUDA kernels. Pointers and streams come as integers; the caller checks sizes.
+// l2i_fast._cuda: launches of the CUDA kernels. Pointers and streams come as integers; the caller checks
+// sizes.
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
@@ -82,8 +83,8 @@ void run_tick(const TickLaunch& tick, Address blocks, Address H, Address out, Ad
 
 void run_stft(Address y, Address window, Address turns, Address X, long long n_clips, long long n_samples,
               long long n_frames, long long n_fft, long long hop, long long pad, Address stream) {
-  stft({at<const float>(y), at<const float>(window), at<const Complex>(turns), at<Complex>(X), n_clips, n_samples,
-        n_frames, hop, pad, log_points(n_fft)},
+  stft({at<const float>(y), at<const float>(window), at<const Complex>(turns), at<Complex>(X), n_clips,
+        n_samples, n_frames, hop, pad, log_points(n_fft)},
        stream_at(stream));
 }
 
@@ -92,8 +93,8 @@ void run_decode(Address X, Address W, Address H, Address weights, Address window
                 long long weights_stride, long long n_fft, long long hop, long long start, long long length,
                 bool log, float eps, Address stream) {
   decode({at<const Complex>(X), at<const float>(W), at<const float>(H), at<const float>(weights),
-          at<const float>(window), at<const Complex>(turns), at<float>(y), n_clips, n_frames, X_stride, K, H_stride,
-          weights_stride, hop, start, length, log_points(n_fft), log, eps},
+          at<const float>(window), at<const Complex>(turns), at<float>(y), n_clips, n_frames, X_stride, K,
+          H_stride, weights_stride, hop, start, length, log_points(n_fft), log, eps},
          stream_at(stream));
 }
 
@@ -113,14 +114,16 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("fits", &cuda::takes, py::arg("n_fft"), py::arg("K"), py::arg("streams"),
         "Whether the kernels of streams, or all others, take such frames and so many components.");
   py::class_<cuda::TickLaunch>(m, "Tick")
-      .def(py::init(&cuda::make_tick), "A hop of streams; arguments are the members of Streams in kernels/cuda/stream.h.")
+      .def(py::init(&cuda::make_tick),
+           "A hop of streams; arguments are the members of Streams in kernels/cuda/stream.h.")
       .def("__call__", &cuda::run_tick, py::arg("blocks"), py::arg("H"), py::arg("out"), py::arg("stream"));
-  m.def("stft", &cuda::run_stft, py::kw_only(), py::arg("y"), py::arg("window"), py::arg("turns"), py::arg("X"),
-        py::arg("n_clips"), py::arg("n_samples"), py::arg("n_frames"), py::arg("n_fft"), py::arg("hop"),
-        py::arg("pad"), py::arg("stream"));
-  m.def("decode", &cuda::run_decode, py::kw_only(), py::arg("X"), py::arg("W"), py::arg("H"), py::arg("weights"),
-        py::arg("window"), py::arg("turns"), py::arg("y"), py::arg("n_clips"), py::arg("n_frames"),
-        py::arg("X_stride"), py::arg("K"), py::arg("H_stride"), py::arg("weights_stride"), py::arg("n_fft"),
-        py::arg("hop"), py::arg("start"), py::arg("length"), py::arg("log"), py::arg("eps"), py::arg("stream"),
+  m.def("stft", &cuda::run_stft, py::kw_only(), py::arg("y"), py::arg("window"), py::arg("turns"),
+        py::arg("X"), py::arg("n_clips"), py::arg("n_samples"), py::arg("n_frames"), py::arg("n_fft"),
+        py::arg("hop"), py::arg("pad"), py::arg("stream"));
+  m.def("decode", &cuda::run_decode, py::kw_only(), py::arg("X"), py::arg("W"), py::arg("H"),
+        py::arg("weights"), py::arg("window"), py::arg("turns"), py::arg("y"), py::arg("n_clips"),
+        py::arg("n_frames"), py::arg("X_stride"), py::arg("K"), py::arg("H_stride"),
+        py::arg("weights_stride"), py::arg("n_fft"), py::arg("hop"), py::arg("start"), py::arg("length"),
+        py::arg("log"), py::arg("eps"), py::arg("stream"),
         "Samples from spectra; W = 0 for those without a mask.");
 }

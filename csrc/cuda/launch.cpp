@@ -31,7 +31,8 @@ int choose(const int (&candidates)[n], const Blocks& blocks, const Bytes& bytes)
     if (bytes(rows) > most_bytes()) continue;
     if (chosen == 0 || blocks(rows) <= multiprocessors) chosen = rows;
   }
-  if (chosen == 0) throw std::invalid_argument("a block's shared memory does not hold a frame and its components");
+  if (chosen == 0)
+    throw std::invalid_argument("a block's shared memory does not hold a frame and its components");
   return chosen;
 }
 
@@ -43,9 +44,10 @@ void allow(const void* kernel, long long bytes) {
 void launch(const void* kernel, long long n_blocks, int n_threads, long long bytes, void** arguments,
             cudaStream_t stream) {
   if (n_blocks > 0x7fffffff) throw std::invalid_argument("there are more blocks than a grid takes");
-  check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(n_blocks)), dim3(static_cast<unsigned>(n_threads)),
-                         arguments, static_cast<std::size_t>(bytes), stream),
-        "cudaLaunchKernel");
+  check(
+      cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(n_blocks)), dim3(static_cast<unsigned>(n_threads)),
+                       arguments, static_cast<std::size_t>(bytes), stream),
+      "cudaLaunchKernel");
 }
 
 }  // namespace
@@ -61,15 +63,15 @@ std::string unavailable() {
 }
 
 bool fits(int points, long long K, bool streams) {
-  constexpr int kStreams = kStreamRows[std::size(kStreamRows) - 1], kFrames = kFrameRows[std::size(kFrameRows) - 1];
+  constexpr int kStreams = kStreamRows[std::size(kStreamRows) - 1],
+                kFrames = kFrameRows[std::size(kFrameRows) - 1];
   return (streams ? stream_bytes(kStreams, points, K) : decode_bytes(kFrames, points, K)) <= most_bytes();
 }
 
 TickLaunch::TickLaunch(const Streams& streams) : streams_(streams) {
   const int points = 1 << streams.log_points;
   const auto bytes = [&](int rows) { return stream_bytes(rows, points, streams.K); };
-  rows_ = choose(
-      kStreamRows, [&](int rows) { return (streams.n + rows - 1) / rows; }, bytes);
+  rows_ = choose(kStreamRows, [&](int rows) { return (streams.n + rows - 1) / rows; }, bytes);
   kernel_ = tick_kernel(rows_);
   n_threads_ = n_threads(points);
   bytes_ = bytes(rows_);

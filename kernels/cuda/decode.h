@@ -14,8 +14,8 @@
 //   2.8 GFLOP for the denominator and as much for a numerator of all components: 63 to 120 us at 50 TFLOP/s
 //   with one frame of 16 computed twice; X and y are 170 MB, 57 us at 3 TB/s; W comes from the second-level
 //   cache 1,840 times, 377 MB, some 70 us that overlap with the products.
-// So with few components selected the three are even; to stay at the memory's limit with all of them selected,
-// the sums would have to go through the tensor cores (3xTF32: 3 x 5.7 GFLOP at 400 TFLOP/s, 45 us).
+// So with few components selected the three are even; to stay at the memory's limit with all of them
+// selected, the sums would have to go through the tensor cores (3xTF32: 3 x 5.7 GFLOP at 400 TFLOP/s, 45 us).
 #pragma once
 
 #include "fft.h"
@@ -24,13 +24,13 @@
 namespace l2i::cuda {
 
 struct Decode {
-  const Complex* X;    // (B, n_frames, bins), clips X_stride apart
-  const float* W;      // (K, bins): rows of bins
-  const float* H;      // (B, n_frames, K), clips H_stride apart
+  const Complex* X;      // (B, n_frames, bins), clips X_stride apart
+  const float* W;        // (K, bins): rows of bins
+  const float* H;        // (B, n_frames, K), clips H_stride apart
   const float* weights;  // (B, K), clips weights_stride apart
   const float* window;   // (n_fft)
-  const Complex* turns;
-  float* y;  // (B, length)
+  const Complex* turns;  // fft.h
+  float* y;              // (B, length)
   long long n_clips, n_frames, X_stride, K, H_stride, weights_stride;
   long long hop, start, length;  // samples start .. start + length of the padded axis
   int log_points, log;
@@ -138,10 +138,11 @@ class Decoding {
       for (int f = thread; f < half; f += team.size()) {
         float whole[2][rows] = {}, part[2][rows] = {};
         L2I_UNROLL_BY(4) for (int k = 0; k < K; ++k) add(whole, k, f, 1.0f);
-        L2I_UNROLL_BY(2) for (int n = 0; n < *n_selected; ++n) add(part, selected[n], f, weights[selected[n]]);
+        L2I_UNROLL_BY(2)
+        for (int n = 0; n < *n_selected; ++n) add(part, selected[n], f, weights[selected[n]]);
         L2I_UNROLL for (int i = 0; i < 2; ++i) {
           L2I_UNROLL for (int row = 0; row < rows; ++row)
-            apply(t, row, f + i * half, part[i][row], whole[i][row]);
+              apply(t, row, f + i * half, part[i][row], whole[i][row]);
         }
       }
       for (int row = thread; row < rows; row += team.size()) {

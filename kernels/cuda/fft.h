@@ -3,14 +3,18 @@
 //   X[k] = sum_n x[n] exp(-2 pi i k n / N),  k = 0 .. N / 2,  and its inverse, for N = 32 .. 8192
 //
 // The N / 2 complex points z[m] = x[2m] + i x[2m + 1] are transformed in place: passes of radix 8 and 4, of
-// which each thread takes its butterflies into registers, waits for all others, and writes them where the next
-// pass finds them in order (Stockham, in Cochran et al., 1967). A turn of the halves makes the real spectrum
-// of it. The inverse is the same transform with real and imaginary parts exchanged.
+// which each thread takes its butterflies into registers, waits for all others, and writes them where the
+// next pass finds them in order (Stockham, in Cochran et al., 1967). A turn of the halves makes the real
+// spectrum of it. The inverse is the same transform with real and imaginary parts exchanged.
 //
 // Points lie with a gap behind each sixteen, so that the strides of 8 and 4 with which the first pass writes
 // meet all banks; rows of frames begin two points further round the banks than those before.
 //
-// dtypes: float32; the turns exp(-2 pi i k / N), k = 0 .. N - 1, are rounded from float64 by the caller.
+// Turns are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4, and
+// for each pass of radix R behind those that made transforms of n > 1 points exp(-2 pi i j r / (n R)), a row
+// of j = 0 .. n - 1 for each of r = 1 .. R - 1.
+//
+// dtypes: float32; turns are rounded from float64 by the caller.
 // Precision: 1e-6 relative L2. Cost: 2.5 N log2(N) operations, and for 1,024 points three passes, each
 // reading and writing 4 KB of shared memory a frame.
 #pragma once
@@ -37,9 +41,7 @@ constexpr int kHeld = 16;
 
 L2I_DEVICE Complex operator+(Complex a, Complex b) { return {a.r + b.r, a.i + b.i}; }
 L2I_DEVICE Complex operator-(Complex a, Complex b) { return {a.r - b.r, a.i - b.i}; }
-L2I_DEVICE Complex operator*(Complex a, Complex b) {
-  return {a.r * b.r - a.i * b.i, a.r * b.i + a.i * b.r};
-}
+L2I_DEVICE Complex operator*(Complex a, Complex b) { return {a.r * b.r - a.i * b.i, a.r * b.i + a.i * b.r}; }
 L2I_DEVICE Complex conjugate(Complex a) { return {a.r, -a.i}; }
 L2I_DEVICE Complex minus_i(Complex a) { return {a.i, -a.r}; }
 
@@ -66,10 +68,11 @@ L2I_DEVICE void butterfly(Complex (&x)[8]) {
   L2I_UNROLL for (int i = 0; i < 8; ++i) x[i] = y[i];
 }
 
-// One pass, behind those that made transforms of 2^log_done points, over as many rows at a time as the threads
-// hold.
+// One pass, behind those that made transforms of 2^log_done points, over as many rows at a time as the
+// threads hold.
 template <int log_radix>
-L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, Complex* x, int rows) {
+L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Complex* turns, Complex* x,
+                     int rows) {
   constexpr int kRadix = 1 << log_radix, kMost = kHeld / kRadix;  // butterflies of a thread
   struct Butterflies {
     Complex x[kMost][kRadix];
@@ -88,8 +91,8 @@ L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, Complex* x,
         const Complex* const from = block + (i >> log_each) * stride;
         L2I_UNROLL for (int r = 0; r < kRadix; ++r) y[r] = from[padded(j + r * each)];
         if (log_done > 0) {
-          const int step = (j & done) << (fft.log_points + 1 - log_done - log_radix);
-          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(fft.turns + r * step);
+          const Complex* const turn = turns + (j & done);
+          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(turn + ((r - 1) << log_done));
         }
         butterfly(y);
       }
@@ -108,15 +111,16 @@ L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, Complex* x,
 
 // The complex transform of all rows.
 L2I_DEVICE void transform(const Team& team, const Fft& fft, Complex* x, int rows) {
+  const Complex* turns = fft.turns + fft.points() / 2 + 1;
   for (int done = 0; done < fft.log_points;) {
-    const int left = fft.log_points - done;
-    if (left == 2 || left == 4) {
-      pass<2>(team, fft, done, x, rows);
-      done += 2;
+    const int left = fft.log_points - done, log_radix = left == 2 || left == 4 ? 2 : 3;
+    if (log_radix == 2) {
+      pass<2>(team, fft, done, turns, x, rows);
     } else {
-      pass<3>(team, fft, done, x, rows);
-      done += 3;
+      pass<3>(team, fft, done, turns, x, rows);
     }
+    if (done > 0) turns += ((1 << log_radix) - 1) << done;
+    done += log_radix;
   }
 }
 

@@ -4,8 +4,8 @@
 //
 // dtypes: float32 samples, complex64 spectra, frame-major. Precision: as fft.h.
 // Cost: the samples are read once from device memory (N / hop times from the caches), the spectra written
-// once. 64 clips of 431 frames, 1,024 points, hop 512: 56 + 113 MB, 57 us at 3 TB/s; 1.4 GFLOP. Estimated, not
-// yet measured; limited by memory.
+// once. 64 clips of 431 frames, 1,024 points, hop 512: 56 + 113 MB, 57 us at 3 TB/s; 1.4 GFLOP. Estimated,
+// not yet measured; limited by memory.
 #pragma once
 
 #include "fft.h"
@@ -13,10 +13,10 @@
 namespace l2i::cuda {
 
 struct Stft {
-  const float* y;       // (B, n_samples)
-  const float* window;  // (n_fft)
-  const Complex* turns;
-  Complex* X;  // (B, n_frames, bins)
+  const float* y;        // (B, n_samples)
+  const float* window;   // (n_fft)
+  const Complex* turns;  // fft.h
+  Complex* X;            // (B, n_frames, bins)
   long long n_clips, n_samples, n_frames, hop, pad;
   int log_points;
 };
@@ -35,9 +35,8 @@ L2I_DEVICE void stft(const Team& team, const Stft& p, long long block, char* mem
   Complex* const z = reinterpret_cast<Complex*>(memory);
   const auto sample = [&](long long at, int n) {
     at += n;
-    return at >= 0 && at < p.n_samples
-               ? load(p.y + clip * p.n_samples + at) * (0.5f * load(p.window + n))
-               : 0.0f;
+    return at >= 0 && at < p.n_samples ? load(p.y + clip * p.n_samples + at) * (0.5f * load(p.window + n))
+                                       : 0.0f;
   };
   team.over(rows * points, [&](int i) {
     const int row = i >> p.log_points, m = i & (points - 1);

@@ -4,9 +4,9 @@
 //   b = W' v,  h <- h b / (W' W h) a few times
 //   m = sum_k weight_k W_k h_k / (eps + W h),  y += window irfft(g X)            g: gain.h
 //
-// All that changes from hop to hop lies in device memory, so that a launch can be replayed as it is. Frame t is
-// centred on sample t hop; samples come out n_fft behind. Conventions, the fades and the start are those of
-// csrc/stream.cpp.
+// All that changes from hop to hop lies in device memory, so that a launch can be replayed as it is. Frame t
+// is centred on sample t hop; samples come out n_fft behind. Conventions, the fades and the start are those
+// of csrc/stream.cpp.
 //
 // W is read twice a hop by each block, in either direction: rows of components (bins, K) for b, rows of bins
 // (K, bins) for the mask. Each number of it comes from the second-level cache into a register of one thread
@@ -15,10 +15,11 @@
 //
 // dtypes: float32. Precision: sums over bins in as many partial sums as fit the block, added in their order;
 // over components in index order.
-// Cost of 1,024 streams, 513 bins, K = 100, 10 updates: 2 GFLOP each for b and the updates' share, 4.2 for
-// the mask. On an H100, estimated and not yet measured: 128 blocks of 8 streams read 52 MB of W from the
+// Cost of 1,024 streams, 513 bins, K = 100, 10 updates: 0.1 GFLOP for b, 0.2 each for the updates and the
+// mask. On an H100, estimated and not yet measured: 128 blocks of 8 streams read 52 MB of W from the
 // second-level cache (10 us at 5.5 TB/s); 2.0 million multiply-adds a block take 9 us of its multiprocessor
-// (128 a cycle at 1.75 GHz); rings and samples 20 MB (6 us). The phases wait for one another, so 25 to 50 us.
+// (128 a cycle at 1.75 GHz); rings and samples are 20 MB (6 us). The phases wait for one another, so 25 to 50
+// us.
 #pragma once
 
 #include "fft.h"
@@ -35,7 +36,7 @@ struct Streams {
   const float* window;         // (n_fft)
   // Sums of squares of the windows that began 0 to c hops before (ceil(n_fft / hop), hop)
   const float* norms;
-  const Complex* turns;  // exp(-2 pi i k / n_fft) (n_fft)
+  const Complex* turns;  // fft.h
   // What each of them has: the last 2 n_fft samples, and sums of frames, at their numbers modulo 2 n_fft;
   // activations, and the mask in force.
   long long* hops;  // pushed since the signal began
@@ -232,7 +233,7 @@ class Tick {
         }
         const int part = thread / width, k = k0 + 4 * (thread - part * width);
         if (part >= n_parts || k >= K4) return;
-        for (int f = part; f < bins; f += n_parts) {
+        L2I_UNROLL_BY(4) for (int f = part; f < bins; f += n_parts) {
           const Vec<4> w = load<4>(p.by_bins + static_cast<long long>(f) * K4 + k);
           L2I_UNROLL for (int s = 0; s < rows; s += kTogether) {
             const Vec<kTogether> y = shared<kTogether>(v + f * rows + s);
@@ -264,7 +265,7 @@ class Tick {
       team.over(K * (rows / kTogether), [&](int i) {
         const int group = i / K, k = i - group * K;
         float sum[kTogether] = {};
-        for (int j = 0; j < K; ++j) {
+        L2I_UNROLL_BY(8) for (int j = 0; j < K; ++j) {
           const float g = load(p.gram + static_cast<long long>(j) * K + k);
           const Vec<kTogether> x = shared<kTogether>(h + j * rows + group * kTogether);
           L2I_UNROLL for (int s = 0; s < kTogether; ++s) sum[s] += g * x.x[s];
@@ -348,8 +349,10 @@ class Tick {
       if (position >= 0) {
         // Frames before the first are missing.
         const long long newest = (position + n_fft / 2) / hop;
-        const int windows = (n_fft + hop - 1) / hop, before = newest < windows ? static_cast<int>(newest) : windows - 1;
-        const float norm = load(p.norms + before * hop + static_cast<int>((position + n_fft / 2) - newest * hop));
+        const int windows = (n_fft + hop - 1) / hop,
+                  before = newest < windows ? static_cast<int>(newest) : windows - 1;
+        const float norm =
+            load(p.norms + before * hop + static_cast<int>((position + n_fft / 2) - newest * hop));
         const float sum = p.sums[ring(s, position)];
         y = norm > kTiny ? sum / norm : sum;
       }

@@ -115,8 +115,14 @@ def tick_members(plan: Plan, state: State) -> tuple[dict[str, Tensor], dict[str,
 
 @lru_cache(maxsize=16)
 def turns(n_fft: int, device: torch.device) -> Tensor:
-    """exp(-2 pi i k / n_fft), k = 0 .. n_fft - 1."""
-    angles = torch.arange(n_fft, dtype=torch.float64) * (-2 * torch.pi / n_fft)
+    """Turns of an FFT, in the order that kernels/cuda/fft.h states: complex64."""
+    parts, points, done = [torch.arange(n_fft // 4 + 1) / n_fft], n_fft // 2, 1
+    while done < points:
+        radix = 4 if points // done in (4, 16) else 8
+        if done > 1:
+            parts.append(torch.outer(torch.arange(1, radix), torch.arange(done)).flatten() / (radix * done))
+        done *= radix
+    angles = torch.cat(parts).double() * (-2 * torch.pi)
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64).to(device)
 
 

@@ -33,7 +33,8 @@ bool run(long long n_blocks, long long bytes, const int* order, int n_threads, c
 }
 
 template <int rows>
-bool tick(const Streams& p, const int* order, int n_threads, const float* blocks, const float* H, float* out) {
+bool tick(const Streams& p, const int* order, int n_threads, const float* blocks, const float* H,
+          float* out) {
   return run((p.n + rows - 1) / rows, stream_bytes(rows, 1 << p.log_points, p.K), order, n_threads,
              [&](const Team& team, long long block, char* memory) {
                Tick<rows>(team, p, static_cast<int>(block), memory).run(blocks, H, out);

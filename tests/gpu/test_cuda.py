@@ -50,7 +50,7 @@ def exact_istft(rows, window, hop, start, length):
 
 @pytest.mark.parametrize("radix", [8, 4])
 def test_banks(radix):
-    """Sixteen threads, as many as access eight bytes each at once, meet all banks in the first pass and when reading."""
+    """Sixteen threads, as many as access eight bytes at once, meet all banks: writing first, and reading."""
     position, points = emulation.programs().position, 512
     assert emulation.programs().stride_of(points) % 16 == 2
     for first in range(0, points // radix, 16):
@@ -125,7 +125,11 @@ def test_decode(rng, place, shared, log, T, n_fft, hop, start, length):
 
 def test_a_usual_clip(rng, place):
     """513 bins, 100 components, of which a few are heard."""
-    X, W, H = spectra(rng, 1, 20, 513), torch.tensor(rng.random((513, 100))).float(), torch.tensor(rng.random((1, 20, 100))).float()
+    X, W, H = (
+        spectra(rng, 1, 20, 513),
+        torch.tensor(rng.random((513, 100))).float(),
+        torch.tensor(rng.random((1, 20, 100))).float(),
+    )
     weights = torch.zeros(1, 100)
     weights[0, [3, 17, 99]] = torch.tensor([1, 0.5, 0.1])
     tensors = [x.to(place) for x in (X, W, H, weights)]
@@ -193,7 +197,9 @@ def compiled():
         file, architecture = case
         options = ["-std=c++20", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
         source = emulation.ROOT / "kernels" / "cuda" / f"{file}.cu"
-        result = subprocess.run([nvcc, *options, "-cubin", str(source), "-o", os.devnull], capture_output=True, text=True)
+        result = subprocess.run(
+            [nvcc, *options, "-cubin", str(source), "-o", os.devnull], capture_output=True, text=True
+        )
         assert result.returncode == 0, result.stderr
         return result.stderr
 
@@ -229,8 +235,8 @@ def test_the_library_without_a_gpu():
     assert cuda.FFT_SIZES == (32, 8192)
     if not can:
         empty = torch.zeros(64).data_ptr()
-        with pytest.raises(RuntimeError, match="^cudaGetDevice: "):
-            sizes = {"n_clips": 1, "n_samples": 64, "n_frames": 1, "n_fft": 32, "hop": 1, "pad": 0, "stream": 0}
+        sizes = {"n_clips": 1, "n_samples": 64, "n_frames": 1, "n_fft": 32, "hop": 1, "pad": 0, "stream": 0}
+        with pytest.raises(RuntimeError, match="cudaGetDevice: "):
             cuda.stft(y=empty, window=empty, turns=empty, X=empty, **sizes)
     with pytest.raises(ValueError, match="n_fft is 48, but must be a power of two from 32 to 8192"):
         cuda.stft(y=0, window=0, turns=0, X=0, n_clips=1, n_samples=1, n_frames=1, n_fft=48, hop=1, pad=0, stream=0)

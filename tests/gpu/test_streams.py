@@ -92,16 +92,16 @@ def test_a_row_equals_a_stream(engine, rng, n_fft, hop, K, domain):
     both = Both(engine, dictionary(rng, n_fft, K), n, hop, n_iter=3, domain=domain, eps=1e-3)
     both.ours.weights = weights = soft(rng, n, K)
     both.ours.scale = scale = rng.uniform(0.2, 2, n).astype(np.float32)
-    for stream, w, s in zip(both.theirs, weights, scale):
+    for stream, w, s in zip(both.theirs, weights, scale, strict=True):
         stream.weights, stream.scale = w, float(s)
     ours, theirs = both.push(signals(rng, n, n_fft + 12 * hop))
     assert both.ours.latency == n_fft
     assert not ours[:, :n_fft].any()
     assert theirs.any()
-    for a, b in zip(*held((ours, theirs), n_fft, hop)):
+    for a, b in zip(*held((ours, theirs), n_fft, hop), strict=True):
         assert relative(a, b) < 1e-5
     assert both.ours.hops.tolist() == [stream.hops for stream in both.theirs]
-    for h, stream in zip(both.ours.activations, both.theirs):
+    for h, stream in zip(both.ours.activations, both.theirs, strict=True):
         assert relative(h, stream.activations) < 1e-4
 
 
@@ -112,7 +112,7 @@ def test_given_activations(engine, rng, n_fft, hop, K):
     both = Both(engine, dictionary(rng, n_fft, K), n, hop, eps=1e-3)
     ours, theirs = both.push(y, H)
     assert theirs.any()
-    for a, b in zip(*held((ours, theirs), n_fft, hop)):
+    for a, b in zip(*held((ours, theirs), n_fft, hop), strict=True):
         assert relative(a, b) < 1e-5
 
 
@@ -124,7 +124,7 @@ def test_the_definition(engine, rng):
     tensor = torch.as_tensor(y, device=engine)
     out = torch.cat([ours.push(tensor[:, i : i + 64].contiguous()) for i in range(0, y.shape[1], 64)], 1)
     window = np.hanning(129)[:-1]
-    for a, x, w in zip(out, y, weights):
+    for a, x, w in zip(out, y, weights, strict=True):
         exact = reference.stream(x, W, window, 64, w, scale=0.3)[: x.size]
         assert relative(a, exact) < 1e-4
 
@@ -151,7 +151,7 @@ def test_masks_fade(engine, rng):
         ours, theirs = both.push(y)
         if turn:
             assert np.abs(ours - theirs).max() < 2e-5 * max(np.abs(theirs).max(), 0.1)
-        for h, stream in zip(both.ours.activations, both.theirs):
+        for h, stream in zip(both.ours.activations, both.theirs, strict=True):
             assert relative(h, stream.activations) < 1e-4
     np.testing.assert_array_equal(both.ours.weights.cpu(), weights)
     np.testing.assert_array_equal(both.ours.scale.cpu(), scale)
@@ -164,7 +164,7 @@ def test_new_signals(engine, rng, which):
     both.push(signals(rng, 3, 64 * 5))
     weights = soft(rng, 3, 5)
     both.ours.weights = weights
-    for stream, w in zip(both.theirs, weights):
+    for stream, w in zip(both.theirs, weights, strict=True):
         stream.weights = w
     both.push(signals(rng, 3, hop))  # in the middle of the fade
     both.ours.reset(which)
@@ -174,7 +174,7 @@ def test_new_signals(engine, rng, which):
         both.theirs[s].reset()
         assert not both.ours.activations[s].any()
     ours, theirs = both.push(signals(rng, 3, 64 * 5))
-    for a, b in zip(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
         assert relative(a, b) < 1e-5
 
 
@@ -251,7 +251,7 @@ def test_refusals(rng, device):
         ours.weights = np.full(5, np.nan)
     with pytest.raises(ValueError, match="scale holds numbers outside"):
         ours.scale = 0
-    with pytest.raises(TypeError, match="start has dtype torch.complex64"):
+    with pytest.raises(TypeError, match=r"start has dtype torch\.complex64"):
         ours.start = torch.ones(5, dtype=torch.complex64)
     with pytest.raises(ValueError, match="which has shape"):
         ours.reset(torch.ones(3, dtype=torch.bool))
