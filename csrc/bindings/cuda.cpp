@@ -98,10 +98,7 @@ void run_decode(Address X, Address W, Address H, Address weights, Address window
          stream_at(stream));
 }
 
-std::pair<bool, std::string> available() {
-  const std::string reason = unavailable();
-  return {reason.empty(), reason};
-}
+std::pair<bool, std::string> available() { return {unavailable().empty(), unavailable()}; }
 
 }  // namespace
 }  // namespace l2i::cuda

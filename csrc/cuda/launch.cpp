@@ -52,14 +52,16 @@ void launch(const void* kernel, long long n_blocks, int n_threads, long long byt
 
 }  // namespace
 
-std::string unavailable() {
-  int n = 0;
-  cudaError_t error = cudaGetDeviceCount(&n);
-  cudaFuncAttributes attributes;
-  if (error == cudaSuccess && n > 0) error = cudaFuncGetAttributes(&attributes, stft_kernel(kFrameRows[0]));
-  cudaGetLastError();
-  if (error != cudaSuccess) return cudaGetErrorString(error);
-  return n > 0 ? "" : "no CUDA device";
+const std::string& unavailable() {
+  static const std::string reason = [] {
+    int n = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+    cudaFuncAttributes attributes;
+    if (error == cudaSuccess && n > 0) error = cudaFuncGetAttributes(&attributes, stft_kernel(kFrameRows[0]));
+    cudaGetLastError();
+    return std::string(error != cudaSuccess ? cudaGetErrorString(error) : n > 0 ? "" : "no CUDA device");
+  }();
+  return reason;
 }
 
 bool fits(int points, long long K, bool streams) {

@@ -10,8 +10,8 @@
 
 namespace l2i::cuda {
 
-// Why nothing can run here; empty if it can.
-std::string unavailable();
+// Why nothing can run here; empty if it can. Found out once.
+const std::string& unavailable();
 
 // Whether the kernels of streams, or all others, take frames of 2 points samples and K components here.
 bool fits(int points, long long K, bool streams);

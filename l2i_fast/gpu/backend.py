@@ -78,10 +78,13 @@ def missing(backend: Backend, device: torch.device) -> str:
             return f"Triton runs on a GPU, not on {device}, unless TRITON_INTERPRET=1 is set before it is imported"
         return ""
     try:
-        import_module("l2i_fast._cuda")
+        library = import_module("l2i_fast._cuda")
     except ImportError as error:
         return f"the CUDA library was not built with this installation ({error})"
-    return "" if device.type == "cuda" else f"the CUDA library runs on a GPU, not on {device}"
+    if device.type != "cuda":
+        return f"the CUDA library runs on a GPU, not on {device}"
+    there, reason = library.available()
+    return "" if there else f"the CUDA library cannot run here ({reason})"
 
 
 def serving(operation: str, device: torch.device) -> Callable[..., Any]:

@@ -22,14 +22,14 @@ from . import emulation
 from .problems import relative
 
 
-@pytest.fixture(params=["cuda", "16 shuffled", "8 backward", "4 forward"])
+@pytest.fixture(params=["on_a_gpu", "emulated 16 shuffled", "emulated 8 backward", "emulated 4 forward"])
 def place(request, device, monkeypatch):
     """Where kernels run: on a GPU, or emulated with so many frames a block."""
-    if request.param == "cuda":
+    if request.param == "on_a_gpu":
         if reason := backend.missing("cuda", device):
             pytest.skip(reason)
         return device
-    rows, order = request.param.split()
+    _, rows, order = request.param.split()
     emulation.install(monkeypatch, int(rows), order)
     return torch.device("cpu")
 
@@ -49,7 +49,7 @@ def exact_istft(rows, window, hop, start, length):
 
 
 @pytest.mark.parametrize("radix", [8, 4])
-def test_banks(radix):
+def test_banks_emulated(radix):
     """Sixteen threads, as many as access eight bytes at once, meet all banks: writing first, and reading."""
     position, points = emulation.programs().position, 512
     assert emulation.programs().stride_of(points) % 16 == 2
@@ -138,7 +138,7 @@ def test_a_usual_clip(rng, place):
     assert relative(y[0], exact) < 1e-5
 
 
-def test_threads_wait(rng, monkeypatch):
+def test_threads_wait_emulated(rng, monkeypatch):
     """The same bits in any order of the threads."""
     y, window = torch.tensor(rng.standard_normal((1, 900))).float(), hann(256)
     W, H, weights = (torch.tensor(rng.random(s)).float() for s in ((129, 9), (1, 10, 9), (1, 9)))
@@ -165,7 +165,7 @@ def test_extremes(rng, place):
     assert relative(y[2], expected[2]) < 1e-4
 
 
-def test_the_public_call_comes_here(rng, monkeypatch):
+def test_the_public_call_is_emulated(rng, monkeypatch):
     """Through L2I_BACKEND=cuda; odd lengths of frames, and nothing at all, are left to torch."""
     library = emulation.install(monkeypatch, 8, "forward")
     y = torch.tensor(rng.standard_normal((2, 1000))).float()
@@ -215,7 +215,7 @@ ARCHITECTURES = ("80", "90a", "100")
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", FILES)
-def test_registers(file, architecture):
+def test_registers_ahead_of_time(file, architecture):
     """Nothing spills or lies in local memory, and two blocks of 256 threads, as 513 bins need, share the registers."""
     report = compiled()[file, architecture]
     assert len(re.findall(r"Compiling entry function", report)) == FILES[file]

@@ -18,18 +18,20 @@ from .problems import relative
 SHAPES = [(32, 8, 3), (64, 20, 1), (64, 50, 6), (128, 128, 17), (256, 100, 130), (512, 256, 31)]
 
 
-ENGINES = ["torch", "cuda", "1 shuffled", "2 forward", "4 backward", "8 shuffled"]
+ENGINES = ["torch", "on_a_gpu", *(f"emulated {x}" for x in ("1 shuffled", "2 forward", "4 backward", "8 shuffled"))]
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request, device, monkeypatch):
     """What computes the hops: torch, the kernels on a GPU, or emulated with so many streams a block."""
-    if request.param in ("torch", "cuda"):
-        if reason := backend.missing(request.param, device):
+    name, *how = request.param.split()
+    if name != "emulated":
+        serves = "torch" if name == "torch" else "cuda"
+        if reason := backend.missing(serves, device):
             pytest.skip(reason)
-        monkeypatch.setenv("L2I_BACKEND", request.param)
+        monkeypatch.setenv("L2I_BACKEND", serves)
         return device
-    rows, order = request.param.split()
+    rows, order = how
     emulation.install(monkeypatch, int(rows), order)
     return torch.device("cpu")
 
@@ -109,6 +111,7 @@ def test_a_row_equals_a_stream(engine, rng, n_fft, hop, K, domain):
 def test_given_activations(engine, rng, n_fft, hop, K):
     y, n = signals(rng, 3, n_fft + 8 * hop), 3
     H = (rng.random((n, K, y.shape[1] // hop)) * (rng.random((n, K, 1)) < 0.7)).astype(np.float32)
+    H[:, 0] = 0.5
     both = Both(engine, dictionary(rng, n_fft, K), n, hop, eps=1e-3)
     ours, theirs = both.push(y, H)
     assert theirs.any()
@@ -271,7 +274,7 @@ def test_a_backend_that_is_missing_says_so(rng, monkeypatch, device):
         DeviceStreams(dictionary(rng, 64, 5), 2, 32, device=device)
 
 
-def test_threads_wait(rng, monkeypatch):
+def test_threads_wait_emulated(rng, monkeypatch):
     """The same bits in any order of the threads."""
     W, y, weights = dictionary(rng, 256, 21), torch.tensor(signals(rng, 3, 1000)), soft(rng, 3, 21)
     answers = []
