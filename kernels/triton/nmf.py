@@ -16,24 +16,33 @@ LARGEST = tl.constexpr(3.4028234e38)
 MOST_COMPONENTS = 128
 
 
-def configurations(rows: str, columns: str) -> list[triton.Config]:
-    """Blocks of V that fit registers and shared memory, by the names of their sizes; the first serves the interpreter."""
-    sizes = [(64, 16, 4), (64, 32, 4), (128, 16, 8), (128, 32, 8)]
-    return [
-        triton.Config({rows: r, columns: c}, num_warps=warps, num_stages=1)
-        for r, c, warps in (sizes[:1] if triton.knobs.runtime.interpret else sizes)
-    ]
+def blocks(hopper: bool, full: bool, masked: bool) -> list[tuple[int, int, int]]:
+    """Rows and columns of V that a program holds, and its warps, that registers suffice for without spills.
+
+    Hopper's tensor cores read from shared memory, 64 rows at a time; elsewhere operands go through registers, too.
+    """
+    if masked:
+        return [(32, 16, 4)]
+    if not hopper:
+        return [(32, 16, 4), (32, 32, 4)]
+    return [(64, 16, 4), (128, 16, 8), (128, 32, 8)] if full else [(64, 32, 4), (128, 32, 8)]
 
 
-def without_spills(configurations: list[triton.Config], arguments: object, **constants: Any) -> list[triton.Config]:
-    """Those whose registers suffice: two kinds of sums leave room for less."""
-    return [
-        c for c in configurations
-        if not constants["FULL"] or not constants["MASKED"] or 16 in c.kwargs.values() or len(configurations) == 1
-    ]
+_CHOICES = [(32, 16, 4), (32, 32, 4), (64, 16, 4), (64, 32, 4), (128, 16, 8), (128, 32, 8)]
 
 
-_SIZES = ["F", "K", "LOSS", "MASKED", "RAGGED", "PRECISION"]
+def _configurations(rows: str, columns: str) -> list[triton.Config]:
+    choices = _CHOICES[:1] if triton.knobs.runtime.interpret else _CHOICES
+    return [triton.Config({rows: r, columns: c}, num_warps=warps, num_stages=1) for r, c, warps in choices]
+
+
+def _that_fit(configurations: list[triton.Config], arguments: Any, **constants: Any) -> list[triton.Config]:
+    hopper = triton.runtime.driver.active.get_current_target().arch == 90
+    fit = blocks(hopper, constants["FULL"], constants["MASKED"])
+    return [c for c in configurations if (*c.kwargs.values(), c.num_warps) in fit]
+
+
+_SIZES = ["F", "K", "LOSS", "MASKED", "PRECISION"]
 
 
 @triton.jit
@@ -188,14 +197,13 @@ def accumulate(
             m = tl.maximum(product_of_rows(a, b, ROWS, COLUMNS, PRECISION), FLOOR)
             weight = load(mask, n_rows, left, row, column, ROWS, COLUMNS)
             v = load(V, n_rows, left, row, column, ROWS, COLUMNS)
-            v = tl.where(weight > 0, v, 0.0)  # what is missing may be NaN
-            risen, fallen = quotients(v, m, beta, LOSS)
-            risen *= weight
-            fallen *= weight
+            v = tl.where(weight > 0, v * weight, 0.0)  # what is missing may be NaN
         else:
             v = load(V, n_rows, left, row, column, ROWS, COLUMNS)
             m = tl.maximum(product_of_rows(a, b, ROWS, COLUMNS, PRECISION), FLOOR)
-            risen, fallen = quotients(v, m, beta, LOSS)
+        risen, fallen = quotients(v, m, beta, LOSS)
+        if MASKED:
+            fallen *= weight
         up = add_products(up, terms(risen, PRECISION), b, PRECISION, FULL)
         if FULL:
             down = add_products(down, terms(fallen, PRECISION), b, PRECISION, FULL)
@@ -215,9 +223,9 @@ def multiplied(h, up, down, gamma, l1, l2):
 
 
 @triton.autotune(
-    configurations("FRAMES", "BINS"), key=_SIZES, restore_value=["H"],
-    prune_configs_by={"early_config_prune": without_spills}, cache_results=True,
-)
+    _configurations("FRAMES", "BINS"), key=_SIZES, restore_value=["H"],
+    prune_configs_by={"early_config_prune": _that_fit}, cache_results=True,
+)  # fmt: skip
 @triton.jit
 def update_H(
     V, mask, W, sums, H, lengths, T, beta, gamma, l1, l2, n, F: tl.constexpr, K: tl.constexpr,
@@ -310,9 +318,9 @@ def update_H_euclidean(
 
 
 @triton.autotune(
-    configurations("BINS", "FRAMES"), key=_SIZES, reset_to_zero=["numerator", "denominator"],
-    prune_configs_by={"early_config_prune": without_spills}, cache_results=True,
-)
+    _configurations("BINS", "FRAMES"), key=_SIZES, reset_to_zero=["numerator", "denominator"],
+    prune_configs_by={"early_config_prune": _that_fit}, cache_results=True,
+)  # fmt: skip
 @triton.jit
 def gather(
     V, mask, W, H, numerator, denominator, T, chunks, beta, F: tl.constexpr, K: tl.constexpr,

@@ -49,7 +49,7 @@ def nmf_update_H(
             _product(V.view(-1, F), W, numerator)
             kernels.update_H_euclidean[(n_clips * -(-T // _ROWS),)](
                 numerator, _sums_of_products(W, W).float(), H, T=T, l1=l1, l2=l2, n=n,
-                FRAMES=_ROWS, COLUMNS=_COLUMNS, num_stages=1, **clips, **shared,
+                FRAMES=_ROWS, COLUMNS=16, num_stages=1, **clips, **shared,
             )  # fmt: skip
             return
         full = mask is not None or beta != 1
