@@ -33,7 +33,7 @@ def nmf_update_H(
 ) -> None:
     """Update H (T, K) in V (T, F) ~ H W' n times in place (Fevotte and Idier, 2011, table 2).
 
-    With `lengths` (B,), int32, V is (B, T, F) and H (B, T, K); frames of a clip beyond its length are neither read nor
+    With `lengths` (B,), V is (B, T, F) and H (B, T, K); frames of a clip beyond its length are neither read nor
     changed.
     """
     (F, K), T = W.shape, V.shape[-2]
@@ -48,14 +48,14 @@ def nmf_update_H(
             numerator = torch.empty_like(H)
             _product(V.view(-1, F), W, numerator)
             kernels.update_H_euclidean[(n_clips * -(-T // _ROWS),)](
-                numerator, _sums_of_products(W, W).float(), H, T=T, l1=l1, l2=l2, n=n,
+                numerator, _sums_of_products(W, W).float(), H, T=T, l1=float(l1), l2=float(l2), n=n,
                 FRAMES=_ROWS, COLUMNS=16, num_stages=1, **clips, **shared,
             )  # fmt: skip
             return
         full = mask is not None or beta != 1
         kernels.update_H[lambda config: (n_clips * -(-T // config["FRAMES"]),)](
             V, V if mask is None else mask, W, W if full else W.sum(0, dtype=torch.float64).float(), H,
-            T=T, beta=beta, gamma=exponent(beta), l1=l1, l2=l2, n=n, F=F,
+            T=T, beta=float(beta), gamma=exponent(beta), l1=float(l1), l2=float(l2), n=n, F=F,
             LOSS=_loss(beta), FULL=full, MASKED=mask is not None, **clips, **shared,
         )  # fmt: skip
 
@@ -71,14 +71,14 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
         if beta == 2 and mask is None:
             return _sums_of_products(V, H), _sums_of_products(H, H)
         full = mask is not None or beta != 1
-        n_chunks = -(-T // _CHUNK)
+        n_chunks = max(1, -(-T // _CHUNK))
         chunks = -(-n_chunks // _splits(V, F, n_chunks, _SPAN // _CHUNK))
         numerator = V.new_zeros((-(-n_chunks // chunks), F, K))
         denominator = torch.zeros_like(numerator) if full else numerator
         if T:
             kernels.gather[lambda config: (-(-F // config["BINS"]), len(numerator))](
-                V, V if mask is None else mask, W, H, numerator, denominator, T=T, chunks=chunks, beta=beta, F=F, K=K,
-                LOSS=_loss(beta), FULL=full, MASKED=mask is not None, PRECISION=products(), CHUNK=_CHUNK,
+                V, V if mask is None else mask, W, H, numerator, denominator, T=T, chunks=chunks, beta=float(beta),
+                F=F, K=K, LOSS=_loss(beta), FULL=full, MASKED=mask is not None, PRECISION=products(), CHUNK=_CHUNK,
                 PIECE=_piece(K),
             )  # fmt: skip
         sums = H if not full else denominator
@@ -93,7 +93,7 @@ def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: f
     if T:
         with torch.cuda.device_of(V):
             kernels.divergence[(len(tiles),)](
-                V, V if mask is None else mask, W, H, tiles, T=T, beta=beta, F=F, K=K,
+                V, V if mask is None else mask, W, H, tiles, T=T, beta=float(beta), F=F, K=K,
                 LOSS=_loss(beta), MASKED=mask is not None, PRECISION=products(),
                 FRAMES=_ROWS, BINS=_COLUMNS, PIECE=_piece(K), num_stages=1,
             )  # fmt: skip
