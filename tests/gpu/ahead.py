@@ -37,6 +37,7 @@ class Kernel:
     aligned: tuple[str, ...] = ()
     num_warps: int = 4
     num_stages: int = 3
+    maxnreg: int | None = None
 
     def key(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -52,7 +53,7 @@ class Report:
     instructions: list[str] = field(default_factory=list)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _compile(key: str, architecture: int) -> Report:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     result = subprocess.run(
@@ -67,10 +68,10 @@ def compile_ahead(kernel: Kernel, architecture: int) -> Report:
     return _compile(kernel.key(), architecture)
 
 
-def compile_all(kernels: list[Kernel]) -> None:
-    """Compile for all architectures, side by side, so that what is asked for next is there."""
+def compile_all(kernels: list[Kernel], architectures: tuple[int, ...] = ARCHITECTURES) -> None:
+    """Compile for some architectures, side by side, so that what is asked for next is there."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda pair: compile_ahead(*pair), [(k, a) for k in kernels for a in ARCHITECTURES]))
+        list(pool.map(lambda pair: compile_ahead(*pair), [(k, a) for k in kernels for a in architectures]))
 
 
 def _main() -> None:
@@ -94,7 +95,7 @@ def _main() -> None:
     constants = {(names.index(n),): v for n, v in kernel.constants.items()}
     attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in kernel.aligned}
     source = ASTSource(function, signature, constants, attributes)
-    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages}
+    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "maxnreg": kernel.maxnreg}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     ptx = compiled.asm["ptx"]
     with tempfile.TemporaryDirectory() as folder:
