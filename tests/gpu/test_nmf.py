@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from l2i_fast.kernels.triton.nmf import blocks
 
 from l2i_fast import reference
 from l2i_fast.gpu import backend
 from l2i_fast.gpu.with_triton import nmf
+from l2i_fast.kernels.triton.nmf import blocks
 
 from . import ahead
 from .problems import relative

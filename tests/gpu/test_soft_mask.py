@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
-from l2i_fast.kernels.triton import arithmetic
-from l2i_fast.kernels.triton import soft_mask as kernels
 
 from l2i_fast import reference
 from l2i_fast.gpu import backend, with_torch
-from l2i_fast.gpu.with_triton import soft_mask as serving
+from l2i_fast.kernels.triton import arithmetic
+from l2i_fast.kernels.triton import soft_mask as kernels
 
 from . import ahead
 from .problems import relative
+
+serving = import_module("l2i_fast.gpu.with_triton.soft_mask")  # the function has the same name
 
 #: Clips, bins, components, frames: tails of all blocks, a last block of one bin and of 16, more than 128 components.
 SIZES = [

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 import triton
-from l2i_fast.kernels.triton import soft_mask as kernels
 from torch import Tensor
 
 from l2i_fast.gpu import backend
 from l2i_fast.gpu.with_triton.stft import istft, istft_adjoint
+from l2i_fast.kernels.triton import soft_mask as kernels
 
 #: Blocks of frames x bins, and the warps of a program; all add up a bin in the same order.
 CONFIGS = [

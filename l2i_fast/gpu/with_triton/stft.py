@@ -11,11 +11,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 import triton
-from l2i_fast.kernels.triton import stft as kernels
 from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i_fast.gpu import with_torch
+from l2i_fast.kernels.triton import stft as kernels
 
 #: The transforms stay float32's at any precision of the other operations.
 PRECISION = "tf32x3"
