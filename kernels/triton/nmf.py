@@ -47,7 +47,8 @@ MOST_COMPONENTS = 128
 def blocks(hopper: bool, full: bool, masked: bool) -> list[tuple[int, int, int]]:
     """Rows and columns of V that a program holds, and its warps, that registers suffice for without spills.
 
-    Hopper's tensor cores read from shared memory, 64 rows at a time; elsewhere operands go through registers, too.
+    Hopper's tensor cores read both factors from shared memory, for 64 rows at a time. Ampere's read registers; and for
+    64 rows on Blackwell, Triton would ask for more tensor memory than there is, one accumulator for each product.
     """
     if masked:
         return [(32, 16, 4)]
@@ -224,6 +225,9 @@ def accumulate(
         else:
             v = load(V, n_rows, left, row, column, ROWS, COLUMNS)
             m = tl.maximum(product_of_rows(a, b, ROWS, COLUMNS, PRECISION), FLOOR)
+        if LOSS == "general":  # powers of the floor may overflow, but not where nothing is
+            there = (tl.arange(0, ROWS)[:, None] < n_rows) & (tl.arange(0, COLUMNS)[None, :] < left)
+            m = tl.where(there, m, 1.0)
         risen, fallen = quotients(v, m, beta, LOSS)
         if MASKED:
             fallen *= weight
@@ -240,8 +244,8 @@ def accumulate(
 def multiplied(h, up, down, gamma, l1, l2):
     """The multiplicative update of h (Fevotte and Idier, 2011, section 4; the penalties as in scikit-learn)."""
     down = down + l1 + l2 * h
-    step = up / tl.where(down == 0, FLOOR, down)
-    raised = tl.where(step > SMALLEST, power(tl.minimum(tl.maximum(step, SMALLEST), LARGEST), gamma), 0.0)
+    step = tl.minimum(up / tl.where(down == 0, FLOOR, down), LARGEST)
+    raised = tl.where(step > SMALLEST, power(tl.maximum(step, SMALLEST), gamma), 0.0)
     return tl.minimum(h * tl.where(gamma == 1, step, raised), LARGEST)
 
 

@@ -132,6 +132,15 @@ def test_no_nan_on_zeros_denormals_and_extremes(beta, exponent, device, rng):
     assert all(torch.isfinite(x).all() for x in nmf.nmf_gather(V, mask, W, H, beta))
 
 
+def test_powers_that_overflow_only_beyond_the_columns(device, rng):
+    p = problem(rng, 5, 17, 2)
+    p["W"] += 0.5
+    p["H"] += 0.5
+    V, mask, W, H = on(device, p)
+    nmf.nmf_update_H(V, mask, W, H, -6.0, 0.0, 0.0, 1)
+    assert relative(H, updated(p, -6.0)) < 1e-4
+
+
 @pytest.mark.parametrize(("beta", "scale"), [(2.0, 1e15), (1.0, 1e30)])
 def test_numbers_as_large_as_float32_can_multiply(beta, scale, device, rng):
     p = problem(rng, 20, 17, 5)
