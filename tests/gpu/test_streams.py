@@ -14,8 +14,19 @@ from l2i_fast.stream import StreamDecoder
 from . import emulation
 from .problems import relative
 
-#: Frame length, hop, components: hops that divide half a frame and that do not, one longer than it, K of every tail.
-SHAPES = [(32, 8, 3), (64, 20, 1), (64, 50, 6), (128, 128, 17), (256, 100, 130), (512, 256, 31)]
+#: Frame length, hop, components: hops that divide half a frame and that do not, from one sample to a whole frame; every
+#: tail of K, more components than threads, and the usual.
+SHAPES = [
+    (32, 8, 3),
+    (32, 1, 2),
+    (32, 16, 600),
+    (64, 20, 1),
+    (64, 50, 6),
+    (128, 128, 17),
+    (256, 100, 130),
+    (512, 256, 31),
+    (1024, 512, 100),
+]
 
 
 ENGINES = ["torch", "on_a_gpu", *(f"emulated {x}" for x in ("1 shuffled", "2 forward", "4 backward", "8 shuffled"))]
