@@ -54,13 +54,13 @@ INVERSE_TILES = {
 #: Frame lengths that the kernels know.
 SIZES = tuple(_FORWARD)
 #: Frames over a sample up to which they are added without going through memory.
-MOST_OVERLAP = 8
+MOST_OVERLAP = 4
 #: Programs that keep a GPU busy; with more, each goes through several tiles of the inverse and computes less twice.
 _PROGRAMS = 1024
 #: Samples of a program that only adds.
 _SAMPLES = 1024
-#: Mel bands of a program.
-_BANDS = 32
+#: Rows and mel bands of a program, and how many bins it sums at a time.
+MEL_TILE = {"ROWS": 64, "BANDS": 32, "BINS": 16}
 
 
 def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
@@ -98,7 +98,8 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
     X, tile = torch.view_as_real(rows), INVERSE_TILES[_generation(rows.device)][n_fft]
     operands = tables(n_fft, tile.n1, rows.device)
     shape = {"N_FFT": n_fft, "N1": tile.n1, "FRAMES": tile.frames, "BLOCK": tile.block, "PRECISION": PRECISION}
-    options = {"num_warps": tile.num_warps, "num_stages": 1, "maxnreg": tile.maxnreg}
+    usual = n_fft % hop == 0 and start % 16 == 0  # others need more registers
+    options = {"num_warps": tile.num_warps, "num_stages": 1, "maxnreg": tile.maxnreg if usual else None}
     overlap = triton.cdiv(n_fft, hop)
     with torch.cuda.device_of(rows):
         if hop <= n_fft and overlap <= min(tile.frames + 1, MOST_OVERLAP):
@@ -204,12 +205,14 @@ def _decibels(spectra: Tensor, bands: Tensor, amin: float) -> Tensor:
     n_bands, n_rows = bands.shape[1], n_clips * n_frames
     decibels = torch.empty((n_clips, n_frames, n_bands), dtype=torch.float32, device=bands.device)
     if n_rows:
-        n_blocks = triton.cdiv(n_bands, _BANDS)
+        n_blocks = triton.cdiv(n_bands, MEL_TILE["BANDS"])
         edges = torch.empty((n_blocks, 2), dtype=torch.int32, device=bands.device)
         with torch.cuda.device_of(bands):
-            kernels.band_edges_kernel[(n_blocks,)](bands, edges, n_bins, n_bands, BANDS=_BANDS, BINS=128)
-            kernels.log_mel_kernel[(triton.cdiv(n_rows, 64), n_blocks)](
+            kernels.band_edges_kernel[(n_blocks,)](
+                bands, edges, n_bins, n_bands, BANDS=MEL_TILE["BANDS"], BINS=256, num_warps=16
+            )
+            kernels.log_mel_kernel[(triton.cdiv(n_rows, MEL_TILE["ROWS"]), n_blocks)](
                 spectra, bands, edges, decibels, amin, n_rows, n_bins, n_bands,
-                LOG_MAGNITUDES=spectra.ndim == 3, ROWS=64, BANDS=_BANDS, BINS=32, PRECISION=PRECISION,
+                LOG_MAGNITUDES=spectra.ndim == 3, **MEL_TILE, PRECISION=PRECISION, num_stages=4,
             )  # fmt: skip
     return decibels
