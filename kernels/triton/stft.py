@@ -22,8 +22,9 @@ Precision: "tf32x3" and "ieee" stay within 6e-7 (N = 4096; 3e-7 for N = 1024) of
 3e-4 and "bf16" 3e-3. Emulated in NumPy, with sums that the tensor cores truncate.
 Cost: 2 N N1 + 4 N N2 FLOP a frame in either direction, 197 k for N = 1024 (N1 = N2 = 32), to be done three times in
 tf32x3. 64 clips of 5 s are 27,584 frames with a hop of 512: 5.4 GFLOP, 56 MB of samples and 113 MB of spectra. An H100
-should need 55 us for each, at 100 TFLOP/s and 3 TB/s, side by side where three programs share a multiprocessor. The
-inverse computes up to OVERLAP - 1 frames twice for n_tiles FRAMES, 7 % here, and moves the same bytes.
+should need 55 us for each, at 100 TFLOP/s and 3 TB/s, side by side where three programs share a multiprocessor; that is
+reckoned, not measured. The inverse computes OVERLAP - 1 frames twice in n_tiles FRAMES, 7 % here, and moves the same
+bytes.
 `analyze` adds 4 bytes a bin of V, and reads V, not X, again for its decibels, in a kernel of its own: a mel band needs
 all bins of a frame, and dense bands (F, 128) would cost as many FLOP as the transform. There, a block of bands walks
 only over the bins that it covers, about once over V in all.

@@ -122,16 +122,19 @@ def test_bits_do_not_depend_on_how_frames_are_divided(
     assert_same(with_triton.stft(clips[1:2], window, hop, 512)[0], X[1])
     assert_same(with_triton.istft(X[1:2], window, hop, 512, 5500)[0], y[1])
     assert_same(with_triton.istft(X[1:2].expand(3, -1, -1), window, hop, 512, 5500)[2], y[1])
-    monkeypatch.setattr(with_triton, "_PROGRAMS", 2)
-    assert_same(with_triton.istft(X, window, hop, 512, 5500), y)
+    for n_slots in (1, 5, 100):
+        monkeypatch.setattr(with_triton, "_n_slots", lambda _, n=n_slots: n)
+        assert_same(with_triton.istft(X, window, hop, 512, 5500), y)
 
 
-def test_division_covers_all() -> None:
-    for n_clips, stop, frames, overlap in ((1, 1, 4, 2), (64, 432, 4, 2), (64, 864, 4, 5), (9, 5000, 1, 2)):
-        for first in (0, 1):
-            n_tiles, n_programs = with_triton.divide(n_clips, first, stop + first, frames, overlap)
-            fresh = n_tiles * frames - overlap + 1
-            assert (n_programs - 1) * fresh < stop <= n_programs * fresh
+@pytest.mark.parametrize(
+    ("n_clips", "n_hops", "frames", "overlap"), [(1, 1, 4, 2), (64, 432, 4, 2), (64, 864, 4, 4), (9, 5000, 1, 2)]
+)
+def test_division_covers_all(n_clips: int, n_hops: int, frames: int, overlap: int) -> None:
+    for n_slots in (1, 396, 10**6):
+        n_tiles, n_programs = with_triton.divide(n_clips, n_hops, frames, overlap, n_slots)
+        fresh = n_tiles * frames - overlap + 1
+        assert (n_programs - 1) * fresh < n_hops <= n_programs * fresh
 
 
 def test_ends_of_the_spectrum_have_no_imaginary_part(rng: np.random.Generator, device: torch.device) -> None:

@@ -55,8 +55,6 @@ INVERSE_TILES = {
 SIZES = tuple(_FORWARD)
 #: Frames over a sample up to which they are added without going through memory.
 MOST_OVERLAP = 4
-#: Programs that keep a GPU busy; with more, each goes through several tiles of the inverse and computes less twice.
-_PROGRAMS = 1024
 #: Samples of a program that only adds.
 _SAMPLES = 1024
 #: Rows and mel bands of a program, and how many bins it sums at a time.
@@ -103,7 +101,8 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
     overlap = triton.cdiv(n_fft, hop)
     with torch.cuda.device_of(rows):
         if hop <= n_fft and overlap <= min(tile.frames + 1, MOST_OVERLAP):
-            n_tiles, n_programs = divide(n_clips, start // hop, triton.cdiv(start + length, hop), tile.frames, overlap)
+            n_hops = triton.cdiv(start + length, hop) - start // hop
+            n_tiles, n_programs = divide(n_clips, n_hops, tile.frames, overlap, _n_slots(rows.device))
             samples = triton.next_power_of_2(tile.frames * hop)
             kernels.istft_kernel[(n_programs * n_clips,)](
                 X, window, scale, y, *operands, n_frames, n_programs, n_tiles, X.stride(0), hop, start, length,
@@ -144,11 +143,20 @@ def inverse_squares(window: Tensor, hop: int, n_frames: int, start: int, length:
     return scale
 
 
-def divide(n_clips: int, first: int, stop: int, frames: int, overlap: int) -> tuple[int, int]:
-    """How many tiles of frames a program goes through to get the hops of samples first .. stop, and their programs."""
-    n_tiles = n_clips * (stop - first) // (frames * _PROGRAMS)
-    n_tiles = max(min(n_tiles, 8), (overlap - 1) // frames + 1)
-    return n_tiles, triton.cdiv(stop - first, n_tiles * frames - overlap + 1)
+@lru_cache
+def divide(n_clips: int, n_hops: int, frames: int, overlap: int, n_slots: int) -> tuple[int, int]:
+    """How many tiles of frames a program goes through, and the programs of a clip of n_hops hops of samples.
+
+    Fewest tiles one after the other win, where n_slots programs run at a time: a program computes overlap - 1 frames
+    that are another's, but few long programs leave slots empty at the end.
+    """
+
+    def programs(n_tiles: int) -> int:
+        return -(-n_hops // (n_tiles * frames - overlap + 1))
+
+    least = (overlap - 1) // frames + 1
+    n_tiles = min(range(least, least + 8), key=lambda n: -(-n_clips * programs(n) // n_slots) * n)
+    return n_tiles, programs(n_tiles)
 
 
 @lru_cache(maxsize=32)
@@ -172,6 +180,11 @@ def _generation(device: torch.device) -> int:
     # The GPUs whose tiles suit a device; what interprets takes any.
     major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 9
     return major if major in FORWARD_TILES else 8
+
+
+def _n_slots(device: torch.device) -> int:
+    # How many programs run at a time.
+    return 3 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _n_frames(clips: Tensor, window: Tensor, hop: int, pad: int) -> int:
