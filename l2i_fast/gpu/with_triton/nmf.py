@@ -1,7 +1,7 @@
 """Launches of the kernels of non-negative matrix factorisation (`l2i_fast.kernels.triton.nmf`).
 
 V (T, F), the mask (T, F) of weights, H (T, K) and the dictionary W (F, K) are contiguous float32 tensors on one device.
-Clips of a batch are frames one after another.
+Clips of a batch are frames one after another. Plain torch serves more components than the kernels hold.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from l2i_fast.gpu import with_torch
 from l2i_fast.gpu.backend import products
 from l2i_fast.gpu.with_torch import exponent
 from l2i_fast.kernels.triton import nmf as kernels
@@ -40,7 +41,8 @@ def nmf_update_H(
     n_clips = 1 if V.ndim == 2 else len(V)
     if not n_clips * T * n:
         return
-    _check(K)
+    if K > kernels.MOST_COMPONENTS:
+        return with_torch.nmf_update_H(V, mask, W, H, beta, l1, l2, n, lengths)
     clips = {"lengths": H if lengths is None else lengths, "RAGGED": lengths is not None}
     shared = {"K": K, "PRECISION": products(), "PIECE": _piece(K)}
     with torch.cuda.device_of(V):
@@ -66,7 +68,8 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
     The denominator is H'H (K, K) for beta 2 and the sums of H (K,) for beta 1, both without mask, otherwise (F, K).
     """
     (F, K), T = W.shape, len(V)
-    _check(K)
+    if K > kernels.MOST_COMPONENTS:
+        return with_torch.nmf_gather(V, mask, W, H, beta)
     with torch.cuda.device_of(V):
         if beta == 2 and mask is None:
             return _sums_of_products(V, H), _sums_of_products(H, H)
@@ -88,7 +91,8 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
 def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> Tensor:
     """Return D_beta(V | H W') of V (T, F) as a tensor without dimensions, float64 (Fevotte and Idier, 2011, eq. 3)."""
     (F, K), T = W.shape, len(V)
-    _check(K)
+    if K > kernels.MOST_COMPONENTS:
+        return with_torch.nmf_divergence(V, mask, W, H, beta)
     tiles = V.new_empty(-(-T // _ROWS), dtype=torch.float64)
     if T:
         with torch.cuda.device_of(V):
@@ -134,8 +138,3 @@ def _piece(K: int) -> int:
 
 def _loss(beta: float) -> str:
     return _LOSSES.get(beta, "general")
-
-
-def _check(K: int) -> None:
-    if K > kernels.MOST_COMPONENTS:
-        raise ValueError(f"W has {K} components, but the Triton kernels hold at most {kernels.MOST_COMPONENTS}")
