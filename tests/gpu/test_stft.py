@@ -88,11 +88,13 @@ def test_istft_equals_reference(
 ) -> None:
     X, window = spectra(rng, 2, n_frames, n_fft // 2 + 1), 0.1 + randn(rng, n_fft).abs()
     whole = n_fft + hop * (n_frames - 1)
+    loud = np.sqrt(np.mean([reference.istft(x.T, window, hop, center=False) ** 2 for x in X]))  # few samples may be 0
     for start, length in ((n_fft // 2, whole - n_fft), (0, whole + 300), (hop + 1, hop // 2)):
         y = with_triton.istft(X.to(device), window.to(device), hop, start, length)
         exact = [reference.istft(x.T, window, hop, center=False, length=start + length)[start:] for x in X]
         assert y.dtype == torch.float32
-        assert error(y, np.stack(exact)) < 1e-6
+        off = np.linalg.norm(y.cpu().numpy() - np.stack(exact))
+        assert off < 1e-6 * max(np.linalg.norm(exact), loud * np.sqrt(y.numel()))
         assert not y[:, max(0, whole - start) :].any()
 
 
