@@ -36,8 +36,11 @@ int choose(const int (&candidates)[n], const Blocks& blocks, const Bytes& bytes)
   return chosen;
 }
 
-void allow(const void* kernel, long long bytes) {
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+// All the shared memory that there is, in any call: a kernel has one limit on each device, which a smaller
+// problem would lower for the launches, and the graphs, of a larger one.
+void allow(const void* kernel) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(most_bytes())),
         "cudaFuncSetAttribute");
 }
 
@@ -77,7 +80,7 @@ TickLaunch::TickLaunch(const Streams& streams) : streams_(streams) {
   kernel_ = tick_kernel(rows_);
   n_threads_ = n_threads(points);
   bytes_ = bytes(rows_);
-  allow(kernel_, bytes_);
+  allow(kernel_);
 }
 
 void TickLaunch::operator()(const float* blocks, const float* H, float* out, cudaStream_t stream) const {
@@ -92,7 +95,7 @@ void stft(const Stft& problem, cudaStream_t stream) {
   const auto blocks = [&](int rows) { return stft_blocks(problem, rows); };
   const int rows = choose(kFrameRows, blocks, bytes);
   const void* const kernel = stft_kernel(rows);
-  allow(kernel, bytes(rows));
+  allow(kernel);
   Stft copy = problem;
   void* arguments[] = {&copy};
   launch(kernel, blocks(rows), n_threads(points), bytes(rows), arguments, stream);
@@ -104,7 +107,7 @@ void decode(const Decode& problem, cudaStream_t stream) {
   const auto blocks = [&](int rows) { return problem.n_clips * decode_tiles(problem, rows); };
   const int rows = choose(kFrameRows, blocks, bytes);
   const void* const kernel = decode_kernel(rows, problem.W != nullptr);
-  allow(kernel, bytes(rows));
+  allow(kernel);
   Decode copy = problem;
   void* arguments[] = {&copy};
   launch(kernel, blocks(rows), n_threads(points), bytes(rows), arguments, stream);

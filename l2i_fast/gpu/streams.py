@@ -289,7 +289,8 @@ class DeviceStreams:
                 x.copy_(kept)
         torch.cuda.current_stream(self.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph):
+        # On a stream of this device: torch's own for captures is on the device that captured first.
+        with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=side):
             self._tick(blocks, given, out)
         return Replay(graph, blocks, given, out, self)
 
@@ -308,7 +309,8 @@ class DeviceStreams:
         values = values.to(torch.float32).contiguous()
         if values.device.type == "cpu" and not in_range(np.atleast_1d(values.numpy()), low, high):
             raise ValueError(f"{name} holds numbers outside [{low:g}, {high:g}] or NaN")
-        return values.to(self.device, non_blocking=True)
+        # Numbers in pinned memory would be read later, when they may have changed.
+        return values.to(self.device, non_blocking=not values.is_pinned())
 
     def _check(self, x: Tensor, name: str, shape: tuple[int, ...]) -> None:
         if not is_tensor(x):
