@@ -7,7 +7,7 @@ as many components as the device's shared memory holds (thousands); plain torch 
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -113,7 +113,7 @@ def tick_members(plan: Plan, state: State) -> tuple[dict[str, Tensor], dict[str,
     return tensors, numbers | {"n_updates": plan.n_iter, "log": plan.log, "eps": plan.eps}
 
 
-@lru_cache(maxsize=16)
+@cache  # captured graphs know where they lie
 def turns(n_fft: int, device: torch.device) -> Tensor:
     """Turns of an FFT, in the order that kernels/cuda/fft.h states: complex64."""
     parts, points, done = [torch.arange(n_fft // 4 + 1) / n_fft], n_fft // 2, 1
