@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -22,7 +23,7 @@ from l2i_fast.analyze import analyze
 from l2i_fast.arrays import host, is_tensor, on_device
 from l2i_fast.audio import read_audio, scale_to_peak
 from l2i_fast.files import write_whole
-from l2i_fast.gpu.backend import find_device
+from l2i_fast.gpu.backend import exact_convolutions, find_device
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
@@ -325,9 +326,10 @@ class L2I:
         short = getattr(self.classifier, "min_frames", 1) - n_frames
         if short > 0:
             x = F.pad(x, (0, 0, 0, short), value=self.analysis.floor_db)
-        logits, maps = self.hidden(x)
-        H = self.interpreter.psi(maps, x.shape[2])[..., :n_frames]
-        return logits, H, *self.interpreter.theta(H)
+        with exact_convolutions() if self.device.type == "cuda" else nullcontext():
+            logits, maps = self.hidden(x)
+            H = self.interpreter.psi(maps, x.shape[2])[..., :n_frames]
+            return logits, H, *self.interpreter.theta(H)
 
     def stream(
         self,

@@ -9,7 +9,8 @@ comparison, and tensors on the CPU go through it, too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -33,7 +34,8 @@ def set_gpu_precision(precision: Precision) -> None:
     ----------
     precision : {"float32", "tf32", "bf16"}
         "float32", the default, keeps the accuracy that docs/design.md states. "tf32" rounds operands to 11 significant
-        bits, "bf16" to 8; docs/gpu.md states what that costs in accuracy. STFT and inverse stay float32.
+        bits, "bf16" to 8; docs/gpu.md states what that costs in accuracy. STFT and inverse stay float32. Convolutions
+        of a model are float32 at "float32", and otherwise what `torch.backends.cudnn.conv.fp32_precision` says.
     """
     global _precision
     if precision not in get_args(Precision):
@@ -49,6 +51,19 @@ def get_gpu_precision() -> Precision:
 def products() -> str:
     """How a kernel multiplies matrices at the precision in force: its constant PRECISION."""
     return _PRODUCTS[_precision]
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Keep cuDNN from rounding operands to TF32, as it does by default, at the precision "float32"."""
+    setting = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = setting.fp32_precision
+    if _precision == "float32":
+        setting.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
 
 
 def forced() -> Backend | None:

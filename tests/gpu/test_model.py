@@ -40,6 +40,20 @@ def test_a_gpu_that_is_not_there():
     assert model.device.type == "cpu"
 
 
+@pytest.mark.parametrize(("precision", "seen"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
+    monkeypatch.setattr(backend, "_precision", precision)
+    setting = torch.backends.cudnn.conv
+    assert setting.fp32_precision == "tf32"  # torch's default
+    model, during = make_model(), []
+    model.hidden.network.register_forward_pre_hook(lambda *_: during.append(setting.fp32_precision))
+    model.hear(torch.zeros(1, 1, 100, 128))
+    model.device = torch.device("cuda", 0)
+    model.hear(torch.zeros(1, 1, 100, 128))
+    assert during == ["tf32", seen]
+    assert setting.fp32_precision == "tf32"
+
+
 def test_a_model_on_a_gpu_does_not_stream():
     model = make_model()
     model.device = torch.device("cuda", 0)
