@@ -249,7 +249,7 @@ def launched(architecture: int) -> list[Any]:
     return [*simple, *double[:2], tf32[-1], *some] if architecture == 90 else some
 
 
-def test_kernels_fit_registers_and_use_tensor_cores():
+def test_kernels_fit_registers_and_use_tensor_cores_ahead_of_time():
     pairs = [(architecture, k) for architecture in ahead.ARCHITECTURES for k in launched(architecture)]
     with ThreadPoolExecutor(max_workers=2) as pool:
         reports = list(pool.map(lambda pair: ahead.compile_ahead(pair[1], pair[0]), pairs))

@@ -265,7 +265,7 @@ def compiled():
 
 @pytest.mark.parametrize("architecture", ahead.ARCHITECTURES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.name}-{'-'.join(map(str, k.constants.values()))}")
-def test_machine_code_fits(compiled, kernel, architecture):
+def test_machine_code_fits_ahead_of_time(compiled, kernel, architecture):
     report = ahead.compile_ahead(kernel, architecture)
     assert report.spills == 0
     assert report.shared <= SHARED
@@ -274,5 +274,5 @@ def test_machine_code_fits(compiled, kernel, architecture):
     assert report.instructions
 
 
-def test_ieee_takes_no_tensor_cores():
+def test_ieee_takes_no_tensor_cores_ahead_of_time():
     assert ahead.compile_ahead(mask_kernel(serving.CONFIGS[1], "ieee"), 90).instructions == []
