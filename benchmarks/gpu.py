@@ -30,18 +30,32 @@ def commands(work: Path, fast: bool) -> dict[str, list[str]]:
     """What each step runs; without the steps whose tool is missing."""
     install = ["-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", str(ROOT)]
     define = "cmake.define.CMAKE_CUDA_ARCHITECTURES=native", "cmake.define.L2I_CUDA=ON"
-    pytest = [*PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # Many processes side by side: each takes one thread of the CPU.
+    pytest = ["env", "OMP_NUM_THREADS=1", *PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     # Kernels compiled ahead of time, and the CPU's emulation, were tested before: they need no GPU.
     on_gpu = [*pytest, "tests/gpu", "-k", "not ahead and not emulat", "--durations=5", *_parallel()]
-    kernels = [*pytest, "tests/gpu/test_cuda.py", "tests/gpu/test_streams.py", "-k", "on_a_gpu", "-x"]
+    kernels = [*pytest, "tests/gpu/test_cuda.py", "tests/gpu/test_streams.py", "-k", "on_a_gpu"]
     found = {
         "build": [sys.executable, *install, *(word for name in define for word in ("-C", name))],
         "gpu tests": on_gpu,
         "other tests": [*pytest, "tests", "--ignore=tests/gpu", *_parallel()],
     }
     if sanitizer := shutil.which("compute-sanitizer"):
+        # Each tensor in memory of its own, or what is written behind it would lie in torch's pool.
+        uncached = "PYTORCH_NO_CUDA_MEMORY_CACHING=1"
         for tool in ("memcheck", "racecheck"):
-            found[tool] = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all", *kernels]
+            found[tool] = [
+                "env",
+                uncached,
+                sanitizer,
+                "--tool",
+                tool,
+                "--error-exitcode",
+                "9",
+                "--target-processes",
+                "all",
+                *kernels,
+            ]
     bench = [*PYTHON, "-m", "l2i_fast.cli", "bench", "--device", "cuda", "--output", str(work), "--seconds", "0.5"]
     found["benchmarks"] = [*bench, "--no-peers"] if fast else bench
     return found
@@ -102,7 +116,7 @@ def _parallel() -> list[str]:
         import xdist  # noqa: F401
     except ModuleNotFoundError:
         return []
-    return ["-n", str(min(8, os.cpu_count() or 1))]
+    return ["-n", str(min(16, os.cpu_count() or 1))]
 
 
 def _keep(output: Path, work: Path, outcomes: dict[str, str]) -> None:
