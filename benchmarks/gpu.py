@@ -126,8 +126,9 @@ def _keep(output: Path, work: Path, outcomes: dict[str, str]) -> None:
     found["steps"] = outcomes
     name = re.sub(r"[^a-z0-9]+", "-", found["device"]["name"].lower()).strip("-")
     (output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    measured.unlink(missing_ok=True)  # or a later run that measures nothing would keep it again
     if (picture := work / "gpu.png").exists():
-        shutil.copy(picture, output / f"{name}.png")
+        picture.replace(output / f"{name}.png")
 
 
 if __name__ == "__main__":

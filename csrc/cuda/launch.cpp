@@ -1,6 +1,7 @@
 #include "launch.h"
 
 #include <iterator>
+#include <limits>
 #include <stdexcept>
 
 namespace l2i::cuda {
@@ -102,6 +103,11 @@ void stft(const Stft& problem, cudaStream_t stream) {
 }
 
 void decode(const Decode& problem, cudaStream_t stream) {
+  // Samples of a block are counted in 32 bits.
+  constexpr long long kMostHop = std::numeric_limits<int>::max() / kFrameRows[0];
+  if (problem.hop > kMostHop)
+    throw std::invalid_argument("hop is " + std::to_string(problem.hop) + ", but at most " +
+                                std::to_string(kMostHop) + " is possible");
   const int points = 1 << problem.log_points;
   const auto bytes = [&](int rows) { return decode_bytes(rows, points, problem.K); };
   const auto blocks = [&](int rows) { return problem.n_clips * decode_tiles(problem, rows); };

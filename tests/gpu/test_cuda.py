@@ -247,3 +247,10 @@ def test_the_library_without_a_gpu():
     with pytest.raises(ValueError, match="n_fft is 48, but must be a power of two from 32 to 8192"):
         cuda.stft(y=0, window=0, turns=0, X=0, n_clips=1, n_samples=1, n_frames=1, n_fft=48, hop=1, pad=0, stream=0)
     assert not cuda.fits(48, 1, False)
+    with pytest.raises(ValueError, match="hop is 134217728, but at most 134217727 is possible"):
+        cuda.decode(
+            **dict.fromkeys(("X", "W", "H", "weights", "window", "turns", "y", "X_stride"), 0),
+            **dict.fromkeys(("n_clips", "n_frames", "length"), 1),
+            **{"K": 0, "H_stride": 0, "weights_stride": 0, "n_fft": 32, "hop": 2**27, "start": 0},
+            **{"log": False, "eps": 0.0, "stream": 0},
+        )
