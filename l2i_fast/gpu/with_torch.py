@@ -109,8 +109,8 @@ def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: in
     size = n_fft + hop * (n_frames - 1)
     samples = F.pad(dy, (start, max(0, size - start - dy.shape[1])))[:, :size]
     rows = stft(samples / _squares(window, hop, n_frames, size), window, hop, 0) * (2 / n_fft)
-    ends = [0] if n_fft % 2 else [0, -1]  # counted once, and without their imaginary parts
-    rows[..., ends] = (rows[..., ends].real / 2).to(rows.dtype)
+    ends = rows[..., :1] if n_fft % 2 else rows[..., :: n_fft // 2]  # counted once, and without their imaginary parts
+    ends.copy_(ends.real / 2)
     return rows
 
 

@@ -79,7 +79,7 @@ def test_the_current_stream_is_used_on_a_gpu(ready, name):
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(10_000_000)
+        torch.cuda._sleep(100_000_000)  # some 50 ms: longer than any call takes to launch
         answer = ready[name]()
     assert not stream.query()  # it waits behind what was there
     stream.synchronize()
