@@ -91,6 +91,8 @@ def missing(backend: Backend, device: torch.device) -> str:
             return f"Triton cannot be imported ({error})"
         if device.type != "cuda" and not triton.knobs.runtime.interpret:
             return f"Triton runs on a GPU, not on {device}, unless TRITON_INTERPRET=1 is set before it is imported"
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            return "its kernels need a GPU of compute capability 8.0 or newer"
         return ""
     try:
         library = import_module("l2i_fast._cuda")

@@ -158,6 +158,12 @@ def test_what_cannot_serve_says_so(device, monkeypatch):
                 l2i.stft(y)
 
 
+def test_older_gpus_are_left_to_torch(monkeypatch):
+    for capability, able in (((7, 5), False), ((8, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert (backend.missing("triton", torch.device("cuda")) == "") == able
+
+
 def test_refusals(tensor, rng, monkeypatch):
     monkeypatch.setenv("L2I_BACKEND", "torch")
     X, W, H, weights = (tensor(x) for x in mask_problem(rng, (), (), ()))
