@@ -51,7 +51,7 @@ class _Operation(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors
         lead = ctx.lead
-        d = gradient.resolve_conj().reshape(math.prod(lead), *gradient.shape[len(lead) :]).contiguous()
+        d = gradient.resolve_conj().resolve_neg().reshape(math.prod(lead), *gradient.shape[len(lead) :]).contiguous()
         dH, dweights = (torch.as_tensor(x) for x in ctx.gradients(d))
         spread = dH.mT.reshape(*lead, *dH.mT.shape[1:]), dweights.reshape(*lead, *dweights.shape[1:])
         sums = [

@@ -153,7 +153,7 @@ def to_float32(x: Any, name: str) -> Tensor:
         raise ValueError(f"{name} requires grad, which is not supported here: pass {name}.detach()")
     if x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {x.dtype}, but real numbers are needed")
-    tensor: Tensor = x.float()
+    tensor: Tensor = x.float().resolve_neg()
     return tensor
 
 
