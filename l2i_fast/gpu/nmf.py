@@ -43,10 +43,10 @@ class DeviceFactorization(Factorization):
     def update_W(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, fixed: Any = None) -> None:
         """Update W from the sums of the last pass; components where `fixed` holds stay."""
         check_solver(method)
+        W: Any = self.W
         for _ in range(n):
-            new = updated(self.W, self.numerator, self.full_denominator(), self.beta, l1, l2)
-            free = ... if fixed is None else torch.as_tensor(~fixed, device=self.device)
-            self.W[..., free] = new[..., free]
+            new = updated(W, self.numerator, self.full_denominator(), self.beta, l1, l2)
+            W.copy_(new if fixed is None else torch.where(torch.as_tensor(fixed, device=self.device), W, new))
 
     def full_denominator(self) -> Any:
         """The denominator of the update of W, (F, K), from the sums of the last pass and the present W."""
