@@ -38,7 +38,7 @@ from .arithmetic import INTERPRETED
 #: Least value of the model where its powers are taken, and what replaces a denominator of zero: scikit-learn's.
 FLOOR = tl.constexpr(1.1920929e-7)
 SMALLEST = tl.constexpr(1.1754944e-38)  # the least normal number, and not less: that would be float64
-LARGEST = tl.constexpr(3.4028234e38)
+LARGEST = tl.constexpr(3.3895314e38)  # of bfloat16; what is larger would round to infinity
 
 #: Components whose sums fit the registers.
 MOST_COMPONENTS = 128
@@ -72,6 +72,8 @@ def _that_fit(configurations: list[triton.Config], arguments: Any, **constants: 
 
 
 _SIZES = ["F", "K", "LOSS", "MASKED", "PRECISION"]
+#: Numbers for whose ones and multiples of 16 nothing is compiled anew.
+_VARYING = ["T", "n", "chunks", "M", "N", "span"]
 
 
 @triton.jit
@@ -253,7 +255,7 @@ def multiplied(h, up, down, gamma, l1, l2):
     _configurations("FRAMES", "BINS"), key=_SIZES, restore_value=["H"],
     prune_configs_by={"early_config_prune": _that_fit}, cache_results=True,
 )  # fmt: skip
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def update_H(
     V, mask, W, sums, H, lengths, T, beta, gamma, l1, l2, n, F: tl.constexpr, K: tl.constexpr,
     LOSS: tl.constexpr, FULL: tl.constexpr, MASKED: tl.constexpr, RAGGED: tl.constexpr, PRECISION: tl.constexpr,
@@ -262,7 +264,7 @@ def update_H(
     """n updates of a tile of FRAMES frames of H; sums (K,) of the columns of W stand for `down` unless FULL."""
     tiles = tl.cdiv(T, FRAMES)
     clip, t = tl.program_id(0) // tiles, tl.program_id(0) % tiles * FRAMES
-    length = tl.load(lengths + clip).to(tl.int32) if RAGGED else T
+    length = tl.minimum(tl.load(lengths + clip), T).to(tl.int32) if RAGGED else T
     n_frames = tl.minimum(length - t, FRAMES)
     first = clip.to(tl.int64) * T + t
     V += first * F
@@ -303,7 +305,7 @@ def multiply(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def product(
     X, Y, out, M, N, span, row, column, K: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIECE: tl.constexpr,
@@ -320,7 +322,7 @@ def product(
         store(out + i * PIECE, total[i], n_rows, K - i * PIECE, K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def update_H_euclidean(
     numerator, gram, H, lengths, T, l1, l2, n, K: tl.constexpr, RAGGED: tl.constexpr, PRECISION: tl.constexpr,
     FRAMES: tl.constexpr, COLUMNS: tl.constexpr, PIECE: tl.constexpr,
@@ -328,7 +330,7 @@ def update_H_euclidean(
     """n updates of a tile of FRAMES frames of H for beta 2 without mask, with numerator = V W and gram = W'W."""
     tiles = tl.cdiv(T, FRAMES)
     clip, t = tl.program_id(0) // tiles, tl.program_id(0) % tiles * FRAMES
-    length = tl.load(lengths + clip).to(tl.int32) if RAGGED else T
+    length = tl.minimum(tl.load(lengths + clip), T).to(tl.int32) if RAGGED else T
     n_frames = tl.minimum(length - t, FRAMES)
     first = (clip.to(tl.int64) * T + t) * K
     H += first
@@ -348,7 +350,7 @@ def update_H_euclidean(
     _configurations("BINS", "FRAMES"), key=_SIZES, reset_to_zero=["numerator", "denominator"],
     prune_configs_by={"early_config_prune": _that_fit}, cache_results=True,
 )  # fmt: skip
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def gather(
     V, mask, W, H, numerator, denominator, T, chunks, beta, F: tl.constexpr, K: tl.constexpr,
     LOSS: tl.constexpr, FULL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
@@ -407,7 +409,7 @@ def divergence_of(v, m, beta, LOSS: tl.constexpr):
     return d
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING)
 def divergence(
     V, mask, W, H, out, T, beta, F: tl.constexpr, K: tl.constexpr,
     LOSS: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,

@@ -14,7 +14,8 @@ columns, so the host need not know how many there are. A complex number is one l
 513 are aligned to no more. The gradient goes through all bins of its frames; a tile's share of dweight is a row of
 float32 numbers, which are added over the tiles in float64, in order.
 
-dtypes: float32; spectra are frame-major complex64, as int64. Outer strides may be 0.
+dtypes: float32; spectra are frame-major complex64, as int64. Outer strides may be 0; that of H is counted in
+frames, so that its rows are known to be as aligned as K is.
 Precision: by PRECISION, sums over k in blocks of 32; emulated in NumPy on random input, relative in L2: "tf32x3" 2e-7
 to 9e-7, as float32; "tf32" 3e-4 to 4e-4; "bf16" 2e-3 to 4e-3. Magnitudes as in kernels/cpu/gain.h.
 Cost, estimated for 64 clips of 5 s (27,584 frames of 513 bins, K = 100) on an H100, not measured: X and H in and Y out
@@ -32,6 +33,9 @@ from .arithmetic import dot_parts, expm1, log1p, split
 #: Squares of magnitudes are taken to lie between these; what is smaller counts as zero. As in kernels/cpu/gain.h.
 LEAST_SQUARE = tl.constexpr(1.1754944e-38)
 LARGEST_SQUARE = tl.constexpr(3.4028e38)
+
+#: Numbers for whose ones and multiples of 16 nothing is compiled anew.
+VARYING = ["X_stride", "H_frames", "weights_stride", "n_frames"]
 
 
 @triton.jit
@@ -82,7 +86,7 @@ def slope(m, re, im, LOG: tl.constexpr):
 def selection(weights, K: tl.constexpr, K_PADDED: tl.constexpr):
     """For each component, how many up to it have a weight; and how many have one at all."""
     k = tl.arange(0, K_PADDED)
-    counts = tl.cumsum((tl.load(weights + k, mask=k < K, other=0.0) > 0).to(tl.int32), 0)
+    counts = tl.cumsum((tl.load(weights + k, mask=k < K, other=0.0) != 0).to(tl.int32), 0)
     return counts, tl.max(counts, 0)
 
 
@@ -158,7 +162,7 @@ def _mask_tile(
     tl.store(Y + at, whole(g * re, g * im), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def soft_mask(
     X,
     W,
@@ -166,7 +170,7 @@ def soft_mask(
     weights,
     Y,
     X_stride,
-    H_stride,
+    H_frames,
     weights_stride,
     n_frames,
     eps,
@@ -189,7 +193,7 @@ def soft_mask(
     first_frame = (tile % n_tiles * BLOCK_T).to(tl.int64)
     t = tl.arange(0, BLOCK_T)
     X += clip * X_stride + first_frame * F
-    H += clip * H_stride + first_frame * K
+    H += (clip * H_frames + first_frame) * K
     Y += (clip * n_frames + first_frame) * F
     weights += clip * weights_stride
     n_frames = tl.minimum(n_frames - first_frame, BLOCK_T).to(tl.int32)
@@ -243,7 +247,7 @@ def _accumulate(
     return by_part, by_whole
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def soft_mask_gradient(
     X,
     W,
@@ -253,7 +257,7 @@ def soft_mask_gradient(
     dH,
     shares,
     X_stride,
-    H_stride,
+    H_frames,
     weights_stride,
     n_frames,
     eps,
@@ -275,7 +279,7 @@ def soft_mask_gradient(
     t = tl.arange(0, BLOCK_T)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     X += clip * X_stride + first_frame * F
-    H += clip * H_stride + first_frame * K
+    H += (clip * H_frames + first_frame) * K
     dY += (clip * n_frames + first_frame) * F
     dH += (clip * n_frames + first_frame) * K
     weights += clip * weights_stride

@@ -43,6 +43,8 @@ from .arithmetic import dot, expm1, log1p
 
 #: The largest magnitude that is told apart: its square is finite.
 LARGEST_MAGNITUDE = tl.constexpr(1.8446743e19)
+#: Numbers for whose ones and multiples of 16 nothing is compiled anew: clips have any length.
+VARYING = ["n_rows", "n_frames", "n_samples", "y_stride", "n_programs", "n_tiles", "X_stride", "length"]
 
 
 @triton.jit
@@ -75,7 +77,7 @@ def frame_samples(y, window, start, inside, n_samples, parity, N_FFT: tl.constex
     return tl.load(y[:, None, None] + position, seen, 0.0) * tl.load(window + n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def stft_kernel(
     y,
     window,
@@ -267,7 +269,7 @@ def overlap_add(z, carried, hop, N_FFT: tl.constexpr, FRAMES: tl.constexpr, OVER
     return sums, left
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def istft_kernel(
     X,
     window,
@@ -299,7 +301,7 @@ def istft_kernel(
     clip = tl.program_id(0) // n_programs
     program = tl.program_id(0) - clip * n_programs
     clip = clip.to(tl.int64)
-    X += clip * X_stride
+    X += 2 * clip * X_stride
     y += clip * length
     i = tl.arange(0, SAMPLES)
     carried = tl.zeros((SAMPLES,), tl.float32)
@@ -318,7 +320,7 @@ def istft_kernel(
         tl.store(y + at, sums * tl.load(scale + at, wanted, 0.0), wanted)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def istft_frames_kernel(
     X,
     window,
@@ -340,7 +342,7 @@ def istft_frames_kernel(
     inside = row < n_rows
     clip = row // n_frames
     z = inverse_frames(
-        X + clip * X_stride + (row - clip * n_frames) * (N_FFT + 2),
+        X + 2 * (clip * X_stride + (row - clip * n_frames) * (N_FFT // 2 + 1)),
         window,
         first_table,
         twiddles,
@@ -356,7 +358,7 @@ def istft_frames_kernel(
     tl.store(frames + at, tl.reshape(z, (FRAMES, N_FFT)), inside[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def overlap_add_kernel(
     frames,
     scale,
@@ -383,7 +385,7 @@ def overlap_add_kernel(
     tl.store(y + clip * length + i, sums * tl.load(scale + i, i < length, 0.0), i < length)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def inverse_squares_kernel(window, scale, n_frames, hop, start, length, N_FFT: tl.constexpr, SAMPLES: tl.constexpr):
     """1 over the sum of the squared windows of all frames at each sample, 1 where none is; summed in float64."""
     i = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
@@ -416,7 +418,7 @@ def band_edges_kernel(bands, edges, n_bins, n_bands, BANDS: tl.constexpr, BINS: 
     tl.store(edges + 2 * tl.program_id(0) + 1, tl.max(stop, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def log_mel_kernel(
     spectra,
     bands,

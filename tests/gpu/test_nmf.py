@@ -12,7 +12,7 @@ import torch
 from l2i_fast import reference
 from l2i_fast.gpu import backend, with_torch
 from l2i_fast.gpu.with_triton import nmf
-from l2i_fast.kernels.triton.nmf import blocks
+from l2i_fast.kernels.triton.nmf import LARGEST, blocks
 
 from . import ahead
 from .problems import relative
@@ -114,6 +114,23 @@ def test_clips_end_where_their_lengths_say(beta, masked, device, rng):
     nmf.nmf_update_H(V.nan_to_num(1), mask, W, whole, beta, 0.1, 0.2, 2)  # without lengths: all frames
     assert relative(whole[0], H[0]) < 1e-6
     assert not torch.equal(whole[1], before[1])
+
+
+@pytest.mark.parametrize("beta", [2.0, 1.0])
+def test_lengths_beyond_the_end_are_the_end(beta, device, rng):
+    p = problem(rng, 80, 18, 5)
+    V, _, W, H = on(device, p)
+    h = H.reshape(2, 40, 5)
+    before = h[1].clone()
+    lengths = torch.tensor([1000, 0], dtype=torch.int32, device=device)
+    nmf.nmf_update_H(V.reshape(2, 40, 18), None, W, h, beta, 0.1, 0.0, 1, lengths=lengths)
+    assert torch.equal(h[1], before)
+    assert relative(h[0], updated(p, beta, 0.1)[:40]) < 1e-5
+
+
+def test_the_largest_activation_is_the_sum_of_its_terms():
+    largest = torch.tensor(LARGEST.value)
+    assert largest.bfloat16().float() == largest < torch.finfo(torch.float32).max
 
 
 @pytest.mark.parametrize("beta", BETAS)

@@ -111,6 +111,19 @@ def test_shared_operands_do_not_change_a_bit(device, rng):
                 assert torch.equal(whole[b : b + 1], alone)
 
 
+@pytest.mark.parametrize("weight", [torch.nan, -0.5])
+def test_weights_out_of_range_are_not_dropped(device, rng, weight):
+    X, W, H, weights = operands(rng, device, 2, 33, 20, 5)
+    weights[0, 7] = weight
+    Y = serving.soft_mask(X, W, H, weights, False, 1e-6)
+    expected = with_torch.soft_mask(*wide(X, W, H, weights), False, 1e-6)
+    assert relative(Y[1], expected[1]) < 1e-5
+    if weight < 0:
+        assert relative(Y[0], expected[0]) < 1e-5
+    else:
+        assert Y[0].isnan().all()
+
+
 @pytest.mark.parametrize(("B", "T"), [(0, 5), (2, 0)])
 def test_nothing_to_do(device, B, T):
     X, H = torch.ones((B, T, 9), dtype=torch.complex64, device=device), torch.ones((B, T, 3), device=device)
@@ -235,7 +248,7 @@ def test_a_number_is_the_sum_of_its_parts(device, rng):
 #: Shared memory that a kernel may need: sm_86 has it, too.
 SHARED = 99 * 1024
 POINTERS = {"X": "*i64", "W": "*fp32", "H": "*fp32", "weights": "*fp32"}
-NUMBERS = {"X_stride": "i64", "H_stride": "i64", "weights_stride": "i64", "n_frames": "i32", "eps": "fp32"}
+NUMBERS = {"X_stride": "i64", "H_frames": "i64", "weights_stride": "i64", "n_frames": "i32", "eps": "fp32"}
 DICTIONARY = torch.empty((513, 100))
 
 
@@ -269,8 +282,11 @@ def test_machine_code_fits_ahead_of_time(compiled, kernel, architecture):
     report = ahead.compile_ahead(kernel, architecture)
     assert report.spills == 0
     assert report.shared <= SHARED
-    # Three programs of 64 x 32 on a multiprocessor of 64 Ki registers, two of 64 x 64, and so on.
-    assert report.registers <= (168 if kernel.name == "soft_mask" and kernel.constants["BLOCK_F"] == 32 else 255)
+    # On a multiprocessor of 64 Ki registers: three programs of 64 x 32, two of 64 x 64 or, but on sm_80, of 128 x 32.
+    most = 255
+    if kernel.name == "soft_mask" and kernel.constants["BLOCK_F"] == 32:
+        most = 168 if kernel.num_warps == 4 else 255 if architecture == 80 else 128
+    assert report.registers <= most
     assert report.instructions
 
 

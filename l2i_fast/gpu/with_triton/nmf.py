@@ -6,6 +6,8 @@ Clips of a batch are frames one after another. Plain torch serves more component
 
 from __future__ import annotations
 
+from threading import Lock
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from l2i_fast.gpu.with_torch import exponent
 from l2i_fast.kernels.triton import nmf as kernels
 
 _LOSSES = {2.0: "euclidean", 1.5: "three_halves", 1.0: "kullback_leibler", 0.5: "half", 0.0: "itakura_saito"}
+_TUNING = Lock()  # Triton's autotuner keeps what it tunes, and copies of H, in itself
 _ROWS = 64  # of a program's block of sums
 _COLUMNS = 32  # whose part of a sum is added at a time
 _CHUNK = 512  # frames whose sums may grow on tensor cores alone
@@ -50,16 +53,17 @@ def nmf_update_H(
             numerator = torch.empty_like(H)
             _product(V.view(-1, F), W, numerator)
             kernels.update_H_euclidean[(n_clips * -(-T // _ROWS),)](
-                numerator, _sums_of_products(W, W).float(), H, T=T, l1=float(l1), l2=float(l2), n=n,
+                numerator, _sums_of_products(W, W).float(), H, T=T, l1=float(l1), l2=float(l2), n=int(n),
                 FRAMES=_ROWS, COLUMNS=16, num_stages=1, **clips, **shared,
             )  # fmt: skip
             return
         full = mask is not None or beta != 1
-        kernels.update_H[lambda config: (n_clips * -(-T // config["FRAMES"]),)](
-            V, V if mask is None else mask, W, W if full else W.sum(0, dtype=torch.float64).float(), H,
-            T=T, beta=float(beta), gamma=exponent(beta), l1=float(l1), l2=float(l2), n=n, F=F,
-            LOSS=_loss(beta), FULL=full, MASKED=mask is not None, **clips, **shared,
-        )  # fmt: skip
+        with _TUNING:
+            kernels.update_H[lambda config: (n_clips * -(-T // config["FRAMES"]),)](
+                V, V if mask is None else mask, W, W if full else W.sum(0, dtype=torch.float64).float(), H,
+                T=T, beta=float(beta), gamma=exponent(beta), l1=float(l1), l2=float(l2), n=int(n), F=F,
+                LOSS=_loss(beta), FULL=full, MASKED=mask is not None, **clips, **shared,
+            )  # fmt: skip
 
 
 def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
@@ -79,11 +83,12 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
         numerator = V.new_zeros((-(-n_chunks // chunks), F, K))
         denominator = torch.zeros_like(numerator) if full else numerator
         if T:
-            kernels.gather[lambda config: (-(-F // config["BINS"]), len(numerator))](
-                V, V if mask is None else mask, W, H, numerator, denominator, T=T, chunks=chunks, beta=float(beta),
-                F=F, K=K, LOSS=_loss(beta), FULL=full, MASKED=mask is not None, PRECISION=products(), CHUNK=_CHUNK,
-                PIECE=_piece(K),
-            )  # fmt: skip
+            with _TUNING:
+                kernels.gather[lambda config: (-(-F // config["BINS"]), len(numerator))](
+                    V, V if mask is None else mask, W, H, numerator, denominator, T=T, chunks=chunks,
+                    beta=float(beta), F=F, K=K, LOSS=_loss(beta), FULL=full, MASKED=mask is not None,
+                    PRECISION=products(), CHUNK=_CHUNK, PIECE=_piece(K),
+                )  # fmt: skip
         sums = H if not full else denominator
         return numerator.sum(0, dtype=torch.float64), sums.sum(0, dtype=torch.float64)
 

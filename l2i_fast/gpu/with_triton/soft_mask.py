@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ _soft_mask = triton.autotune(
     CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, ["F", "K", "LOG", "PRECISION"], cache_results=True
 )(kernels.soft_mask)
 
+_TUNING = Lock()  # Triton's autotuner keeps what it tunes in itself
+
 #: The gradient has more accumulators: smaller blocks, for more warps.
 GRADIENT_BLOCKS = {"BLOCK_T": 64, "BLOCK_F": 32, "BLOCK_K": 32}
 GRADIENT_LAUNCH = {"num_warps": 8, "num_stages": 2}
@@ -37,7 +40,7 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: 
             return (n_clips * triton.cdiv(n_frames, blocks["BLOCK_T"]) * triton.cdiv(F, blocks["BLOCK_F"]),)
 
         operands = _bits(X), W, H, weights, _bits(Y), *_strides(X, H, weights)
-        with torch.cuda.device_of(X):
+        with _TUNING, torch.cuda.device_of(X):
             _soft_mask[grid](*operands, n_frames, eps, **sizes(W, log, backend.products()))
     return Y
 
@@ -97,9 +100,9 @@ def _bits(X: Tensor) -> Tensor:
     return X.view(torch.int64)
 
 
-def _strides(*tensors: Tensor) -> tuple[int, ...]:
-    # Between clips; 0 where they share an operand.
-    return tuple(x.stride(0) for x in tensors)
+def _strides(X: Tensor, H: Tensor, weights: Tensor) -> tuple[int, int, int]:
+    # Between clips, that of H in frames; 0 where they share an operand.
+    return X.stride(0), H.stride(0) // H.shape[2], weights.stride(0)
 
 
 def sizes(W: Tensor, log: bool, precision: str) -> dict[str, Any]:

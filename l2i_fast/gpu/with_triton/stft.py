@@ -105,14 +105,14 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
             n_tiles, n_programs = divide(n_clips, n_hops, tile.frames, overlap, _n_slots(rows.device))
             samples = triton.next_power_of_2(tile.frames * hop)
             kernels.istft_kernel[(n_programs * n_clips,)](
-                X, window, scale, y, *operands, n_frames, n_programs, n_tiles, X.stride(0), hop, start, length,
+                X, window, scale, y, *operands, n_frames, n_programs, n_tiles, rows.stride(0), hop, start, length,
                 **shape, OVERLAP=overlap, SAMPLES=samples, **options,
             )  # fmt: skip
         else:
             frames = torch.empty((n_clips, n_frames, n_fft), dtype=torch.float32, device=rows.device)
             n_rows = n_clips * n_frames
             kernels.istft_frames_kernel[(triton.cdiv(n_rows, tile.frames),)](
-                X, window, frames, *operands, n_rows, n_frames, X.stride(0), **shape, **options
+                X, window, frames, *operands, n_rows, n_frames, rows.stride(0), **shape, **options
             )
             n_programs = triton.cdiv(length, _SAMPLES)
             kernels.overlap_add_kernel[(n_programs * n_clips,)](
@@ -225,7 +225,7 @@ def _decibels(spectra: Tensor, bands: Tensor, amin: float) -> Tensor:
                 bands, edges, n_bins, n_bands, BANDS=MEL_TILE["BANDS"], BINS=256, num_warps=16
             )
             kernels.log_mel_kernel[(triton.cdiv(n_rows, MEL_TILE["ROWS"]), n_blocks)](
-                spectra, bands, edges, decibels, amin, n_rows, n_bins, n_bands,
+                spectra, bands, edges, decibels, float(amin), n_rows, n_bins, n_bands,
                 LOG_MAGNITUDES=spectra.ndim == 3, **MEL_TILE, PRECISION=PRECISION, num_stages=4,
             )  # fmt: skip
     return decibels
