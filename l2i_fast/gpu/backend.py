@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -94,14 +95,23 @@ def missing(backend: Backend, device: torch.device) -> str:
         if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
             return "its kernels need a GPU of compute capability 8.0 or newer"
         return ""
-    try:
-        library = import_module("l2i_fast._cuda")
-    except ImportError as error:
-        return f"the CUDA library was not built with this installation ({error})"
+    library = _cuda_library()
+    if isinstance(library, str):
+        return library
     if device.type != "cuda":
         return f"the CUDA library runs on a GPU, not on {device}"
-    there, reason = library.available()
+    there, reason = library
     return "" if there else f"the CUDA library cannot run here ({reason})"
+
+
+@cache
+def _cuda_library() -> str | tuple[bool, str]:
+    # Why there is none, or what it says of itself: asked once, since every call of an operation looks.
+    try:
+        answer: tuple[bool, str] = import_module("l2i_fast._cuda").available()
+    except ImportError as error:
+        return f"the CUDA library was not built with this installation ({error})"
+    return answer
 
 
 def serving(operation: str, device: torch.device) -> Callable[..., Any]:
