@@ -48,6 +48,10 @@ _HOPS, _COMPARED = 7, 4
 _LEAST, _MOST = 10, 200
 
 
+class _Absent(Exception):
+    """Why a backend has no time: not every one has every operation."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What is measured: clips, samples of each, frames of the factorisations, streams of a tick."""
@@ -233,6 +237,8 @@ def _time(name: str, prepare: Callable[[], Call], exact: Any, device: torch.devi
     try:
         call = prepare()
         error = _error(call(), exact)
+    except _Absent as reason:
+        return Time(name, missing=str(reason))
     except Exception as failure:  # one backend's failure is a row of the table, not the end of it
         return Time(name, missing=" ".join(f"{type(failure).__name__}: {failure}".split())[:120])
     if not error <= TOLERANCE:
@@ -398,7 +404,7 @@ def _tick(p: Problem, n: int, device: torch.device) -> Case:
 
     def prepare(name: str, replayed: bool = False) -> Call:
         if name == "triton":  # in whose place torch would serve
-            raise NotImplementedError("it has no hop of streams")
+            raise _Absent("it has no hop of streams")
         before = os.environ.get("L2I_BACKEND")
         os.environ["L2I_BACKEND"] = name
         try:
@@ -439,7 +445,7 @@ def _function(name: str, operation: str) -> Callable[..., Any]:
     # An operation of one backend.
     function = getattr(backend.module(name), operation, None)  # type: ignore[arg-type]
     if function is None:
-        raise NotImplementedError(f"it has no {operation}")
+        raise _Absent(f"it has no {operation}")
     return function  # type: ignore[no-any-return]
 
 

@@ -51,6 +51,9 @@ def test_a_wrong_answer_is_no_time(device):
     assert "differs from the exact answer by 1.0e-03" in one.missing
     assert not one.seconds
 
+    absent = gpu._time("torch", lambda: gpu._function("torch", "resample"), exact, device, 0.0)
+    assert absent.missing == "it has no resample"
+
     def broken():
         raise RuntimeError("no such\nkernel")
 
