@@ -98,7 +98,7 @@ class DeviceStreams:
     Raises
     ------
     ValueError
-        For a setting out of range.
+        For a setting out of range, or a device that is not here.
     RuntimeError
         The backend that L2I_BACKEND names cannot serve here; the message says why.
     """
@@ -119,7 +119,7 @@ class DeviceStreams:
             host(W) if is_tensor(W) else W, hop_length, n_iter, domain, eps, win_length, window
         )
         n, K = positive_int(n_streams, "n_streams"), values.shape[1]
-        self.device = torch.zeros((), device=device).device  # with its index
+        self.device = torch.zeros((), device=backend.find_device(device)).device  # with its index
         wide = torch.from_numpy(values.astype(np.float64))
         self._plan = Plan(
             W=torch.tensor(values, device=self.device),

@@ -309,3 +309,12 @@ def test_threads_wait_emulated(rng, monkeypatch):
         answers.append(torch.cat([ours.push(block.contiguous()) for block in y.split(100, 1)], 1))
     for other in answers[1:]:
         torch.testing.assert_close(other, answers[0], rtol=0, atol=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_here_is_named():
+    W = np.ones((33, 3), np.float32)
+    with pytest.raises(ValueError, match="device is 'cuda', but torch"):
+        DeviceStreams(W, 2, 32)
+    with pytest.raises(ValueError, match="device is 'meta', but must be 'cpu', 'cuda' or"):
+        DeviceStreams(W, 2, 32, device="meta")
