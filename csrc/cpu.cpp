@@ -10,6 +10,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace l2i {
 namespace {
@@ -21,9 +25,21 @@ std::uint64_t saved_state() {
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (static_cast<std::uint64_t>(high) << 32) | low;
 }
+
+// Linux keeps the tile registers from a process until it asks for them.
+bool tiles_granted() {
+#if defined(__linux__)
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 bool runs_here(const CpuFeatures& cpu, const std::string& name) {
+  if (name == "amx") return cpu.amx;
+  if (name == "avx512_bf16") return cpu.avx512_bf16;
   if (name == "avx512") return cpu.avx512;
   if (name == "avx2") return cpu.avx2;
   return true;
@@ -69,7 +85,9 @@ CpuFeatures detect_cpu() {
   cpu.avx2 = ymm && fma && (b & bit_AVX2);
   cpu.avx512 =
       cpu.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512DQ) && (b & bit_AVX512BW) && (b & bit_AVX512VL);
-  cpu.amx = tiles && (d & (1u << 24)) && (d & (1u << 22));
+  const bool amx = tiles && (d & (1u << 24)) && (d & (1u << 22));
+  cpu.avx512_bf16 = cpu.avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+  cpu.amx = cpu.avx512_bf16 && amx && tiles_granted();
 #endif
   return cpu;
 }

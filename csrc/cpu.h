@@ -7,9 +7,10 @@
 namespace l2i {
 
 struct CpuFeatures {
-  bool avx2 = false;    // AVX2 and FMA, registers saved by the operating system
-  bool avx512 = false;  // AVX-512 F, DQ, BW and VL
-  bool amx = false;     // AMX tiles with bfloat16
+  bool avx2 = false;         // AVX2 and FMA, registers saved by the operating system
+  bool avx512 = false;       // AVX-512 F, DQ, BW and VL
+  bool avx512_bf16 = false;  // these and products of bfloat16
+  bool amx = false;          // these and AMX tiles of bfloat16, which the operating system lets us use
 };
 
 CpuFeatures detect_cpu();

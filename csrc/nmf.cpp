@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "products.h"
 #include "threads.h"
 #include "workspace.h"
 
@@ -70,23 +71,6 @@ Window window(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t n_rows, s
   return {edge, lanes};
 }
 
-// Hands out parts of one workspace, each on its own cache lines.
-class Slices {
- public:
-  explicit Slices(float* memory) : next_(memory) {}
-  float* take(std::ptrdiff_t size) {
-    float* const taken = next_;
-    if (next_ != nullptr) next_ += round_up(size, 16);
-    total_ += round_up(size, 16);
-    return taken;
-  }
-  std::size_t total() const { return static_cast<std::size_t>(total_); }
-
- private:
-  float* next_;
-  std::ptrdiff_t total_ = 0;
-};
-
 // C[j, k] = G[j, k] / root(G[j, j] G[k, k]) in place; rows and columns without a diagonal become zero.
 void to_correlation(float* gram, std::ptrdiff_t K) {
   std::vector<float> scale(static_cast<std::size_t>(K));
@@ -101,31 +85,36 @@ void to_correlation(float* gram, std::ptrdiff_t K) {
 // What all threads of a pass read: the dictionary in panels of bins, and what depends on it alone.
 class Shared {
  public:
-  Shared(const Kernels& kernels, const NmfProblem& problem, NmfMethod method, const float* bin_weights,
-         Workspace& workspace)
+  Shared(const Kernels& kernels, const NmfProblem& problem, const NmfUpdate& update, Workspace& workspace)
       : nmf(*kernels.nmf),
+        arithmetic{nmf, *kernels.bf16, update.n_terms},
         bins{problem.n_bins, nmf.panel, kernels.lanes},
         components{problem.n_components, nmf.panel, kernels.lanes},
         loss(loss_of(problem.beta)),
-        newton(method == NmfMethod::newton),
+        newton(update.method == NmfMethod::newton),
         denominator(newton ? NmfDenominator::full : denominator_of(problem.beta, problem.mask != nullptr)) {
     layout(nullptr);
     layout(workspace.get(size_));
     const std::ptrdiff_t F = problem.n_bins, K = problem.n_components;
-    float* panel = W_;
+    W.set(problem.W, K, F);
     for (std::ptrdiff_t p = 0; p < bins.count(); ++p) {
-      nmf.to_panel(problem.W + bins.begin(p) * K, K, bins.valid(p), K, bins.lanes(p), panel);
-      panel += K * bins.lanes(p);
+      const std::ptrdiff_t begin = bins.begin(p), lanes = bins.lanes(p);
+      nmf.to_panel(problem.W + begin * K, K, bins.valid(p), K, lanes, W_ + begin * K);
+      if (arithmetic.n_terms > 0)
+        kernels.bf16->pack_panel(W_ + begin * K, lanes, K, lanes, arithmetic.n_terms, words_ + words_of(p));
     }
     if (newton) {
       std::transform(problem.W, problem.W + F * K, squares_, [](float w) { return w * w; });
+      squares.set(squares_, K, F);
       for (std::ptrdiff_t f = 0; f < F; ++f) {
-        for (std::ptrdiff_t k = 0; k < K; ++k) weighted_[f * K + k] = bin_weights[f] * problem.W[f * K + k];
+        for (std::ptrdiff_t k = 0; k < K; ++k)
+          weighted_[f * K + k] = update.bin_weights[f] * problem.W[f * K + k];
       }
       take_gram(problem.W, weighted_, F);
       to_correlation(gram_, K);
     } else if (denominator == NmfDenominator::gram) {
       take_gram(problem.W, problem.W, F);
+      gram.set(gram_, K, K);
     }
     if (newton || denominator == NmfDenominator::sums) {
       for (std::ptrdiff_t k = 0; k < K; ++k) {
@@ -136,13 +125,15 @@ class Shared {
     }
   }
 
-  const float* W_panels() const { return W_; }  // panel, component, bin
-  // W' W; for newton the correlations of W weighted by bins.
-  const float* gram() const { return gram_; }
+  // Components by bins.
+  Panel W_panel(std::ptrdiff_t p) const {
+    return {W_ + bins.begin(p) * components.n_columns, bins.lanes(p), words_ + words_of(p)};
+  }
+  // For newton the correlations of W weighted by bins.
+  const float* gram_rows() const { return gram_; }
   kernels::NmfSummands summands() const {
     return newton ? kernels::NmfSummands::newton : kernels::NmfSummands::multiplicative;
   }
-  const float* squares() const { return squares_; }  // of W, for newton
   const float* column_sums() const { return column_sums_; }
 
   // Sums over the frames for the update of W lie as panel, component, lane: the numerator's, the
@@ -155,22 +146,33 @@ class Shared {
   std::ptrdiff_t n_sums() const { return n_numerator() + n_denominator() + (newton ? n_gram() : 0); }
 
   const NmfKernels& nmf;
+  const Arithmetic arithmetic;
   const Panels bins, components;
   const NmfLoss loss;
   const bool newton;
   const NmfDenominator denominator;
+  Factor W, squares, gram;  // W, its squares (for newton) and W' W
 
  private:
+  std::ptrdiff_t words_of(std::ptrdiff_t p) const {
+    return p * packed_size(arithmetic, components.n_columns, bins.panel);
+  }
+
   void layout(float* memory) {
     Slices slices(memory);
     const std::ptrdiff_t K = components.n_columns;
+    const bool by_gram = denominator == NmfDenominator::gram;
+    W.layout(slices, arithmetic, bins.n_columns, K, !by_gram);
     W_ = slices.take(K * bins.padded());
-    if (newton || denominator == NmfDenominator::gram) {
+    words_ = slices.take_words(words_of(bins.count()));
+    if (by_gram) gram.layout(slices, arithmetic, K, K, false);
+    if (newton || by_gram) {
       gram_ = slices.take(K * K);
       panel_ = slices.take(K * nmf.panel);
       edge_ = slices.take(bins.n_columns * nmf.panel);
     }
     if (newton) {
+      squares.layout(slices, arithmetic, bins.n_columns, K, false);
       squares_ = slices.take(bins.n_columns * K);
       weighted_ = slices.take(bins.n_columns * K);
     }
@@ -197,6 +199,7 @@ class Shared {
 
   std::size_t size_ = 0;
   float *squares_ = nullptr, *weighted_ = nullptr;
+  std::uint32_t* words_ = nullptr;
   float *W_ = nullptr, *gram_ = nullptr, *panel_ = nullptr, *edge_ = nullptr, *column_sums_ = nullptr;
 };
 
@@ -213,6 +216,7 @@ class Worker {
   }
 
   void run(std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const Multiplying multiplying(s_.arithmetic);
     const std::ptrdiff_t tile = kTilePanels * s_.nmf.panel;
     std::ptrdiff_t pending = 0;
     for (std::ptrdiff_t t = begin; t < end; t += tile) {
@@ -241,6 +245,12 @@ class Worker {
     H_ = slices.take(K * L);
     N_ = slices.take(K * L);
     D_ = slices.take(K * L);
+    H_panel_.layout(slices, s_.arithmetic, K, L);
+    panel_.layout(slices, s_.arithmetic, kRows, L);
+    if (sums_ != nullptr) {
+      rows_.layout(slices, s_.arithmetic, tile, K, s_.denominator != NmfDenominator::gram);
+      if (s_.newton) squares_rows_.layout(slices, s_.arithmetic, tile, K, false);
+    }
     if (s_.newton) {
       model_ = slices.take(p_.n_bins * L);
       step_ = slices.take(K * L);
@@ -270,13 +280,14 @@ class Worker {
     if (s_.denominator == NmfDenominator::gram) {
       std::fill_n(N_, size, 0.0f);
       for (std::ptrdiff_t f = 0; f < F; f += kRows) {
-        s_.nmf.accumulate(p_.W + f * K, K, V_ + f * lanes, lanes, std::min(kRows, F - f), K, lanes, N_);
+        const std::ptrdiff_t rows = std::min(kRows, F - f);
+        s_.W.accumulate(f, rows, panel_(V_ + f * lanes, lanes, rows, lanes), lanes, N_);
       }
       for (int i = 0; i < update_.n_updates; ++i) step_with_gram(H_, lanes);
       if (measure_) {
         divergence_ += 0.5 * s_.nmf.dot(V_, V_, F * lanes) - s_.nmf.dot(N_, H_, size);
         std::fill_n(D_, size, 0.0f);
-        s_.nmf.accumulate(s_.gram(), K, H_, lanes, K, K, lanes, D_);
+        s_.nmf.accumulate(s_.gram_rows(), K, H_, lanes, K, K, lanes, D_);
         divergence_ += 0.5 * s_.nmf.dot(D_, H_, size);
       }
     } else if (s_.newton) {
@@ -293,11 +304,11 @@ class Worker {
   void step_with_gram(float* B, std::ptrdiff_t lanes) {
     const std::ptrdiff_t K = p_.n_components;
     if (update_.method == NmfMethod::coordinates) {
-      s_.nmf.update_coordinates(B, N_, s_.gram(), K, lanes, update_.penalty, nullptr);
+      s_.nmf.update_coordinates(B, N_, s_.gram_rows(), K, lanes, update_.penalty, nullptr);
       return;
     }
     std::fill_n(D_, K * lanes, 0.0f);
-    s_.nmf.accumulate(s_.gram(), K, B, lanes, K, K, lanes, D_);
+    s_.gram.accumulate(0, K, H_panel_(B, lanes, K, lanes), lanes, D_);
     s_.nmf.update_multiplicative(B, N_, D_, K * lanes, update_.penalty, 1, kFloor);
   }
 
@@ -311,15 +322,15 @@ class Worker {
     } else {
       for (std::ptrdiff_t k = 0; k < K; ++k) std::fill_n(D_ + k * lanes, lanes, s_.column_sums()[k]);
     }
+    const Panel H = H_panel_(H_, lanes, K, lanes);
+    const Factor& denominator = s_.newton ? s_.squares : s_.W;
     for (std::ptrdiff_t f = 0; f < F; f += kRows) {
       const std::ptrdiff_t n = std::min(kRows, F - f);
-      const float* const A = p_.W + f * K;
       float* const model = s_.newton ? model_ + f * lanes : up_;
-      s_.nmf.product(A, K, H_, n, K, lanes, model);
+      s_.W.product(f, n, H, lanes, model);
       s_.nmf.ratio(frames_tile(f, n, lanes, model));
-      s_.nmf.accumulate(A, K, up_, lanes, n, K, lanes, N_);
-      if (down_ != nullptr)
-        s_.nmf.accumulate(s_.newton ? s_.squares() + f * K : A, K, down_, lanes, n, K, lanes, D_);
+      s_.W.accumulate(f, n, panel_(up_, lanes, n, lanes), lanes, N_);
+      if (down_ != nullptr) denominator.accumulate(f, n, panel_(down_, lanes, n, lanes), lanes, D_);
     }
   }
 
@@ -340,7 +351,7 @@ class Worker {
     products_with_model(lanes);
     std::fill_n(damped, lanes, 1.0f);
     std::copy_n(damping, n, damped);
-    s_.nmf.newton_step({K, lanes, H_, N_, D_, s_.gram(), damped, kNewtonSweeps, nullptr, step_, before},
+    s_.nmf.newton_step({K, lanes, H_, N_, D_, s_.gram_rows(), damped, kNewtonSweeps, nullptr, step_, before},
                        update_.penalty);
     std::fill_n(after, lanes, 0.0f);
     for (std::ptrdiff_t f = 0; f < F; f += kRows) {
@@ -371,8 +382,12 @@ class Worker {
     const bool gram = s_.denominator == NmfDenominator::gram;
     float* numerator = floats_;
     float* denominator = floats_ + s_.n_numerator();
-    const float* W = s_.W_panels();
-    if (s_.newton) square_and_weigh(H, n);
+    rows_.set(H, p_.H_stride, n);
+    if (s_.newton) {
+      square_and_weigh(H, n);
+      squares_rows_.set(squares_, K, n);
+    }
+    const Factor& factor = s_.newton ? squares_rows_ : rows_;
     for (std::ptrdiff_t p = 0; p < s_.bins.count(); ++p) {
       const std::ptrdiff_t lanes = s_.bins.lanes(p), valid = s_.bins.valid(p), f = s_.bins.begin(p);
       const Window v = window(V, p_.V_stride, n, f, valid, lanes, edge_);
@@ -381,26 +396,21 @@ class Worker {
         mask = window(p_.mask + begin * p_.mask_stride, p_.mask_stride, n, f, valid, lanes, mask_edge_);
       for (std::ptrdiff_t t = 0; t < n; t += kRows) {
         const std::ptrdiff_t rows = std::min(kRows, n - t);
-        const float* const A = H + t * p_.H_stride;
         if (gram) {
-          s_.nmf.accumulate(A, p_.H_stride, v.data + t * v.stride, v.stride, rows, K, lanes, numerator);
+          rows_.accumulate(t, rows, panel_(v.data + t * v.stride, v.stride, rows, lanes), lanes, numerator);
           continue;
         }
-        s_.nmf.product(A, p_.H_stride, W, rows, K, lanes, up_);
+        rows_.product(t, rows, s_.W_panel(p), lanes, up_);
         divergence_ += s_.nmf.ratio({s_.summands(), s_.loss, p_.beta, kFloor, rows, lanes, up_, up_, down_,
                                      v.data + t * v.stride, v.stride,
                                      mask.data == nullptr ? nullptr : mask.data + t * mask.stride,
                                      mask.stride, measure_, valid});
-        s_.nmf.accumulate(A, p_.H_stride, up_, lanes, rows, K, lanes, numerator);
-        if (s_.newton) {
-          s_.nmf.accumulate(squares_ + t * K, K, down_, lanes, rows, K, lanes, denominator);
-        } else if (down_ != nullptr) {
-          s_.nmf.accumulate(A, p_.H_stride, down_, lanes, rows, K, lanes, denominator);
-        }
+        rows_.accumulate(t, rows, panel_(up_, lanes, rows, lanes), lanes, numerator);
+        if (down_ != nullptr)
+          factor.accumulate(t, rows, panel_(down_, lanes, rows, lanes), lanes, denominator);
       }
       numerator += K * lanes;
       if (down_ != nullptr) denominator += K * lanes;
-      W += K * lanes;
     }
     if (down_ != nullptr && !s_.newton) return;
     const float one = 1;
@@ -410,7 +420,7 @@ class Worker {
       const Window h = s_.newton ? window(weighted_, K, n, k, valid, lanes, edge_)
                                  : window(H, p_.H_stride, n, k, valid, lanes, edge_);
       if (gram || s_.newton) {
-        s_.nmf.accumulate(H, p_.H_stride, h.data, h.stride, n, K, lanes, denominator);
+        rows_.accumulate(0, n, panel_(h.data, h.stride, n, lanes), lanes, denominator);
         denominator += K * lanes;
       } else {
         s_.nmf.accumulate(&one, 0, h.data, h.stride, n, 1, lanes, denominator);
@@ -444,6 +454,8 @@ class Worker {
   const bool measure_;
   double* const sums_;
   std::size_t size_ = 0;
+  PanelPacker H_panel_, panel_;
+  Factor rows_, squares_rows_;  // H and its squares
   float *model_ = nullptr, *step_ = nullptr, *lanes_ = nullptr, *squares_ = nullptr, *weighted_ = nullptr;
   float *V_ = nullptr, *mask_ = nullptr, *H_ = nullptr, *N_ = nullptr, *D_ = nullptr;
   float *up_ = nullptr, *down_ = nullptr, *edge_ = nullptr, *mask_edge_ = nullptr, *floats_ = nullptr;
@@ -474,7 +486,6 @@ int tasks_for(std::ptrdiff_t n_frames) {
 double measure_rows(const Shared& shared, const NmfProblem& p, std::ptrdiff_t begin, std::ptrdiff_t n,
                     float* model, float* v_edge, float* mask_edge) {
   double total = 0;
-  const float* W = shared.W_panels();
   for (std::ptrdiff_t panel = 0; panel < shared.bins.count(); ++panel) {
     const std::ptrdiff_t lanes = shared.bins.lanes(panel), valid = shared.bins.valid(panel),
                          f = shared.bins.begin(panel);
@@ -482,10 +493,10 @@ double measure_rows(const Shared& shared, const NmfProblem& p, std::ptrdiff_t be
     Window mask{nullptr, 0};
     if (p.mask != nullptr)
       mask = window(p.mask + begin * p.mask_stride, p.mask_stride, n, f, valid, lanes, mask_edge);
-    shared.nmf.product(p.H + begin * p.H_stride, p.H_stride, W, n, p.n_components, lanes, model);
+    shared.nmf.product(p.H + begin * p.H_stride, p.H_stride, shared.W_panel(panel).data, n, p.n_components,
+                       lanes, model);
     total += shared.nmf.ratio({kernels::NmfSummands::multiplicative, shared.loss, p.beta, kFloor, n, lanes,
                                model, model, nullptr, v.data, v.stride, mask.data, mask.stride, true, valid});
-    W += p.n_components * lanes;
   }
   return total;
 }
@@ -533,7 +544,7 @@ double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::o
                 bool measure) {
   thread_local Workspace dictionary, parts;
   const FlushDenormals flush;
-  const Shared shared(current_kernels(), problem, update.method, update.bin_weights, dictionary);
+  const Shared shared(current_kernels(), problem, update, dictionary);
   const int n_tasks = tasks_for(problem.n_frames);
   const std::ptrdiff_t n_sums = sums ? shared.n_sums() : 0;
   double* const part = parts.get_doubles(static_cast<std::size_t>(n_tasks * n_sums));
@@ -572,7 +583,7 @@ double nmf_pass(const NmfProblem& problem, const NmfUpdate& update, const std::o
 double nmf_divergence(const NmfProblem& problem) {
   thread_local Workspace dictionary;
   const FlushDenormals flush;
-  const Shared shared(current_kernels(), problem, NmfMethod::multiplicative, nullptr, dictionary);
+  const Shared shared(current_kernels(), problem, {}, dictionary);
   const int n_tasks = tasks_for(problem.n_frames);
   std::vector<double> divergences(static_cast<std::size_t>(n_tasks));
   parallel(n_tasks, [&](int task) {

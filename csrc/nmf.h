@@ -32,9 +32,10 @@ enum class NmfDenominator { gram, sums, full };
 NmfDenominator denominator_of(float beta, bool masked);
 
 struct NmfUpdate {
-  NmfMethod method;
-  kernels::NmfPenalty penalty;
-  int n_updates;
+  NmfMethod method = NmfMethod::multiplicative;
+  kernels::NmfPenalty penalty{};
+  int n_updates = 0;
+  int n_terms = 0;  // of bfloat16 in the products of a pass, 0 for float32; multiplicative only
   // For newton only. A pass changes the damping of each frame; an update of W has one for all its rows.
   float* damping = nullptr;
   const float* bin_weights = nullptr;  // of each bin in the Hessian that all frames share

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 namespace l2i {
@@ -18,6 +19,25 @@ class Workspace {
   };
   std::unique_ptr<float, Free> memory_;
   std::size_t size_ = 0;
+};
+
+// Hands out parts of one workspace, each on its own cache lines. Without memory it only counts.
+class Slices {
+ public:
+  explicit Slices(float* memory) : next_(memory) {}
+  float* take(std::ptrdiff_t size) {
+    const std::ptrdiff_t rounded = (size + 15) / 16 * 16;
+    float* const taken = next_;
+    if (next_ != nullptr) next_ += rounded;
+    total_ += rounded;
+    return taken;
+  }
+  std::uint32_t* take_words(std::ptrdiff_t size) { return reinterpret_cast<std::uint32_t*>(take(size)); }
+  std::size_t total() const { return static_cast<std::size_t>(total_); }
+
+ private:
+  float* next_;
+  std::ptrdiff_t total_ = 0;
 };
 
 // Flushes denormals to zero in this thread while it lives, and restores the mode.

@@ -17,6 +17,7 @@ void register_cpu(py::module_& m) {
         py::dict features;
         features["avx2"] = cpu.avx2;
         features["avx512"] = cpu.avx512;
+        features["avx512_bf16"] = cpu.avx512_bf16;
         features["amx"] = cpu.amx;
         features["compiled"] = compiled_paths();
         features["supported"] = supported_paths();

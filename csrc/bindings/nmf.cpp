@@ -34,10 +34,13 @@ NmfProblem problem_of(const py::array& V, const std::optional<py::array>& mask, 
   return problem;
 }
 
-NmfUpdate update_of(const std::string& method, float l1, float l2, int n_updates) {
+NmfUpdate update_of(const std::string& method, float l1, float l2, int n_updates, int n_terms) {
   require(method == "mu" || method == "hals", "method must be 'mu' or 'hals'");
   require(n_updates >= 0, "n_updates must be at least 0");
-  return {method == "mu" ? NmfMethod::multiplicative : NmfMethod::coordinates, {l1, l2}, n_updates};
+  require(n_terms >= 0 && n_terms <= kernels::kMostTerms, "n_terms must be 0 to 3");
+  require(n_terms == 0 || method == "mu", "'hals' multiplies in float32 only");
+  const NmfMethod kind = method == "mu" ? NmfMethod::multiplicative : NmfMethod::coordinates;
+  return {.method = kind, .penalty = {l1, l2}, .n_updates = n_updates, .n_terms = n_terms};
 }
 
 void require_writeable(const py::array& array, const char* message) { require(array.writeable(), message); }
@@ -63,9 +66,9 @@ const bool* fixed_of(const std::optional<py::array_t<bool>>& fixed, std::ptrdiff
 double pass(const py::array& V, const std::optional<py::array>& mask, const py::array& W, py::array H,
             float beta, const std::string& method, float l1, float l2, int n_updates,
             std::optional<py::array_t<double>> numerator, std::optional<py::array_t<double>> denominator,
-            bool measure) {
+            bool measure, int n_terms) {
   const NmfProblem problem = problem_of(V, mask, W, H, beta);
-  const NmfUpdate update = update_of(method, l1, l2, n_updates);
+  const NmfUpdate update = update_of(method, l1, l2, n_updates, n_terms);
   const NmfDenominator kind = denominator_of(beta, mask.has_value());
   require(update.method == NmfMethod::multiplicative || kind == NmfDenominator::gram,
           "'hals' is for the Euclidean loss without mask");
@@ -92,7 +95,7 @@ void update(py::array W, const py::array_t<double>& numerator, const py::array_t
             const std::optional<py::array_t<bool>>& fixed) {
   const auto w = view<float>(W, "W", 2, 2);
   require_writeable(W, "W must be writeable");
-  const NmfUpdate step = update_of(method, l1, l2, n_updates);
+  const NmfUpdate step = update_of(method, l1, l2, n_updates, 0);
   const std::ptrdiff_t F = w.size[0], K = w.size[1];
   const NmfDenominator kind = denominator_of(beta, masked);
   check_sums(numerator, denominator, kind, F, K);
@@ -128,8 +131,12 @@ double newton_pass(const py::array& V, const std::optional<py::array>& mask, con
     check_gram(*gram, problem.n_components);
     sums = NmfSums{gradient->mutable_data(), curvature->mutable_data(), gram->mutable_data()};
   }
-  const NmfUpdate step{NmfMethod::newton,      {l1, l2},           n_updates,
-                       damping.mutable_data(), bin_weights.data(), least_mean};
+  const NmfUpdate step{.method = NmfMethod::newton,
+                       .penalty = {l1, l2},
+                       .n_updates = n_updates,
+                       .damping = damping.mutable_data(),
+                       .bin_weights = bin_weights.data(),
+                       .least_mean = least_mean};
   const py::gil_scoped_release release;
   return nmf_pass(problem, step, sums, gradient.has_value());
 }
@@ -146,7 +153,7 @@ void newton_update(py::array W, const py::array_t<double>& gradient, const py::a
   float* const rows = const_cast<float*>(w.data);
   const NmfSums sums{const_cast<double*>(gradient.data()), const_cast<double*>(curvature.data()),
                      const_cast<double*>(gram.data())};
-  const NmfUpdate step{NmfMethod::newton, {l1, l2}, 1, &damping};
+  const NmfUpdate step{.method = NmfMethod::newton, .penalty = {l1, l2}, .n_updates = 1, .damping = &damping};
   const py::gil_scoped_release release;
   nmf_update(rows, F, K, 1, sums, NmfDenominator::full, step, stay);
 }
@@ -154,12 +161,14 @@ void newton_update(py::array W, const py::array_t<double>& gradient, const py::a
 }  // namespace
 
 void register_nmf(py::module_& m) {
-  m.def("nmf_pass", &pass, py::arg("V"), py::arg("mask"), py::arg("W"), py::arg("H"), py::arg("beta"),
-        py::arg("method"), py::arg("l1"), py::arg("l2"), py::arg("n_updates"),
-        py::arg("numerator").noconvert(), py::arg("denominator").noconvert(), py::arg("measure"),
-        "Update H (T, K) in place for V (T, F) and W (F, K), put the sums that the update of W needs into "
-        "numerator "
-        "and denominator, and return the divergence if measured.");
+  m.def(
+      "nmf_pass", &pass, py::arg("V"), py::arg("mask"), py::arg("W"), py::arg("H"), py::arg("beta"),
+      py::arg("method"), py::arg("l1"), py::arg("l2"), py::arg("n_updates"), py::arg("numerator").noconvert(),
+      py::arg("denominator").noconvert(), py::arg("measure"), py::arg("n_terms"),
+      "Update H (T, K) in place for V (T, F) and W (F, K), put the sums that the update of W needs into "
+      "numerator "
+      "and denominator, and return the divergence if measured. Products are sums of n_terms of bfloat16, or "
+      "float32 (0).");
   m.def("nmf_divergence", &divergence, py::arg("V"), py::arg("mask"), py::arg("W"), py::arg("H"),
         py::arg("beta"), "The divergence of V (T, F) from H W'.");
   m.def("nmf_update", &update, py::arg("W"), py::arg("numerator").noconvert(),

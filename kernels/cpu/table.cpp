@@ -2,6 +2,7 @@
 #include "table.h"
 
 #include "analyze.h"
+#include "bf16.h"
 #include "ceilings.h"
 #include "log_mel.h"
 #include "nmf.h"
@@ -55,6 +56,7 @@ constinit const Kernels table = {
     .mel_sums_tile = &mel_sums_tile,
     .log1p_tile = &log1p_tile,
     .nmf = &nmf,
+    .bf16 = &bf16,
     .stream = &stream,
     .stream_pool = &stream_pool,
     .ceilings = &ceilings,

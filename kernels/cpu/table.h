@@ -147,6 +147,38 @@ struct NmfKernels {
   double (*dot)(const float* a, const float* b, std::ptrdiff_t size);
 };
 
+// Tiles of the factors of products in bfloat16, see bf16.cpp.
+constexpr std::ptrdiff_t kTileRows = 16;
+constexpr std::ptrdiff_t kTileDepth = 32;
+constexpr int kMostTerms = 3;
+
+// C = A B, or C += A B: n_rows x lanes, without gaps; A and B as they are packed.
+struct Bf16Product {
+  const std::uint32_t* A;
+  std::ptrdiff_t A_stride;  // words from one row of tiles to the next
+  const std::uint32_t* B;
+  int n_terms;
+  std::ptrdiff_t n_rows, depth, lanes;
+  bool add;
+  float* C;
+};
+
+// bf16.cpp. Values to be packed are at least zero. Sizes of packed matrices are those of whole tiles.
+struct Bf16Kernels {
+  // The left factor A (n_rows x n_columns), or its transpose.
+  void (*pack_rows)(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns,
+                    int n_terms, std::uint32_t* out);
+  void (*pack_columns)(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns,
+                       int n_terms, std::uint32_t* out);
+  // The right factor: `depth` rows of `lanes` values, whole vectors.
+  void (*pack_panel)(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std::ptrdiff_t lanes,
+                     int n_terms, std::uint32_t* out);
+  // A thread multiplies between begin and end, which take the tile registers and give them back.
+  void (*begin)();
+  void (*multiply)(const Bf16Product& product);
+  void (*end)();
+};
+
 // Tables of the real FFT of a single frame of n samples, at least 2 lanes^2: see stream.cpp.
 struct FrameFft {
   std::ptrdiff_t n;
@@ -227,7 +259,7 @@ struct CeilingKernels {
 };
 
 struct Kernels {
-  const char* name;  // "scalar", "avx2", "avx512"
+  const char* name;  // "scalar", "avx2", "avx512", "avx512_bf16", "amx"
   int lanes;         // frames in a tile: floats in a vector register
 
   // Is every value at least `low` and at most `high`? NaN is not.
@@ -265,6 +297,7 @@ struct Kernels {
   void (*log1p_tile)(const float* magnitudes, std::ptrdiff_t n_bins, int n_frames, float* V);
 
   const NmfKernels* nmf;
+  const Bf16Kernels* bf16;
   const StreamKernels* stream;
   const StreamPoolKernels* stream_pool;
   const CeilingKernels* ceilings;
@@ -278,6 +311,13 @@ extern const Kernels table;
 }
 namespace avx512 {
 extern const Kernels table;
+}
+// What these have of their own; the rest is that of avx512.
+namespace avx512_bf16 {
+extern const Bf16Kernels bf16;
+}
+namespace amx {
+extern const Bf16Kernels bf16;
 }
 
 }  // namespace l2i::kernels

@@ -68,7 +68,7 @@ class Factorization:
 
     def update_H(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0) -> None:
         """Update H `n` times with W fixed."""
-        _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, None, None, False)
+        _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, None, None, False, 0)
 
     def update_H_and_gather(
         self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, measure: bool = False
@@ -78,7 +78,7 @@ class Factorization:
         Returns the divergence of V from the new H and the present W if `measure`, otherwise 0.
         """
         sums = self.numerator, self.denominator
-        return _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, *sums, measure)
+        return _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, *sums, measure, 0)
 
     def update_W(
         self,

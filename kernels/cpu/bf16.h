@@ -1,0 +1,9 @@
+#pragma once
+
+#include "table.h"
+
+namespace l2i::kernels::L2I_ISA {
+
+extern const Bf16Kernels bf16;
+
+}  // namespace l2i::kernels::L2I_ISA
