@@ -1,4 +1,4 @@
-"""Solvers of l2i.NMF against scikit-learn's multiplicative updates, and learn_dictionary, on real recordings.
+"""Solvers of l2i.NMF against scikit-learn's multiplicative updates, precisions, and learn_dictionary, on recordings.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/race_esc10.py DATA      (a folder in ESC-50's layout)
 """
@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import l2i_fast as l2i
 from l2i_fast.data import Clip, Dataset, load_dataset
+from l2i_fast.precision import Precision
 
 RACERS = {"frobenius": ("hals", "newton"), "kullback-leibler": ("newton",)}
 
@@ -55,6 +57,21 @@ def race(V: NDArray[np.float32]) -> None:
             print(f"  {solver}: {n} iterations, {our_time:.3f} s, {their_time / our_time:.1f} times as fast")
 
 
+def precisions(V: NDArray[np.float32]) -> None:
+    """Where 200 multiplicative iterations end with products of bfloat16, and how long they take."""
+    settings = {"n_components": 100, "init": "random", "random_state": 0, "tol": 0, "max_iter": 200}
+    for loss in ("frobenius", "kullback-leibler"):
+        ends = {}
+        for precision in get_args(Precision):
+            l2i.set_cpu_precision(precision)
+            nmf = l2i.NMF(solver="mu", beta_loss=loss, **settings)
+            took = seconds(lambda nmf=nmf: nmf.fit(V))
+            ends[precision] = nmf.reconstruction_err_**2  # twice the divergence
+            above = ends[precision] / ends["float32"] - 1
+            print(f"{loss}, {precision}: {took:.2f} s, objective {above:+.1e} of float32's")
+    l2i.set_cpu_precision("float32")
+
+
 def main(data: Path) -> None:
     """Race on the first clip of each class; then a dictionary of the first 240 clips."""
     dataset = load_dataset(data)
@@ -64,6 +81,7 @@ def main(data: Path) -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     l2i.set_num_threads(1)
     race(np.ascontiguousarray(V.T))
+    precisions(np.ascontiguousarray(V.T))
     clips = [log_magnitudes(dataset, clip) for clip in dataset.clips[:240]]
     for n in (1, 2):
         l2i.set_num_threads(n)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from l2i_fast.model import L2I, load
     from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
     from l2i_fast.nmf.estimator import NMF
+    from l2i_fast.precision import get_cpu_precision, set_cpu_precision
     from l2i_fast.result import Explanation, Result
     from l2i_fast.stream import StreamDecoder
 
@@ -35,6 +36,7 @@ __all__ = [
     "activations",
     "analyze",
     "decode",
+    "get_cpu_precision",
     "get_gpu_precision",
     "get_num_threads",
     "istft",
@@ -42,6 +44,7 @@ __all__ = [
     "learn_dictionary_online",
     "load",
     "log_mel",
+    "set_cpu_precision",
     "set_gpu_precision",
     "set_num_threads",
     "soft_mask",
@@ -58,6 +61,8 @@ _MODULES = {
     "StreamDecoder": "stream",
     "DeviceStreams": "gpu.streams",
     "activations": "nmf",
+    "get_cpu_precision": "precision",
+    "set_cpu_precision": "precision",
     "get_gpu_precision": "gpu.backend",
     "set_gpu_precision": "gpu.backend",
     "learn_dictionary": "nmf",

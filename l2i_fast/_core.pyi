@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 class CpuFeatures(TypedDict):
     avx2: bool
     avx512: bool
+    avx512_bf16: bool
     amx: bool
     compiled: list[str]
     supported: list[str]
@@ -71,6 +72,7 @@ def nmf_pass(
     numerator: NDArray[np.float64] | None,
     denominator: NDArray[np.float64] | None,
     measure: bool,
+    n_terms: int,
 ) -> float: ...
 def nmf_divergence(
     V: NDArray[np.float32],

@@ -130,6 +130,7 @@ class Operation(StrEnum):
     soft_mask = "soft_mask"
     decode = "decode"
     nmf = "nmf"
+    precision = "precision"
     activations = "activations"
     stream = "stream"
     race = "race"

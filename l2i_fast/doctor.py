@@ -101,7 +101,7 @@ def _native() -> str:
     from l2i_fast import _core
 
     cpu = _core.cpu_features()
-    there = [name for name in ("avx2", "avx512", "amx") if cpu.get(name)]
+    there = [name for name in ("avx2", "avx512", "avx512_bf16", "amx") if cpu.get(name)]
     paths = f"path {cpu['path']}, of {', '.join(cpu['supported'])}"
     threads = f"{_core.get_num_threads()} threads"
     return f"{paths}; {threads}; the processor has {', '.join(there) or 'neither avx2 nor avx512'}"

@@ -106,10 +106,24 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.fixture(params=_core.cpu_features()["supported"])
+def _paths(*names: str) -> list[str]:
+    return [name for name in names if name in _core.cpu_features()["supported"]]
+
+
+@pytest.fixture(params=_paths("scalar", "avx2", "avx512"))
 def cpu_path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that was compiled in and runs here, in use for one test."""
+    """Each instruction set with float32 kernels of its own that runs here, in use for one test."""
+    yield from _use(request.param)
+
+
+@pytest.fixture(params=_core.cpu_features()["supported"])
+def bf16_path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that runs here: all have products of bfloat16 of their own."""
+    yield from _use(request.param)
+
+
+def _use(name: str) -> Iterator[str]:
     before = _core.cpu_features()["path"]
-    _core.use_cpu_path(request.param)
-    yield request.param
+    _core.use_cpu_path(name)
+    yield name
     _core.use_cpu_path(before)

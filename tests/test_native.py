@@ -38,6 +38,7 @@ def test_features() -> None:
             flags = cpuinfo.read().split()
         assert features["avx2"] == ("avx2" in flags and "fma" in flags)
         assert features["avx512"] == ("avx512vl" in flags)
+        assert features["avx512_bf16"] == ("avx512_bf16" in flags)
         assert features["amx"] == ("amx_bf16" in flags)
 
 

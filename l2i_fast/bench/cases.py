@@ -25,6 +25,7 @@ from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.problem import SAMPLE_RATE, SIZES, Problem
 from l2i_fast.log_mel import log_mel, mel_bands
 from l2i_fast.nmf import Factorization, activations, factorize
+from l2i_fast.precision import Precision, at_precision
 from l2i_fast.soft_mask import decode, soft_mask
 from l2i_fast.stft import istft, stft
 from l2i_fast.stream import StreamDecoder
@@ -38,6 +39,8 @@ N_UPDATES, N_TARGET = 50, 200
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 #: Recordings of 5 s in the race.
 RACE_CLIPS = 5
+#: Products below float32.
+BF16: tuple[Precision, ...] = ("bf16x3", "bf16x2", "bf16")
 #: The solvers of `factorize` that race to scikit-learn's objective.
 SOLVERS = {"frobenius": ("hals", "newton"), "kullback-leibler": ("newton",)}
 #: Frame lengths and hops of the streams, and how many updates a frame: none where activations are given.
@@ -305,6 +308,21 @@ def nmf_cases(p: Problem, losses: tuple[str, ...] = tuple(LOSSES)) -> Iterator[C
         )
 
 
+def precision_cases(p: Problem) -> Iterator[Case]:
+    """`nmf_cases` with products of bfloat16. Floors and GFLOP/s are those of float32 products."""
+    for case in nmf_cases(p):
+        strongest = dict(islice(case.peers.items(), 1))
+        for precision in BF16:
+
+            def ours(case: Case = case, precision: Precision = precision) -> Answer:
+                with at_precision(precision):
+                    return case.ours()
+
+            peers = {"ours, float32": case.ours, **strongest}
+            variant = f"{precision}, {case.variant}"
+            yield replace(case, operation="precision", variant=variant, ours=ours, peers=peers, tolerance=2e-2)
+
+
 def _nmf_peers(V: Float32, W: Float32, H: Float32, beta: float) -> dict[str, Callable[[], Answer]]:
     def ours_in(library: str) -> Callable[[], Answer]:
         return lambda: peers_nmf.Iteration(import_module(library), V, W, H, beta)
@@ -469,6 +487,7 @@ OPERATIONS: dict[str, tuple[Callable[[Problem], Iterator[Case]], tuple[str, ...]
     "soft_mask": (soft_mask_cases, ("clip", "batch", "hour")),
     "decode": (decode_and_loop_cases, ("clip", "batch", "hour")),
     "nmf": (nmf_cases, ("archive",)),
+    "precision": (precision_cases, ("archive",)),
     "activations": (activations_cases, ("clip", "batch")),
     "stream": (stream_cases, ("clip",)),
     "race": (race_cases, ("clip",)),

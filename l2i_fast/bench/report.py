@@ -61,7 +61,8 @@ def summary(measurements: Measurements) -> list[str]:
 def blas_hint(measurements: Measurements) -> str | None:
     """Say how the peers on BLAS may become faster, where OpenBLAS has not chosen its AVX-512 kernels."""
     machine = measurements.machine
-    if machine["path"] == "avx512" and "openblas" in machine["blas"] and "SkylakeX" not in machine["blas"]:
+    wide = machine["path"] not in ("scalar", "avx2")
+    if wide and "openblas" in machine["blas"] and "SkylakeX" not in machine["blas"]:
         return "OPENBLAS_CORETYPE=SkylakeX in the environment may make NumPy and scikit-learn faster"
     return None
 

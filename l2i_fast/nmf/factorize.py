@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from l2i_fast import _core
 from l2i_fast.arrays import Float32, is_tensor
 from l2i_fast.nmf.newton import N_GENTLE, Newton
+from l2i_fast.precision import n_terms
 
 Float64 = NDArray[np.float64]
 #: Called after each iteration with its number, how many there are at most, and the objective where it is known.
@@ -65,10 +66,15 @@ class Factorization:
         self.numerator: Float64 = np.zeros((F, K))
         #: H'H for the Euclidean loss, the sums of H for Kullback-Leibler, otherwise of the numerator's shape.
         self.denominator: Float64 = np.zeros((F, K) if self.full else (K, K) if beta == 2 else (K,))
+        self._n_terms = n_terms()
+
+    def _terms(self, method: str) -> int:
+        return self._n_terms if method == "mu" else 0
 
     def update_H(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0) -> None:
         """Update H `n` times with W fixed."""
-        _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, None, None, False, 0)
+        terms = self._terms(method)
+        _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, None, None, False, terms)
 
     def update_H_and_gather(
         self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, measure: bool = False
@@ -77,8 +83,8 @@ class Factorization:
 
         Returns the divergence of V from the new H and the present W if `measure`, otherwise 0.
         """
-        sums = self.numerator, self.denominator
-        return _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, *sums, measure, 0)
+        sums, terms = (self.numerator, self.denominator), self._terms(method)
+        return _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, *sums, measure, terms)
 
     def update_W(
         self,
