@@ -23,7 +23,8 @@ int faults, n_products;
 
 bool usable(int tile) {
   const bool good = configured && tile < kTiles && config.rows[tile] > 0 && config.rows[tile] <= 16 &&
-                    config.row_bytes[tile] > 0 && config.row_bytes[tile] <= 64 && config.row_bytes[tile] % 4 == 0;
+                    config.row_bytes[tile] > 0 && config.row_bytes[tile] <= 64 &&
+                    config.row_bytes[tile] % 4 == 0;
   faults += !good;
   return good;
 }
@@ -71,8 +72,8 @@ float value(std::uint32_t bits) {
   return std::fpclassify(x) == FP_SUBNORMAL ? 0.0f : x;
 }
 
-// Intel's Software Developer's Manual, TDPBF16PS: the sums of the first and of the second values of the pairs apart,
-// each by fused multiply-adds, then both added to C.
+// Intel's Software Developer's Manual, TDPBF16PS: the sums of the first and of the second values of the pairs
+// apart, each by fused multiply-adds, then both added to C.
 void dpbf16ps(int c, int a, int b) {
   if (!usable(c) || !usable(a) || !usable(b)) return;
   faults += !defined[c] || !defined[a] || !defined[b] || config.rows[c] != config.rows[a] ||
@@ -112,8 +113,8 @@ using l2i::kernels::amx::bf16;
 
 extern "C" {
 
-void pack_rows(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns, int n_terms,
-               std::uint32_t* out) {
+void pack_rows(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns,
+               int n_terms, std::uint32_t* out) {
   bf16.pack_rows(A, stride, n_rows, n_columns, n_terms, out);
 }
 
@@ -122,8 +123,8 @@ void pack_columns(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows, 
   bf16.pack_columns(A, stride, n_rows, n_columns, n_terms, out);
 }
 
-void pack_panel(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std::ptrdiff_t lanes, int n_terms,
-                std::uint32_t* out) {
+void pack_panel(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std::ptrdiff_t lanes,
+                int n_terms, std::uint32_t* out) {
   bf16.pack_panel(B, stride, depth, lanes, n_terms, out);
 }
 
