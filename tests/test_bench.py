@@ -125,6 +125,9 @@ def test_pairs_are_timed_in_turns_and_at_least_five():
     pairs = timing.in_turns(lambda: order.append("ours"), lambda: order.append("peer"), 0)
     assert pairs.shape == (timing.LEAST_PAIRS, 2)
     assert order == ["ours", "peer"] * (1 + timing.LEAST_PAIRS)
+    order.clear()
+    timing.in_turns(lambda: order.append("ours"), lambda: order.append("peer"), 0, 1e-3)
+    assert order == ["ours", "ours", "peer", "peer"] * (1 + timing.LEAST_PAIRS)
 
 
 def test_the_difference_of_two_runs_is_an_iteration(monkeypatch):

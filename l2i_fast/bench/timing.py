@@ -19,6 +19,8 @@ from l2i_fast.threads import get_num_threads, set_num_threads
 
 #: Pairs of a comparison: the first number even if time runs out; from the second to the third where there is time.
 LEAST_PAIRS, PAIRS, MOST_PAIRS = 5, 20, 500
+#: Seconds after which the threads of OpenBLAS and OpenMP have stopped to spin, which they go on with after a call.
+REST = 0.05
 
 
 @dataclass
@@ -103,7 +105,7 @@ def measure(case: Case, exact: Any, n_threads: int, peers: dict[str, Callable[[]
             except ModuleNotFoundError as missing:
                 row.rivals.append(Rival(name, missing=missing.name or str(missing)))
                 continue
-            pairs = in_turns(ours, peer, seconds)
+            pairs = in_turns(ours, peer, seconds, REST if n_threads > 1 else 0.0)
             times += pairs[:, 0].tolist()
             typical = np.median if isinstance(peer, ByDifference) else np.min
             ratio = float(np.median(pairs[:, 1] / pairs[:, 0]))
@@ -115,13 +117,25 @@ def measure(case: Case, exact: Any, n_threads: int, peers: dict[str, Callable[[]
     return row
 
 
-def in_turns(ours: Answer, peer: Answer, seconds: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Time both in turns, (pairs, 2), for about `seconds`, or less if there are many pairs in a second."""
+def in_turns(
+    ours: Answer, peer: Answer, seconds: float, rest: float = 0.0
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Time both in turns, (pairs, 2), for about `seconds`, or less if there are many pairs in a second.
+
+    With a `rest` in seconds each has the processor to itself: it is waited for so long, then called once untimed.
+    """
+
+    def once(call: Answer) -> float:
+        if rest:
+            time.sleep(rest)
+            time_of(call)
+        return time_of(call)
+
     start = time.perf_counter()
-    time_of(ours), time_of(peer)
+    once(ours), once(peer)
     pair = time.perf_counter() - start  # all of it, also where only a part counts
     n = min(int(np.clip(1 / pair, PAIRS, MOST_PAIRS)), int(seconds / pair))
-    return np.array([(time_of(ours), time_of(peer)) for _ in range(max(n, LEAST_PAIRS))])
+    return np.array([(once(ours), once(peer)) for _ in range(max(n, LEAST_PAIRS))])
 
 
 def time_of(call: Answer) -> float:
