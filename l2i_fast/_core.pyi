@@ -26,9 +26,20 @@ def parallel(n_tasks: int, task: Callable[[int], object]) -> None: ...
 def peak_flops(seconds: float) -> float: ...
 def read_bandwidth(n_bytes: int, seconds: float) -> float: ...
 def in_range(x: NDArray[np.float32], low: float, high: float) -> bool: ...
-def stft(y: NDArray[np.float32], window: NDArray[np.float32], hop: int, pad: int) -> NDArray[np.complex64]: ...
+def stft(
+    y: NDArray[np.float32],
+    window: NDArray[np.float32],
+    hop: int,
+    pad: int,
+    out: NDArray[np.complex64] | None = None,
+) -> NDArray[np.complex64]: ...
 def istft(
-    X: NDArray[np.complex64], window: NDArray[np.float32], hop: int, start: int, length: int
+    X: NDArray[np.complex64],
+    window: NDArray[np.float32],
+    hop: int,
+    start: int,
+    length: int,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
 def analyze(
     y: NDArray[np.float32],
@@ -37,8 +48,11 @@ def analyze(
     pad: int,
     bands: MelBands,
     amin: float,
+    out: Sequence[NDArray[Any] | None] = (None, None, None),
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32], NDArray[np.float32]]: ...
-def log_mel(X: NDArray[np.complex64], bands: MelBands, amin: float) -> NDArray[np.float32]: ...
+def log_mel(
+    X: NDArray[np.complex64], bands: MelBands, amin: float, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]: ...
 def soft_mask(
     X: NDArray[np.complex64],
     W: NDArray[np.float32],
@@ -46,6 +60,7 @@ def soft_mask(
     weights: NDArray[np.float32],
     log: bool,
     eps: float,
+    out: NDArray[np.complex64] | None = None,
 ) -> NDArray[np.complex64]: ...
 def decode(
     X: NDArray[np.complex64],
@@ -58,6 +73,7 @@ def decode(
     hop: int,
     start: int,
     length: int,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
 def nmf_pass(
     V: NDArray[np.float32],

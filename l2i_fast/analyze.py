@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import ArrayT, like, on_device, positive_int
+from l2i_fast.arrays import ON_DEVICE, ArrayT, like, on_device, positive_int, target, without_out
 from l2i_fast.log_mel import check_floor, limit, native_bands
 from l2i_fast.stft import Frames, Window, is_native, public
 
@@ -44,6 +45,8 @@ def analyze(
     fmax: float | None = None,
     amin: float = 1e-10,
     top_db: float | None = None,
+    *,
+    out: tuple[ArrayT, ArrayT, ArrayT] | None = None,
 ) -> Spectra[ArrayT]:
     """All that the method needs of a recording: `stft`, ``log1p(abs(X))`` and `log_mel` in one pass.
 
@@ -55,6 +58,9 @@ def analyze(
         As in `stft`.
     sr, n_mels, fmin, fmax, amin, top_db
         As in `log_mel`.
+    out : tuple of three, optional
+        Arrays that are filled and returned, each as an earlier answer's: that answer itself, or arrays as `stft` takes
+        them. CPU only.
 
     Returns
     -------
@@ -63,21 +69,42 @@ def analyze(
 
     Raises
     ------
-    ValueError
-        As `stft` and `log_mel` do.
+    ValueError, TypeError
+        As `stft` and `log_mel` do, and where parts of `out` share memory.
     """
     check_floor(amin, top_db)
     if on_device(y):
+        without_out(out, ON_DEVICE)
         from l2i_fast.gpu import operations
 
         settings = n_fft, hop_length, win_length, window, center, pad_mode
         return Spectra(*operations.analyze(y, sr, n_mels, *settings, fmin, fmax, amin, top_db))
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
-    bands = native_bands(float(sr), frames.window.size, positive_int(n_mels, "n_mels"), float(fmin), fmax)
+    n_mels = positive_int(n_mels, "n_mels")
+    bands = native_bands(float(sr), frames.window.size, n_mels, float(fmin), fmax)
+    into = _targets(out, y, frames, n_mels)
     if is_native(frames.window.size):
-        X, V, mel = _core.analyze(frames.clips, frames.window, frames.hop, frames.pad, bands, amin)
+        X, V, mel = _core.analyze(frames.clips, frames.window, frames.hop, frames.pad, bands, amin, into)
     else:
-        X = frames.transform()
-        V, mel = np.log1p(np.abs(X)), _core.log_mel(X, bands, amin)
+        X = frames.transform(into[0])
+        V, mel = np.log1p(np.abs(X), out=into[1]), _core.log_mel(X, bands, amin, into[2])
     limit(mel, top_db)
+    if out is not None:
+        return Spectra(*out)
     return Spectra(*(like(public(rows, frames.lead), y) for rows in (X, V, mel)))
+
+
+def _targets(out: Any, y: Any, frames: Frames, n_mels: int) -> list[NDArray[Any] | None]:
+    # The memory of each part of `out`; None where there is no `out`.
+    if out is None:
+        return [None] * 3
+    if not isinstance(out, tuple) or len(out) != 3 or any(part is None for part in out):
+        raise TypeError("out must be a tuple of three arrays, X, V and log_mel, such as an earlier answer")
+    X, V, mel = out
+    return [
+        target(X, y, frames.lead, frames.inner, np.complex64, {"y": y}, name="X of out"),
+        target(V, y, frames.lead, frames.inner, np.float32, {"y": y, "X": X}, name="V of out"),
+        target(
+            mel, y, frames.lead, (n_mels, frames.inner[1]), np.float32, {"y": y, "X": X, "V": V}, name="log_mel of out"
+        ),
+    ]

@@ -6,9 +6,11 @@ answer to it becomes a tensor again, also without a copy.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -26,6 +28,10 @@ Complex64 = NDArray[np.complex64]
 
 #: The smallest normal and the largest float32.
 TINY, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+#: Why an operation cannot fill an `out`.
+ON_DEVICE = "operations on a GPU allocate what they return: leave it out"
+TRACKED = "H or weights require grad: leave it out, or call within torch.no_grad()"
 
 _PCM = {"int8": 8, "int16": 16, "int32": 32}
 
@@ -96,6 +102,78 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
 def like(array: NDArray[Any], x: ArrayT) -> ArrayT:
     """Return `array` as the kind of array that `x` is."""
     return cast("ArrayT", sys.modules["torch"].from_numpy(array) if is_tensor(x) else array)
+
+
+def target(
+    out: Any,
+    x: Any,
+    lead: tuple[int, ...],
+    inner: tuple[int, ...],
+    dtype: type[np.generic],
+    inputs: Mapping[str, Any],
+    in_place: str = "",
+    name: str = "out",
+) -> NDArray[Any] | None:
+    """Return the memory of a caller's `out` as the operations fill it; None where no `out` is given.
+
+    Parameters
+    ----------
+    out : array or tensor or None
+        What the caller gave.
+    x : array or tensor
+        The answer is of its kind.
+    lead, inner, dtype
+        The answer's leading dimensions, the others, and its dtype: (F, T) is frame-major in memory, (N,) are samples.
+    inputs
+        What the operation reads, by name, as the caller gave it.
+    in_place : str
+        The input that may be `out` itself.
+
+    Returns
+    -------
+    Array (B, T, F) or (B, N) without gaps, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For any other kind, dtype, shape or layout, memory that is shared with inputs, or a tensor that requires grad.
+    """
+    if out is None:
+        return None
+    tensor = is_tensor(x)
+    kind, view = ("torch", ".mT") if tensor else ("numpy", ".swapaxes(-1, -2)")
+    expected: Any = sys.modules["torch"].Tensor if tensor else np.ndarray
+    if not isinstance(out, expected):
+        raise TypeError(f"{name} is {type(out).__name__}, but {expected.__name__} is needed, as the answer is one")
+    if tensor and out.device.type != "cpu":
+        raise ValueError(f"{name} is on {out.device}, but must be on the CPU, as the answer is")
+    wanted = str(np.dtype(dtype))
+    if str(out.dtype) != (f"torch.{wanted}" if tensor else wanted):
+        raise TypeError(f"{name} has dtype {out.dtype}, but {wanted} is needed")
+    if tuple(out.shape) != (*lead, *inner):
+        raise ValueError(f"{name} has shape {tuple(out.shape)}, but {(*lead, *inner)} is needed")
+    lazy = tensor and (out.is_conj() or out.is_neg())
+    array = to_numpy(out, name)
+    memory = array.swapaxes(-1, -2) if len(inner) == 2 else array
+    if lazy or not (memory.flags.c_contiguous and memory.flags.aligned):
+        fitting = f"{kind}.empty({memory.shape}, dtype={kind}.{wanted}){view * (len(inner) - 1)}"
+        raise ValueError(f"{name} is not laid out as an answer is: pass an earlier answer, or {fitting}")
+    if not memory.flags.writeable:
+        raise ValueError(f"{name} is read-only, but must be writeable")
+    for key, given in inputs.items():
+        other = to_numpy(detached(given), key)
+        same = array.ctypes.data == other.ctypes.data and (array.shape, array.strides) == (other.shape, other.strides)
+        if np.shares_memory(array, other) and not (same and key == in_place):
+            raise ValueError(f"{name} shares memory with {key}, but must have memory of its own")
+    if tensor:  # autograd notices, where it has kept what is overwritten
+        sys.modules["torch"].autograd.graph.increment_version(out)
+    return memory.reshape(math.prod(lead), *memory.shape[len(lead) :])
+
+
+def without_out(out: Any, reason: str) -> None:
+    """Refuse an `out` where an operation cannot fill it."""
+    if out is not None:
+        raise ValueError(f"out is given, but {reason}")
 
 
 def to_float32(x: Any, name: str) -> Float32:

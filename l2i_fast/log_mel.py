@@ -9,7 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast import _core
-from l2i_fast.arrays import LARGEST, TINY, ArrayT, Float32, like, on_device, positive_int, to_numpy
+from l2i_fast.arrays import (
+    LARGEST,
+    ON_DEVICE,
+    TINY,
+    ArrayT,
+    Float32,
+    like,
+    on_device,
+    positive_int,
+    target,
+    to_numpy,
+    without_out,
+)
 from l2i_fast.stft import Window, frame_major, public, stft
 
 
@@ -27,6 +39,8 @@ def log_mel(
     fmax: float | None = None,
     amin: float = 1e-10,
     top_db: float | None = None,
+    *,
+    out: ArrayT | None = None,
 ) -> ArrayT:
     """Mel spectrogram in decibels: ``10 log10(max(amin, mel @ |X|))``.
 
@@ -47,6 +61,9 @@ def log_mel(
         Smallest value whose logarithm is taken.
     top_db : float, optional
         Raise everything to at least the clip's maximum less this.
+    out : same kind, float32, shape (..., n_mels, T), optional
+        Array that is filled and returned, with memory of its own, laid out as in `stft`. The spectrum of samples is
+        made anew in any case. CPU only.
 
     Returns
     -------
@@ -55,6 +72,7 @@ def log_mel(
     """
     check_floor(amin, top_db)
     if on_device(X_or_y):
+        without_out(out, ON_DEVICE)
         from l2i_fast.gpu import operations
 
         settings = n_fft, hop_length, win_length, window, center, pad_mode
@@ -64,10 +82,12 @@ def log_mel(
         X = stft(X, n_fft, hop_length, win_length, window, center, pad_mode)
     rows, lead = frame_major(X)
     n_fft = check_bins(rows.shape[2], n_fft)
-    bands = native_bands(float(sr), n_fft, positive_int(n_mels, "n_mels"), float(fmin), fmax)
-    mel = _core.log_mel(rows, bands, amin)
+    n_mels = positive_int(n_mels, "n_mels")
+    bands = native_bands(float(sr), n_fft, n_mels, float(fmin), fmax)
+    mel = target(out, X_or_y, lead, (n_mels, rows.shape[1]), np.float32, {"X_or_y": X_or_y})
+    mel = _core.log_mel(rows, bands, amin, mel)
     limit(mel, top_db)
-    return like(public(mel, lead), X_or_y)
+    return like(public(mel, lead), X_or_y) if out is None else out
 
 
 def check_bins(n_bins: int, n_fft: int) -> int:

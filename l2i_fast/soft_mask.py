@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from l2i_fast import _core
 from l2i_fast.arrays import (
     LARGEST,
+    ON_DEVICE,
     TINY,
+    TRACKED,
     Array,
     ArrayT,
     Complex64,
@@ -24,7 +26,9 @@ from l2i_fast.arrays import (
     like,
     needs_gradient,
     on_device,
+    target,
     to_float32,
+    without_out,
 )
 from l2i_fast.stft import Synthesis, Window, frame_major, is_native, public
 
@@ -38,6 +42,8 @@ def soft_mask(
     weights: Array,
     domain: Domain = "log",
     eps: float = 1e-6,
+    *,
+    out: ArrayT | None = None,
 ) -> ArrayT:
     """Keep the part of a spectrum that the weighted components explain.
 
@@ -59,6 +65,9 @@ def soft_mask(
         What the mask multiplies.
     eps : float
         Positive; added to the denominator.
+    out : same kind as X, complex64, shape (..., F, T), optional
+        Array that is filled and returned: X itself, which is overwritten, or one with memory of its own, laid out as
+        in `stft`. CPU only, and where nothing requires grad.
 
     Returns
     -------
@@ -71,21 +80,26 @@ def soft_mask(
     ------
     ValueError
         For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1], X or W that require
-        grad.
+        grad, or an `out` that `stft` would refuse.
     """
     if on_device(X, W, H, weights):
+        without_out(out, ON_DEVICE)
         from l2i_fast.gpu import operations
 
         return operations.soft_mask(X, W, H, weights, domain, eps)  # type: ignore[no-any-return]
     job = _operands(X, W, H, weights, domain, eps)
-    answer = partial(_core.soft_mask, *job.native)
     if needs_gradient(H, weights):
+        without_out(out, TRACKED)
         from l2i_fast.gradient import tracked
 
+        answer = partial(_core.soft_mask, *job.native)
         gradients = lambda d: _core.soft_mask_gradient(*job.native, d.numpy())  # noqa: E731
-        rows: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
-        return cast("ArrayT", rows.mT)
-    return like(public(answer(), job.lead), X)
+        tracked_rows: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
+        return cast("ArrayT", tracked_rows.mT)
+    inputs = {"X": X, "W": W, "H": H, "weights": weights}
+    rows = target(out, X, job.lead, job.X.shape[:0:-1], np.complex64, inputs, in_place="X")
+    rows = _core.soft_mask(*job.native, rows)
+    return like(public(rows, job.lead), X) if out is None else out
 
 
 def decode(
@@ -101,6 +115,8 @@ def decode(
     n_fft: int | None = None,
     window: Window = "hann",
     center: bool = True,
+    *,
+    out: ArrayT | None = None,
 ) -> ArrayT:
     """Audio of the weighted components: `soft_mask` and `istft` in one pass.
 
@@ -110,6 +126,8 @@ def decode(
         As in `soft_mask`.
     hop_length, win_length, n_fft, window, center, length
         As in `istft`.
+    out : same kind as X, float32, contiguous, shape (..., length), optional
+        Array that is filled and returned, with memory of its own. CPU only, and where nothing requires grad.
 
     Returns
     -------
@@ -120,25 +138,29 @@ def decode(
     if on_device(X, W, H, weights):
         from l2i_fast.gpu import operations
 
+        without_out(out, ON_DEVICE)
         settings = hop_length, domain, length, eps, win_length, n_fft, window, center
         return operations.decode(X, W, H, weights, *settings)  # type: ignore[no-any-return]
     job = _operands(X, W, H, weights, domain, eps)
     synthesis = Synthesis(job.X.shape, hop_length, win_length, n_fft, window, center, length)
-    answer: Callable[[], Float32]
+    answer: Callable[..., Float32]  # of an array to fill, if there is one
     gradients: Callable[[Any], tuple[Float32, Float32]]
     if is_native(synthesis.window.size):
         frame = synthesis.window, synthesis.hop, synthesis.start
         answer = partial(_core.decode, *job.native, *frame, synthesis.length)
         gradients = lambda dy: _core.decode_gradient(*job.native, *frame, dy.numpy())  # noqa: E731
     else:
-        answer = lambda: synthesis(_core.soft_mask(*job.native))  # noqa: E731
+        answer = lambda out=None: synthesis(_core.soft_mask(*job.native), out)  # noqa: E731
         gradients = lambda dy: _core.soft_mask_gradient(*job.native, synthesis.adjoint(dy.numpy()))  # noqa: E731
     if needs_gradient(H, weights):
+        without_out(out, TRACKED)
         from l2i_fast.gradient import tracked
 
-        samples: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
-        return cast("ArrayT", samples)
-    return like(answer().reshape(*job.lead, synthesis.length), X)
+        tracked_samples: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
+        return cast("ArrayT", tracked_samples)
+    inputs = {"X": X, "W": W, "H": H, "weights": weights}
+    samples = answer(target(out, X, job.lead, (synthesis.length,), np.float32, inputs))
+    return like(samples.reshape(*job.lead, synthesis.length), X) if out is None else out
 
 
 @dataclass(frozen=True)

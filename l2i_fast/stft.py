@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from l2i_fast import _core
 from l2i_fast.arrays import (
+    ON_DEVICE,
     TINY,
     ArrayT,
     Complex64,
@@ -19,9 +20,11 @@ from l2i_fast.arrays import (
     like,
     on_device,
     positive_int,
+    target,
     to_audio,
     to_complex64,
     to_numpy,
+    without_out,
 )
 
 Window = str | float | tuple[Any, ...] | Callable[[int], ArrayLike] | ArrayLike
@@ -37,6 +40,8 @@ def stft(
     window: Window = "hann",
     center: bool = True,
     pad_mode: str = "constant",
+    *,
+    out: ArrayT | None = None,
 ) -> ArrayT:
     """Short-time Fourier transform: ``X[f, t] = sum_n window[n] y[t hop + n] exp(-2 pi i f n / n_fft)``.
 
@@ -56,24 +61,33 @@ def stft(
         Pad by ``n_fft // 2`` on both sides, so that frame t is centred at sample ``t hop_length``.
     pad_mode : {"constant", "edge", "linear_ramp", "reflect", "symmetric"}
         What to pad with, as in `numpy.pad`; "constant" is zeros.
+    out : same kind as y, complex64, shape (..., n_fft // 2 + 1, T), optional
+        Array that is filled and returned, which spares fresh memory: an earlier answer, or the transposed view of a
+        contiguous (..., T, F) array. Where recordings of several lengths share a long one, librosa takes it whole;
+        here it is cut to the exact shape, ``long[:, :T]``, which is still such a view. CPU only.
 
     Returns
     -------
     X : same kind as y, complex64, shape (..., n_fft // 2 + 1, T)
         ``T = 1 + N // hop_length`` for an even, centred frame. Frames are contiguous in memory: X is the
-        transposed view of (..., T, F).
+        transposed view of (..., T, F). `out` itself where it is given.
 
     Raises
     ------
     ValueError
-        For empty or non-finite audio, or, without `center`, fewer than `n_fft` samples.
+        For empty or non-finite audio, or, without `center`, fewer than `n_fft` samples; for an `out` of another shape
+        or layout, read-only, that shares memory with y or requires grad.
+    TypeError
+        For samples or an `out` of another dtype, or an `out` of another kind. It is left as it was.
     """
     if on_device(y):
+        without_out(out, ON_DEVICE)
         from l2i_fast.gpu import operations
 
         return operations.stft(y, n_fft, hop_length, win_length, window, center, pad_mode)  # type: ignore[no-any-return]
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
-    return like(public(frames.transform(), frames.lead), y)
+    rows = frames.transform(target(out, y, frames.lead, frames.inner, np.complex64, {"y": y}))
+    return like(public(rows, frames.lead), y) if out is None else out
 
 
 def istft(
@@ -84,6 +98,8 @@ def istft(
     window: Window = "hann",
     center: bool = True,
     length: int | None = None,
+    *,
+    out: ArrayT | None = None,
 ) -> ArrayT:
     """Inverse of `stft`: windowed overlap-add over the sum of the squared windows, where that is not zero.
 
@@ -97,6 +113,8 @@ def istft(
         ``2 (F - 1)`` if not given; needed for an odd frame length.
     length : int, optional
         Samples wanted: the answer is cut or filled with zeros.
+    out : same kind as X, float32, contiguous, shape (..., length), optional
+        Array that is filled and returned, with memory of its own. CPU only.
 
     Returns
     -------
@@ -105,12 +123,14 @@ def istft(
         where `center` is set.
     """
     if on_device(X):
+        without_out(out, ON_DEVICE)
         from l2i_fast.gpu import operations
 
         return operations.istft(X, hop_length, win_length, n_fft, window, center, length)  # type: ignore[no-any-return]
     rows, lead = frame_major(X)
     synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length)
-    return like(synthesis(rows).reshape(*lead, synthesis.length), X)
+    samples = synthesis(rows, target(out, X, lead, (synthesis.length,), np.float32, {"X": X}))
+    return like(samples.reshape(*lead, synthesis.length), X) if out is None else out
 
 
 class Frames:
@@ -141,10 +161,12 @@ class Frames:
         self.window = frame.window
         self.hop = frame.hop
         self.pad = pad
+        #: Bins and frames.
+        self.inner = frame.n_fft // 2 + 1, 1 + (audio.shape[-1] + 2 * pad - frame.n_fft) // frame.hop
 
-    def transform(self) -> Complex64:
-        """Return frame-major rows (B, T, F)."""
-        return _forward(self.clips, self.window, self.hop, self.pad)
+    def transform(self, out: Complex64 | None = None) -> Complex64:
+        """Return frame-major rows (B, T, F), new ones or in `out`."""
+        return _forward(self.clips, self.window, self.hop, self.pad, out)
 
 
 def check_pad_mode(pad_mode: str) -> None:
@@ -197,9 +219,9 @@ class Synthesis:
         else:
             self.length = positive_int(length, "length")
 
-    def __call__(self, rows: Complex64) -> Float32:
-        """Return the samples (B, length) of frame-major rows (B, T, F)."""
-        return _inverse(rows, self.window, self.hop, self.start, self.length)
+    def __call__(self, rows: Complex64, out: Float32 | None = None) -> Float32:
+        """Return the samples (B, length) of frame-major rows (B, T, F), new ones or in `out`."""
+        return _inverse(rows, self.window, self.hop, self.start, self.length, out)
 
     def adjoint(self, dy: Float32) -> Complex64:
         """Return the gradients of the rows (B, T, F), by real and imaginary part, from that of the samples."""
@@ -269,23 +291,23 @@ def is_native(n_fft: int) -> bool:
     return smallest <= n_fft <= largest and n_fft & (n_fft - 1) == 0
 
 
-def _forward(clips: Float32, window: Float32, hop: int, pad: int) -> Complex64:
+def _forward(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | None) -> Complex64:
     if is_native(window.size):
-        return _core.stft(clips, window, hop, pad)
+        return _core.stft(clips, window, hop, pad, out)
 
     import scipy.fft
 
     padded = np.pad(clips, ((0, 0), (pad, pad)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window.size, axis=1)[:, ::hop]
-    rows = np.empty((*frames.shape[:2], window.size // 2 + 1), np.complex64)
+    rows = np.empty((*frames.shape[:2], window.size // 2 + 1), np.complex64) if out is None else out
     for b, t in _slices(frames.shape):
         rows[b, t] = scipy.fft.rfft(frames[b, t] * window)
     return rows
 
 
-def _inverse(rows: Complex64, window: Float32, hop: int, start: int, length: int) -> Float32:
+def _inverse(rows: Complex64, window: Float32, hop: int, start: int, length: int, out: Float32 | None) -> Float32:
     if is_native(window.size):
-        return _core.istft(rows, window, hop, start, length)
+        return _core.istft(rows, window, hop, start, length, out)
 
     import scipy.fft
 
@@ -298,7 +320,8 @@ def _inverse(rows: Complex64, window: Float32, hop: int, start: int, length: int
         for t, values in enumerate(block, frames.start):
             sums[b, t * hop : t * hop + window.size] += values
     wanted = slice(start, start + length)
-    return (sums[:, wanted] / squares[wanted]).astype(np.float32)
+    out = np.empty((n_clips, length), np.float32) if out is None else out
+    return np.divide(sums[:, wanted], squares[wanted], out=out, casting="same_kind")
 
 
 def _window_squares(window: Float32, hop: int, n_frames: int, size: int) -> NDArray[np.float64]:

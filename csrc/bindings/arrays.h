@@ -3,8 +3,10 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <complex>
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 namespace l2i::bindings {
@@ -42,6 +44,22 @@ using Complex64 = std::complex<float>;
 
 inline void require(bool condition, const char* message) {
   if (!condition) throw pybind11::value_error(message);
+}
+
+// Where an answer of this shape goes: a new array, or the caller's, which has dtype T, the shape and no gaps.
+template <typename T>
+pybind11::array_t<T> answer(const pybind11::object& out, std::initializer_list<std::ptrdiff_t> shape) {
+  if (out.is_none()) return pybind11::array_t<T>(shape);
+  constexpr int kFlags =
+      pybind11::detail::npy_api::NPY_ARRAY_ALIGNED_ | pybind11::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  using Packed = pybind11::array_t<T, pybind11::array::c_style>;
+  const auto fits = [&](const pybind11::array& array) {
+    return (array.flags() & kFlags) == kFlags &&
+           std::equal(shape.begin(), shape.end(), array.shape(), array.shape() + array.ndim());
+  };
+  require(pybind11::isinstance<Packed>(out) && fits(pybind11::reinterpret_borrow<pybind11::array>(out)),
+          "out must be a contiguous, aligned and writeable array of the answer's shape and dtype");
+  return pybind11::reinterpret_borrow<pybind11::array_t<T>>(out);
 }
 
 }  // namespace l2i::bindings

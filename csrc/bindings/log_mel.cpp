@@ -9,13 +9,13 @@ namespace py = pybind11;
 namespace l2i::bindings {
 namespace {
 
-py::array_t<float> log_mel_array(const py::array& X, const Bands& bands, float amin) {
+py::array_t<float> log_mel_array(const py::array& X, const Bands& bands, float amin, const py::object& out) {
   const auto rows = view<Complex64>(X, "X", 3, 3);
   const MelBands mel = bands.get(rows.size[2], amin);
-  py::array_t<float> M({rows.size[0], rows.size[1], mel.n_bands});
-  float* const out = M.mutable_data();
+  auto M = answer<float>(out, {rows.size[0], rows.size[1], mel.n_bands});
+  float* const decibels = M.mutable_data();
   const py::gil_scoped_release release;
-  log_mel(mel, rows.data, rows.size[0] * rows.size[1], rows.size[2], out);
+  log_mel(mel, rows.data, rows.size[0] * rows.size[1], rows.size[2], decibels);
   return M;
 }
 
@@ -25,6 +25,7 @@ void register_log_mel(py::module_& m) {
   py::class_<Bands>(m, "MelBands", "Mel filters, made ready once.")
       .def(py::init<const py::array&>(), py::arg("filters"));
   m.def("log_mel", &log_mel_array, py::arg("X"), py::arg("bands"), py::arg("amin"),
+        py::arg("out") = py::none(),
         "Decibels (B, T, M) of mel bands of the magnitudes of the rows X (B, T, F).");
 }
 

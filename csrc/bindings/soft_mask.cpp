@@ -31,12 +31,12 @@ MaskProblem problem_of(const py::array& X, const py::array& W, const py::array& 
 }
 
 py::array_t<Complex64> soft_mask_array(const py::array& X, const py::array& W, const py::array& H,
-                                       const py::array& weights, bool log, float eps) {
+                                       const py::array& weights, bool log, float eps, const py::object& out) {
   const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
-  py::array_t<Complex64> Y({problem.n_clips, problem.n_frames, problem.n_bins});
-  float* const out = reinterpret_cast<float*>(Y.mutable_data());
+  auto Y = answer<Complex64>(out, {problem.n_clips, problem.n_frames, problem.n_bins});
+  float* const rows = reinterpret_cast<float*>(Y.mutable_data());
   const py::gil_scoped_release release;
-  soft_mask(problem, out);
+  soft_mask(problem, rows);
   return Y;
 }
 
@@ -50,15 +50,16 @@ std::shared_ptr<const FftPlan> synthesis_plan(const MaskProblem& problem, const 
 
 py::array_t<float> decode_array(const py::array& X, const py::array& W, const py::array& H,
                                 const py::array& weights, bool log, float eps, const py::array& window,
-                                std::ptrdiff_t hop, std::ptrdiff_t start, std::ptrdiff_t length) {
+                                std::ptrdiff_t hop, std::ptrdiff_t start, std::ptrdiff_t length,
+                                const py::object& out) {
   const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
   const auto v = view<float>(window, "window", 1, 1);
   const auto plan = synthesis_plan(problem, v, hop, start);
   require(length >= 0, "length must be at least 0");
-  py::array_t<float> y({problem.n_clips, length});
-  float* const out = y.mutable_data();
+  auto y = answer<float>(out, {problem.n_clips, length});
+  float* const samples = y.mutable_data();
   const py::gil_scoped_release release;
-  decode(problem, *plan, v.data, {problem.n_clips, problem.n_frames, hop, start}, out, length);
+  decode(problem, *plan, v.data, {problem.n_clips, problem.n_frames, hop, start}, samples, length);
   return y;
 }
 
@@ -102,10 +103,11 @@ Gradients decode_gradient_arrays(const py::array& X, const py::array& W, const p
 
 void register_soft_mask(py::module_& m) {
   m.def("soft_mask", &soft_mask_array, py::arg("X"), py::arg("W"), py::arg("H"), py::arg("weights"),
-        py::arg("log"), py::arg("eps"),
-        "Masked rows (B, T, F) of X (B, T, F), for W (F, K), H (B, T, K), weights (B, K).");
+        py::arg("log"), py::arg("eps"), py::arg("out") = py::none(),
+        "Masked rows (B, T, F) of X (B, T, F), for W (F, K), H (B, T, K), weights (B, K); out may be X.");
   m.def("decode", &decode_array, py::arg("X"), py::arg("W"), py::arg("H"), py::arg("weights"), py::arg("log"),
         py::arg("eps"), py::arg("window"), py::arg("hop"), py::arg("start"), py::arg("length"),
+        py::arg("out") = py::none(),
         "Samples (B, length) of the masked rows: soft_mask and istft in one pass.");
   m.def("soft_mask_gradient", &soft_mask_gradient_arrays, py::arg("X"), py::arg("W"), py::arg("H"),
         py::arg("weights"), py::arg("log"), py::arg("eps"), py::arg("dY"),

@@ -10,29 +10,29 @@ namespace l2i::bindings {
 namespace {
 
 py::array_t<Complex64> stft_array(const py::array& y, const py::array& window, std::ptrdiff_t hop,
-                                  std::ptrdiff_t pad) {
+                                  std::ptrdiff_t pad, const py::object& out) {
   const auto samples = view<float>(y, "y", 2, 1);
   const auto w = view<float>(window, "window", 1, 1);
   const auto plan = plan_of(w.size[0]);
   const StftShape shape = shape_of(samples, w.size[0], hop, pad);
-  py::array_t<Complex64> X({shape.n_clips, shape.n_frames, w.size[0] / 2 + 1});
-  float* const out = reinterpret_cast<float*>(X.mutable_data());
+  auto X = answer<Complex64>(out, {shape.n_clips, shape.n_frames, w.size[0] / 2 + 1});
+  float* const rows = reinterpret_cast<float*>(X.mutable_data());
   const py::gil_scoped_release release;
-  stft(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, out);
+  stft(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, rows);
   return X;
 }
 
 py::array_t<float> istft_array(const py::array& X, const py::array& window, std::ptrdiff_t hop,
-                               std::ptrdiff_t start, std::ptrdiff_t length) {
+                               std::ptrdiff_t start, std::ptrdiff_t length, const py::object& out) {
   const auto rows = view<Complex64>(X, "X", 3, 2);
   const auto w = view<float>(window, "window", 1, 1);
   const auto plan = plan_of(w.size[0]);
   require(rows.size[2] == w.size[0] / 2 + 1, "X must have one bin more than half the window's length");
   require(hop >= 1 && start >= 0 && length >= 0, "hop must be at least 1, start and length at least 0");
-  py::array_t<float> y({rows.size[0], length});
-  float* const out = y.mutable_data();
+  auto y = answer<float>(out, {rows.size[0], length});
+  float* const samples = y.mutable_data();
   const py::gil_scoped_release release;
-  istft(*plan, rows.data, rows.stride[0], w.data, {rows.size[0], rows.size[1], hop, start}, out, length);
+  istft(*plan, rows.data, rows.stride[0], w.data, {rows.size[0], rows.size[1], hop, start}, samples, length);
   return y;
 }
 
@@ -47,9 +47,11 @@ bool in_range(const py::array& x, float low, float high) {
 void register_stft(py::module_& m) {
   m.attr("FFT_SIZES") = py::make_tuple(FftPlan::kSmallest, FftPlan::kLargest);
   m.def("stft", &stft_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
+        py::arg("out") = py::none(),
         "Rows (B, T, F) of the windowed frames of y (B, N), zeros padded on both sides.");
   m.def("istft", &istft_array, py::arg("X"), py::arg("window"), py::arg("hop"), py::arg("start"),
-        py::arg("length"), "Samples (B, length) from padded position start on of the rows X (B, T, F).");
+        py::arg("length"), py::arg("out") = py::none(),
+        "Samples (B, length) from padded position start on of the rows X (B, T, F).");
   m.def("in_range", &in_range, py::arg("x"), py::arg("low"), py::arg("high"),
         "Whether low <= x <= high everywhere; never so for NaN.");
 }
