@@ -73,6 +73,17 @@ def test_ours_and_the_peers_give_the_exact_answer(operation, size, small):
                 assert timing.error_of(case, prepare()(), exact, name) <= case.tolerance
 
 
+@pytest.mark.parametrize("operation", ["stft", "istft", "log_mel", "analyze", "soft_mask", "decode"])
+@pytest.mark.parametrize("size", ["clip", "hour"])
+def test_ours_reuses_its_answer_for_an_hour(operation, size, small):
+    for case in cases.cases(operation, size):
+        ours = case.ours()
+        first, second = ours(), ours()
+        pairs = zip(first, second, strict=True) if isinstance(first, tuple) else [(first, second)]
+        assert [one is other for one, other in pairs] == [case.in_place] * (3 if isinstance(first, tuple) else 1)
+        assert case.in_place == (size == "hour")
+
+
 def test_a_wrong_answer_is_refused():
     case = case_of(lambda: lambda: np.ones(3), exact=lambda: np.ones(3))
     with pytest.raises(RuntimeError, match=r"stft: a peer: differs from the exact answer by 1\.0e-03"):
