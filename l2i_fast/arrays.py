@@ -140,15 +140,13 @@ def target(
     """
     if out is None:
         return None
-    tensor = is_tensor(x)
-    kind, view = ("torch", ".mT") if tensor else ("numpy", ".swapaxes(-1, -2)")
-    expected: Any = sys.modules["torch"].Tensor if tensor else np.ndarray
-    if not isinstance(out, expected):
-        raise TypeError(f"{name} is {type(out).__name__}, but {expected.__name__} is needed, as the answer is one")
+    tensor, library, wanted = is_tensor(x), namespace(x), dtype.__name__
+    kind = library.Tensor if tensor else library.ndarray
+    if not isinstance(out, kind):
+        raise TypeError(f"{name} is {type(out).__name__}, but {kind.__name__} is needed, as the answer is one")
     if tensor and out.device.type != "cpu":
         raise ValueError(f"{name} is on {out.device}, but must be on the CPU, as the answer is")
-    wanted = str(np.dtype(dtype))
-    if str(out.dtype) != (f"torch.{wanted}" if tensor else wanted):
+    if out.dtype != getattr(library, wanted):
         raise TypeError(f"{name} has dtype {out.dtype}, but {wanted} is needed")
     if tuple(out.shape) != (*lead, *inner):
         raise ValueError(f"{name} has shape {tuple(out.shape)}, but {(*lead, *inner)} is needed")
@@ -156,18 +154,23 @@ def target(
     array = to_numpy(out, name)
     memory = array.swapaxes(-1, -2) if len(inner) == 2 else array
     if lazy or not (memory.flags.c_contiguous and memory.flags.aligned):
-        fitting = f"{kind}.empty({memory.shape}, dtype={kind}.{wanted}){view * (len(inner) - 1)}"
+        fitting = f"{library.__name__}.empty({memory.shape}, dtype={library.__name__}.{wanted})"
+        fitting += (".mT" if tensor else ".swapaxes(-1, -2)") * (len(inner) - 1)
         raise ValueError(f"{name} is not laid out as an answer is: pass an earlier answer, or {fitting}")
     if not memory.flags.writeable:
         raise ValueError(f"{name} is read-only, but must be writeable")
     for key, given in inputs.items():
         other = to_numpy(detached(given), key)
-        same = array.ctypes.data == other.ctypes.data and (array.shape, array.strides) == (other.shape, other.strides)
-        if np.shares_memory(array, other) and not (same and key == in_place):
+        if np.shares_memory(array, other) and not (key == in_place and _same(array, other)):
             raise ValueError(f"{name} shares memory with {key}, but must have memory of its own")
     if tensor:  # autograd notices, where it has kept what is overwritten
-        sys.modules["torch"].autograd.graph.increment_version(out)
+        library.autograd.graph.increment_version(out)
     return memory.reshape(math.prod(lead), *memory.shape[len(lead) :])
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    # Whether both are the same view of the same memory.
+    return one.ctypes.data == other.ctypes.data and (one.shape, one.strides) == (other.shape, other.strides)
 
 
 def without_out(out: Any, reason: str) -> None:
