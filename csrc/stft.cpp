@@ -21,13 +21,13 @@ std::shared_ptr<const FftPlan> FftPlan::of(std::ptrdiff_t n) {
   return plan;
 }
 
-FftPlan::FftPlan(std::ptrdiff_t n) : n_(n) {
+FftPlan::FftPlan(std::ptrdiff_t n) : n_(n), gap_(n >= 256 ? 8 : 0) {
   const auto points = static_cast<std::uint32_t>(n / 2);
   std::uint32_t log = 0;
   while ((1u << log) < points) ++log;
   first_radix_ = log % 2 == 0 ? 4 : 8;
   order_.resize(points);
-  place(0, points, 0, 1);
+  place(0, points, static_cast<std::uint32_t>(gap_), 0, 1);
 
   const auto push = [](std::vector<float>& table, double turns) {
     const double angle = -2.0 * std::numbers::pi * turns;
@@ -43,13 +43,16 @@ FftPlan::FftPlan(std::ptrdiff_t n) : n_(n) {
   for (std::ptrdiff_t k = 0; k <= n / 4; ++k) push(split_, static_cast<double>(k) / static_cast<double>(n));
 }
 
-// The sub-transform of `size` points at `position` takes the points first, first + step, ...
-void FftPlan::place(std::uint32_t position, std::uint32_t size, std::uint32_t first, std::uint32_t step) {
+// The sub-transform of `size` points at `position` takes the points first, first + step, ...; its quarters lie
+// `gap` points apart.
+void FftPlan::place(std::uint32_t position, std::uint32_t size, std::uint32_t gap, std::uint32_t first,
+                    std::uint32_t step) {
   if (size == first_radix_) {
     for (std::uint32_t i = 0; i < size; ++i) order_[first + i * step] = position + i;
     return;
   }
-  for (std::uint32_t i = 0; i < 4; ++i) place(position + i * size / 4, size / 4, first + i * step, 4 * step);
+  for (std::uint32_t i = 0; i < 4; ++i)
+    place(position + i * (size / 4 + gap), size / 4, 0, first + i * step, 4 * step);
 }
 
 std::vector<float> scaled(const float* window, std::ptrdiff_t n, float factor) {
@@ -159,6 +162,7 @@ void Synthesis::normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* f
   const auto head = static_cast<std::ptrdiff_t>(head_.size()),
              tail = static_cast<std::ptrdiff_t>(tail_.size());
   const auto period = static_cast<std::ptrdiff_t>(steady_.size());
+  const Kernels& kernels = current_kernels();
   for (std::ptrdiff_t p = first + start_, stop = p + n; p < stop;) {
     const float* scale;
     std::ptrdiff_t count;
@@ -173,7 +177,7 @@ void Synthesis::normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* f
       count = std::min(period - p % period, end_ - tail - p);
     }
     count = std::min(count, stop - p);
-    for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = from[i] * scale[i];
+    kernels.scale(from, scale, count, to);
     from += count;
     to += count;
     p += count;

@@ -22,17 +22,18 @@ class FftPlan {
   static std::shared_ptr<const FftPlan> of(std::ptrdiff_t n);  // made once for each length
 
   explicit FftPlan(std::ptrdiff_t n);
-  kernels::FftTables tables() const { return {n_, order_.data(), twiddles_.data(), split_.data()}; }
+  kernels::FftTables tables() const { return {n_, gap_, order_.data(), twiddles_.data(), split_.data()}; }
   // About what one transform takes, in nanoseconds.
   double cost() const { return 0.5 * static_cast<double>(n_); }
   std::size_t work_size(int lanes) const {
-    return static_cast<std::size_t>(n_) * static_cast<std::size_t>(lanes);
+    return static_cast<std::size_t>(n_ + 6 * gap_) * static_cast<std::size_t>(lanes);
   }
 
  private:
-  void place(std::uint32_t position, std::uint32_t size, std::uint32_t first, std::uint32_t step);
+  void place(std::uint32_t position, std::uint32_t size, std::uint32_t gap, std::uint32_t first,
+             std::uint32_t step);
 
-  std::ptrdiff_t n_;
+  std::ptrdiff_t n_, gap_;
   std::uint32_t first_radix_;
   std::vector<std::uint32_t> order_;
   std::vector<float> twiddles_, split_;

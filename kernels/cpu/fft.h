@@ -21,7 +21,10 @@ static inline Complex times(Complex a, float wr, float wi) {
   return {a.r * wr - a.i * wi, a.r * wi + a.i * wr};
 }
 
-static inline Complex get(float* work, std::ptrdiff_t i) { return {load(re(work, i)), load(im(work, i))}; }
+// Both parts in registers: GCC would read from memory once for each use.
+static inline Complex get(float* work, std::ptrdiff_t i) {
+  return {rounded(load(re(work, i))), rounded(load(im(work, i)))};
+}
 static inline void put(float* work, std::ptrdiff_t i, Complex a) {
   store(re(work, i), a.r);
   store(im(work, i), a.i);
@@ -64,8 +67,10 @@ static inline void first_pass8(float* work) {
   put(work, 7, d - h);
 }
 
-// Complex FFT of `size` points that lie in the order of FftTables; `first` is the radix of the first pass.
-static void transform(float* work, std::ptrdiff_t size, int first, const float* twiddles) {
+// Complex FFT of `size` points that lie in the order of FftTables, their quarters `gap` points apart; `first`
+// is the radix of the first pass.
+static void transform(float* work, std::ptrdiff_t size, std::ptrdiff_t gap, int first,
+                      const float* twiddles) {
   if (size == first) {
     if (first == 4) {
       first_pass4(work);
@@ -74,28 +79,33 @@ static void transform(float* work, std::ptrdiff_t size, int first, const float* 
     }
     return;
   }
-  const std::ptrdiff_t s = size / 4;
+  const std::ptrdiff_t s = size / 4, step = s + gap;
   for (int quarter = 0; quarter < 4; ++quarter)
-    transform(work + 2 * kLanes * s * quarter, s, first, twiddles);
+    transform(work + 2 * kLanes * step * quarter, s, 0, first, twiddles);
   const float* w = twiddles + 2 * (s - first);  // behind the 6 s' factors of each smaller pass
   for (std::ptrdiff_t j = 0; j < s; ++j, w += 6) {
     Complex a = get(work, j);
-    Complex b = times(get(work, j + s), w[0], w[1]);
-    Complex c = times(get(work, j + 2 * s), w[2], w[3]);
-    Complex d = times(get(work, j + 3 * s), w[4], w[5]);
+    Complex b = times(get(work, j + step), w[0], w[1]);
+    Complex c = times(get(work, j + 2 * step), w[2], w[3]);
+    Complex d = times(get(work, j + 3 * step), w[4], w[5]);
     radix4(a, b, c, d);
     put(work, j, a);
-    put(work, j + s, b);
-    put(work, j + 2 * s, c);
-    put(work, j + 3 * s, d);
+    put(work, j + step, b);
+    put(work, j + 2 * step, c);
+    put(work, j + 3 * step, d);
   }
 }
 
 // Complex FFT of n / 2 points that lie in the order of the tables, into their natural order.
 static inline void transform(const FftTables& fft, float* work) {
   const std::ptrdiff_t points = fft.n / 2;
-  transform(work, points, __builtin_ctzll(static_cast<unsigned long long>(points)) % 2 == 0 ? 4 : 8,
+  transform(work, points, fft.gap, __builtin_ctzll(static_cast<unsigned long long>(points)) % 2 == 0 ? 4 : 8,
             fft.twiddles);
+}
+
+// Where point k lies after the transform.
+static inline std::ptrdiff_t placed(const FftTables& fft, std::ptrdiff_t k) {
+  return fft.gap == 0 ? k : k + (k >> __builtin_ctzll(static_cast<unsigned long long>(fft.n / 8))) * fft.gap;
 }
 
 // Windowed samples of n_frames frames, a lane each, as points in the order of the tables.
@@ -121,7 +131,7 @@ static inline void add_frames(const FftTables& fft, float* work, int n_frames, c
   for (std::ptrdiff_t n = fft.n - kLanes; n >= 0; n -= kLanes) {
     const Vec w = load(window + n);
     for (int i = 0; i < kLanes / 2; ++i) {
-      const Complex z = get(work, n / 2 + i);
+      const Complex z = get(work, placed(fft, n / 2 + i));
       v[2 * i] = z.i;
       v[2 * i + 1] = z.r;
     }

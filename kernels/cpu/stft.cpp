@@ -49,7 +49,7 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
     for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
       for (int i = 0; i < kBins; ++i) {
         const std::ptrdiff_t k = k0 + j * kBins + i;
-        const Complex a = get(work, k), b = get(work, (points - k) & (points - 1));
+        const Complex a = get(work, placed(fft, k)), b = get(work, placed(fft, (points - k) & (points - 1)));
         const Complex even = {a.r + b.r, a.i - b.i};
         const Complex odd = times(minus_i({a.r - b.r, a.i + b.i}), fft.split[2 * k], fft.split[2 * k + 1]);
         low[j][2 * i] = even.r + odd.r;
@@ -72,8 +72,8 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
         store(row + 2 * (points - k0 - (j + 1) * kBins + 1), high[j][t]);
     }
   }
-  const float* real = re(work, points / 2);
-  const float* imaginary = im(work, points / 2);
+  const float* real = re(work, placed(fft, points / 2));
+  const float* imaginary = im(work, placed(fft, points / 2));
   for (int t = 0; t < n_frames; ++t) {
     out[t * out_stride + points] = 2 * real[t];
     out[t * out_stride + points + 1] = -2 * imaginary[t];
@@ -128,6 +128,10 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
       for (std::ptrdiff_t j = 0; j < n_blocks; ++j) low[j][t] = load(row[t] + 2 * (k0 + j * kBins));
       for (std::ptrdiff_t j = n_blocks; j-- > 0;)
         high[j][t] = load(row[t] + 2 * (points - k0 - (j + 1) * kBins + 1));
+      for (std::ptrdiff_t j = n_blocks; j < 2 * n_blocks; ++j) {  // what comes next, from far away
+        __builtin_prefetch(row[t] + 2 * (k0 + j * kBins), 0, 2);
+        __builtin_prefetch(row[t] + 2 * (points - k0 - j * kBins), 0, 2);
+      }
     }
     for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
       const std::ptrdiff_t first = k0 + j * kBins;
@@ -178,6 +182,12 @@ void decode_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_str
   } else {
     inverse(fft, rows, row_stride, n_frames, Masked<false>{mask, mask_stride}, window, work, sums, hop);
   }
+}
+
+void scale(const float* from, const float* factors, std::ptrdiff_t n, float* to) {
+  std::ptrdiff_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i) * load(factors + i));
+  for (; i < n; ++i) to[i] = from[i] * factors[i];
 }
 
 }  // namespace l2i::kernels::L2I_ISA

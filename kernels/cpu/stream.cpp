@@ -30,12 +30,12 @@ constexpr int kGroup = kStreamGroup;
 // The points lie in `work` in the order of fft.columns. Their transform, in natural order: zr and zi.
 static inline void transform_points(const FrameFft& fft, float* work, float* zr, float* zi) {
   const std::ptrdiff_t n_rows = fft.n / 2 / kLanes;
-  float* const across = work + fft.n;
+  float* const across = work + fft.n + 6 * fft.columns.gap * kLanes;
   transform(fft.columns, work);
   for (std::ptrdiff_t k = 0; k < n_rows; k += kLanes) {
     Vec r[kLanes], i[kLanes];
     for (int row = 0; row < kLanes; ++row) {
-      const Complex a = get(work, k + row);
+      const Complex a = get(work, placed(fft.columns, k + row));
       const float* turn = fft.turns + 2 * kLanes * (k + row);
       const Vec wr = load(turn), wi = load(turn + kLanes);
       r[row] = a.r * wr - a.i * wi;

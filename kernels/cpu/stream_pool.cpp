@@ -36,13 +36,13 @@ void spectra(const PoolFrames& tile, const float* const* frames, const float* wi
   put_frames(fft, frames, tile.n_frames, window, tile.work);
   transform(fft, tile.work);
   for (std::ptrdiff_t k = 0; k < points / 2; ++k) {
-    const Complex a = get(tile.work, k), b = get(tile.work, (points - k) & (points - 1));
+    const Complex a = get(tile.work, placed(fft, k)), b = get(tile.work, placed(fft, (points - k) & (points - 1)));
     const Complex even = {a.r + b.r, a.i - b.i};
     const Complex odd = times(minus_i({a.r - b.r, a.i + b.i}), fft.split[2 * k], fft.split[2 * k + 1]);
     put_bin(tile, k, even + odd, per);
     put_bin(tile, points - k, {even.r - odd.r, odd.i - even.i}, per);
   }
-  const Complex middle = get(tile.work, points / 2);
+  const Complex middle = get(tile.work, placed(fft, points / 2));
   put_bin(tile, points / 2, {2 * middle.r, -2 * middle.i}, per);
 }
 

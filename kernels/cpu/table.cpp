@@ -47,6 +47,7 @@ constinit const Kernels table = {
     .stft_tile = &stft_tile,
     .istft_tile = &istft_tile,
     .decode_tile = &decode_tile,
+    .scale = &scale,
     .gather = &gather,
     .mask_tile = &mask_tile,
     .apply_tile = &apply_tile,

@@ -9,12 +9,14 @@ namespace l2i::kernels {
 constexpr int kMostLanes = 16;
 
 // Tables of a real FFT of n points as a complex FFT of n / 2, n a power of two from 32 on.
+//   gap       points that lie between the quarters of the work space, so that they do not share a few lines of
+//             the cache; 0 for short ones
 //   order     n / 2 positions: where point i goes before the first pass
 //   twiddles  for each radix-4 pass of sub-transforms of s points, j = 0 .. s - 1:
 //             (re, im) of w, w^2, w^3 for w = exp(-2 pi i j / 4s)
 //   split     (re, im) of exp(-2 pi i k / n), k = 0 .. n / 4
 struct FftTables {
-  std::ptrdiff_t n;
+  std::ptrdiff_t n, gap;
   const std::uint32_t* order;
   const float* twiddles;
   const float* split;
@@ -276,6 +278,9 @@ struct Kernels {
   void (*decode_tile)(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                       const float* mask, std::ptrdiff_t mask_stride, bool log, const float* window,
                       float* work, float* sums, std::ptrdiff_t hop);
+
+  // to[i] = from[i] factors[i]
+  void (*scale)(const float* from, const float* factors, std::ptrdiff_t n, float* to);
 
   // soft_mask.cpp
   // h: the activations of a tile, n_components x n_vectors * lanes, zero beyond n_frames.

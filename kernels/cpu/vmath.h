@@ -1,9 +1,14 @@
-// log(x), log(1 + x), exp(x) and exp(x) - 1 of a vector, for x >= 0 (exp: any x).
+// log(x), log(1 + x), exp(x) and exp(x) - 1 of a vector, for x >= 0 (exp: any x), and the last two of powers.
 //
 // All are within 2 ulp of the exact value over their range; denormal arguments may come out as zero where
-// the processor flushes them. The polynomials are minimax (Chebyshev) fits of
-//   (log1p(f) - f + f^2 / 2) / f^3  for  sqrt(1/2) - 1 <= f <= sqrt(2) - 1,  relative error 3e-8,
-//   (expm1(r) - r) / r^2            for  |r| <= log(2) / 2,                 relative error 3e-9.
+// the processor flushes them. With s = f / (2 + f), log(1 + f) = 2 atanh(s) = f - s (f - s^2 P(s^2)): few
+// terms of P are enough, and what they and the quotient lose counts for a fifth at most. The polynomials are
+// minimax fits of
+//   P(z) = (2 atanh(s) - 2 s) / s^3, z = s^2  for  sqrt(1/2) - 1 <= f <= sqrt(2) - 1,  relative error of the
+//                                                                                      logarithm 1e-9,
+//   (expm1(r) - r) / r^2                      for  |r| <= log(2) / 2,                  relative error 3e-9,
+//   (2^r - 1 - r log(2)) / r^2                for  |r| <= 1/2,                         relative error 1e-8,
+// the last three of expm1 and 2^r - 1.
 #pragma once
 
 #include "simd.h"
@@ -15,43 +20,73 @@ static inline Vec magnitude(Vec re, Vec im) { return square_root(re * re + im * 
 
 constexpr float kLargestMagnitude = 1.8446743e19f;  // of a finite square
 
-// log((1 + f) 2^n) for sqrt(1/2) - 1 <= f <= sqrt(2) - 1.
-static inline Vec log_of_parts(Vec f, IntVec exponent) {
-  Vec p = f * 0x1.1dedf8p-4f - 0x1.d6d10ep-4f;
-  p = p * f + 0x1.dec8ccp-4f;
-  p = p * f - 0x1.fce37ap-4f;
-  p = p * f + 0x1.23cf72p-3f;
-  p = p * f - 0x1.555b8ap-3f;
-  p = p * f + 0x1.999d6ep-3f;
-  p = p * f - 0x1.fffffcp-3f;
-  p = p * f + 0x1.555554p-2f;
-  const Vec n = __builtin_convertvector(exponent, Vec);
-  const Vec square = f * f;
-  Vec tail = square * f * p + n * -2.12194440e-4f;  // log(2) in two parts, the first exact times any n
-  tail = tail - 0.5f * square;
-  return (f + tail) + n * 0.693359375f;
-}
-
 constexpr std::int32_t kHalfRootBits = 0x3f3504f3;  // sqrt(1/2)
+constexpr float kLog2 = 0.693147181f;
+
+// A number as (1 + f) 2^n with sqrt(1/2) - 1 <= f <= sqrt(2) - 1.
+struct Parts {
+  Vec f, n;
+};
 
 // x normal and positive.
-static inline Vec log_positive(Vec x) {
+static inline Parts parts(Vec x) {
   const IntVec shifted = reinterpret_cast<IntVec>(x) - kHalfRootBits;
-  return log_of_parts(reinterpret_cast<Vec>((shifted & 0x007fffff) + kHalfRootBits) - 1.0f, shifted >> 23);
+  return {reinterpret_cast<Vec>((shifted & 0x007fffff) + kHalfRootBits) - 1.0f,
+          __builtin_convertvector(shifted >> 23, Vec)};
 }
 
+// 1 + x, for 0 <= x <= 1.8e19.
+static inline Parts parts_of_successor(Vec x) {
+  // 1 + x rounds to 2^n m with m in [sqrt(1/2), sqrt(2)); f = (1 + x) 2^-n - 1 is rounded once.
+  const IntVec n = (reinterpret_cast<IntVec>(x + 1.0f) - kHalfRootBits) >> 23;
+  const Vec down = reinterpret_cast<Vec>((127 - n) << 23);  // 2^-n
+  return {x * down + (down - 1.0f), __builtin_convertvector(n, Vec)};
+}
+
+// log(1 + f)
+static inline Vec log_of_fraction(Vec f) {
+  const Vec s = f / (f + 2.0f), z = s * s;
+  Vec p = z * 0x1.31e34ep-2f + 0x1.995eb6p-2f;
+  p = p * z + 0x1.55557ap-1f;
+  return f - s * (f - z * p);
+}
+
+static inline Vec logarithm(Parts x) { return log_of_fraction(x.f) + x.n * kLog2; }
+
+// x normal and positive.
+static inline Vec log_positive(Vec x) { return logarithm(parts(x)); }
+
 // 0 <= x <= 1.8e19.
-static inline Vec log1p_positive(Vec x) {
-  // 1 + x rounds to 2^e m with m in [sqrt(1/2), sqrt(2)); f = (1 + x) 2^-e - 1 is rounded once.
-  const IntVec e = (reinterpret_cast<IntVec>(x + 1.0f) - kHalfRootBits) >> 23;
-  const Vec down = reinterpret_cast<Vec>((127 - e) << 23);  // 2^-e
-  return log_of_parts(x * down + (down - 1.0f), e);
+static inline Vec log1p_positive(Vec x) { return logarithm(parts_of_successor(x)); }
+
+// The logarithm to base 2 of 1 + x.
+static inline Vec log2_1p_positive(Vec x) {
+  const Parts one_more = parts_of_successor(x);
+  return log_of_fraction(one_more.f) * (1 / kLog2) + one_more.n;
+}
+
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, which the lowest bits hold
+
+// 2^n where the lowest bits of n + kRound are given.
+static inline Vec power_of_two(Vec shifted) {
+  return reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) + 127) << 23);
+}
+
+// 2^x - 1 for 0 <= x <= 127.
+static inline Vec exp2m1_positive(Vec x) {
+  const Vec shifted = x + kRound;
+  const Vec r = x - (shifted - kRound);
+  Vec q = r * 0x1.445fdcp-13f + 0x1.5eed1ap-10f;
+  q = q * r + 0x1.3b29f8p-7f;
+  q = q * r + 0x1.c6afbp-5f;
+  q = q * r + 0x1.ebfbep-3f;
+  const Vec scale = power_of_two(shifted), scaled = scale * r;
+  return scaled * r * q + (scaled * kLog2 + (scale - 1.0f));
 }
 
 // exp(x) = (1 + p) scale, for |x| <= 88: returns p, which is small, and scale, a power of two.
 static inline Vec exp_parts(Vec x, Vec& scale) {
-  constexpr float kRound = 12582912.0f;          // 1.5 * 2^23: adding it rounds to an integer
-  const Vec shifted = x * 1.44269504f + kRound;  // and leaves it in the lowest bits
+  const Vec shifted = x * 1.44269504f + kRound;
   const Vec n = shifted - kRound;
   const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   Vec q = r * 0x1.a12a42p-13f + 0x1.6d492p-10f;
@@ -59,7 +94,7 @@ static inline Vec exp_parts(Vec x, Vec& scale) {
   q = q * r + 0x1.5554e4p-5f;
   q = q * r + 0x1.555556p-3f;
   q = q * r + 0.5f;
-  scale = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) + 127) << 23);
+  scale = power_of_two(shifted);
   return r * r * q + r;
 }
 
