@@ -152,10 +152,8 @@ void Synthesis::sum_windows(const float* window) {
   std::transform(falling.begin(), falling.end(), tail_.begin(), scale);
   // Whole periods, enough of them for long runs where the hop is short.
   steady_.resize(static_cast<std::size_t>(hop_ * std::max<std::ptrdiff_t>(1, 1024 / hop_)));
-  for (std::size_t i = 0; i < steady_.size(); ++i) {
-    const std::size_t phase = i % static_cast<std::size_t>(hop_);
-    steady_[i] = phase < tail_.size() ? tail_[phase] : 1.0f;
-  }
+  for (std::ptrdiff_t i = 0; i < std::ssize(steady_); ++i)
+    steady_[i] = i >= hop_ ? steady_[i - hop_] : i < std::ssize(tail_) ? tail_[i] : 1.0f;
 }
 
 void Synthesis::normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* from, float* to) const {

@@ -106,35 +106,51 @@ static inline Vec rounded(Vec x) {
 #define L2I_REVERSED 3, 2, 1, 0
 #endif
 
+// Lane row_of(half, i) of all r becomes half_row[i]: half of a transposition, and half of its work.
+constexpr int row_of(int half, int i) { return i / 2 * 4 + 2 * half + i % 2; }
+
+template <int half>
+static inline void transpose_half(const Vec* r, Vec* half_row) {
+  Vec s[kLanes / 2];
+  for (int i = 0; i < kLanes; i += 4) {  // 4 x 4 values in each block of four lanes
+    Vec a, b;
+    if constexpr (half == 0) {
+      a = __builtin_shufflevector(r[i], r[i + 1], L2I_UNPACK_LOW);
+      b = __builtin_shufflevector(r[i + 2], r[i + 3], L2I_UNPACK_LOW);
+    } else {
+      a = __builtin_shufflevector(r[i], r[i + 1], L2I_UNPACK_HIGH);
+      b = __builtin_shufflevector(r[i + 2], r[i + 3], L2I_UNPACK_HIGH);
+    }
+    s[i / 2] = __builtin_shufflevector(a, b, L2I_PAIRS_LOW);
+    s[i / 2 + 1] = __builtin_shufflevector(a, b, L2I_PAIRS_HIGH);
+  }
+  for (int i = 0; i < 2; ++i) {  // then the blocks themselves
+#if L2I_LANES == 16
+    const Vec a = __builtin_shufflevector(s[i], s[i + 2], L2I_BLOCKS_EVEN);
+    const Vec b = __builtin_shufflevector(s[i], s[i + 2], L2I_BLOCKS_ODD);
+    const Vec c = __builtin_shufflevector(s[i + 4], s[i + 6], L2I_BLOCKS_EVEN);
+    const Vec d = __builtin_shufflevector(s[i + 4], s[i + 6], L2I_BLOCKS_ODD);
+    half_row[i] = __builtin_shufflevector(a, c, L2I_BLOCKS_EVEN);
+    half_row[i + 2] = __builtin_shufflevector(b, d, L2I_BLOCKS_EVEN);
+    half_row[i + 4] = __builtin_shufflevector(a, c, L2I_BLOCKS_ODD);
+    half_row[i + 6] = __builtin_shufflevector(b, d, L2I_BLOCKS_ODD);
+#elif L2I_LANES == 8
+    half_row[i] = __builtin_shufflevector(s[i], s[i + 2], L2I_HALVES_LOW);
+    half_row[i + 2] = __builtin_shufflevector(s[i], s[i + 2], L2I_HALVES_HIGH);
+#else
+    half_row[i] = s[i];
+#endif
+  }
+}
+
 // Transposes the square of kLanes vectors: lane j of r[i] becomes lane i of r[j].
 static inline void transpose(Vec* r) {
-  Vec s[kLanes];
-  for (int i = 0; i < kLanes; i += 4) {  // 4 x 4 values in each block of four lanes
-    const Vec a = __builtin_shufflevector(r[i], r[i + 1], L2I_UNPACK_LOW);
-    const Vec b = __builtin_shufflevector(r[i], r[i + 1], L2I_UNPACK_HIGH);
-    const Vec c = __builtin_shufflevector(r[i + 2], r[i + 3], L2I_UNPACK_LOW);
-    const Vec d = __builtin_shufflevector(r[i + 2], r[i + 3], L2I_UNPACK_HIGH);
-    s[i] = __builtin_shufflevector(a, c, L2I_PAIRS_LOW);
-    s[i + 1] = __builtin_shufflevector(a, c, L2I_PAIRS_HIGH);
-    s[i + 2] = __builtin_shufflevector(b, d, L2I_PAIRS_LOW);
-    s[i + 3] = __builtin_shufflevector(b, d, L2I_PAIRS_HIGH);
-  }
-  for (int i = 0; i < 4; ++i) {  // then the blocks themselves
-#if L2I_LANES == 16
-    const Vec a = __builtin_shufflevector(s[i], s[i + 4], L2I_BLOCKS_EVEN);
-    const Vec b = __builtin_shufflevector(s[i], s[i + 4], L2I_BLOCKS_ODD);
-    const Vec c = __builtin_shufflevector(s[i + 8], s[i + 12], L2I_BLOCKS_EVEN);
-    const Vec d = __builtin_shufflevector(s[i + 8], s[i + 12], L2I_BLOCKS_ODD);
-    r[i] = __builtin_shufflevector(a, c, L2I_BLOCKS_EVEN);
-    r[i + 4] = __builtin_shufflevector(b, d, L2I_BLOCKS_EVEN);
-    r[i + 8] = __builtin_shufflevector(a, c, L2I_BLOCKS_ODD);
-    r[i + 12] = __builtin_shufflevector(b, d, L2I_BLOCKS_ODD);
-#elif L2I_LANES == 8
-    r[i] = __builtin_shufflevector(s[i], s[i + 4], L2I_HALVES_LOW);
-    r[i + 4] = __builtin_shufflevector(s[i], s[i + 4], L2I_HALVES_HIGH);
-#else
-    r[i] = s[i];
-#endif
+  Vec first[kLanes / 2], second[kLanes / 2];
+  transpose_half<0>(r, first);
+  transpose_half<1>(r, second);
+  for (int i = 0; i < kLanes / 2; ++i) {
+    r[row_of(0, i)] = first[i];
+    r[row_of(1, i)] = second[i];
   }
 }
 

@@ -35,6 +35,16 @@ static inline std::ptrdiff_t blocks(std::ptrdiff_t points) {
   return points / 2 / kBins < kBlocks ? points / 2 / kBins : kBlocks;
 }
 
+// Writes those rows of a transposed block that are in a half of all.
+template <int half>
+static inline void put_rows(const Vec* v, int n_rows, float* out, std::ptrdiff_t stride) {
+  Vec row[kLanes / 2];
+  transpose_half<half>(v, row);
+  for (int i = 0; i < kLanes / 2; ++i) {
+    if (row_of(half, i) < n_rows) store(out + row_of(half, i) * stride, row[i]);
+  }
+}
+
 }  // namespace
 
 void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
@@ -62,14 +72,14 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
                 magnitude(high[j][kLanes - 2 - 2 * i], high[j][kLanes - 1 - 2 * i]));
         }
       }
-      transpose(low[j]);
-      transpose(high[j]);
     }
-    for (int t = 0; t < n_frames; ++t) {
-      float* row = out + t * out_stride;
-      for (std::ptrdiff_t j = 0; j < n_blocks; ++j) store(row + 2 * (k0 + j * kBins), low[j][t]);
-      for (std::ptrdiff_t j = n_blocks; j-- > 0;)
-        store(row + 2 * (points - k0 - (j + 1) * kBins + 1), high[j][t]);
+    for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
+      put_rows<0>(low[j], n_frames, out + 2 * (k0 + j * kBins), out_stride);
+      put_rows<0>(high[j], n_frames, out + 2 * (points - k0 - (j + 1) * kBins + 1), out_stride);
+    }
+    for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
+      put_rows<1>(low[j], n_frames, out + 2 * (k0 + j * kBins), out_stride);
+      put_rows<1>(high[j], n_frames, out + 2 * (points - k0 - (j + 1) * kBins + 1), out_stride);
     }
   }
   const float* real = re(work, placed(fft, points / 2));
