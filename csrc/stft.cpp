@@ -43,8 +43,8 @@ FftPlan::FftPlan(std::ptrdiff_t n) : n_(n), gap_(n >= 256 ? 8 : 0) {
   for (std::ptrdiff_t k = 0; k <= n / 4; ++k) push(split_, static_cast<double>(k) / static_cast<double>(n));
 }
 
-// The sub-transform of `size` points at `position` takes the points first, first + step, ...; its quarters lie
-// `gap` points apart.
+// The sub-transform of `size` points at `position` takes the points first, first + step, ...; its quarters
+// lie `gap` points apart.
 void FftPlan::place(std::uint32_t position, std::uint32_t size, std::uint32_t gap, std::uint32_t first,
                     std::uint32_t step) {
   if (size == first_radix_) {

@@ -39,49 +39,60 @@ static inline void radix4(Complex& a, Complex& b, Complex& c, Complex& d) {
   d = a_c - b_d;
 }
 
-static inline void first_pass4(float* work) {
-  Complex a = get(work, 0), b = get(work, 1), c = get(work, 2), d = get(work, 3);
+// Transforms of four or eight points, `stride` apart, to neighbouring places.
+static inline void first_pass4(float* from, std::ptrdiff_t stride, float* to) {
+  Complex a = get(from, 0), b = get(from, stride), c = get(from, 2 * stride), d = get(from, 3 * stride);
   radix4(a, b, c, d);
-  put(work, 0, a);
-  put(work, 1, b);
-  put(work, 2, c);
-  put(work, 3, d);
+  put(to, 0, a);
+  put(to, 1, b);
+  put(to, 2, c);
+  put(to, 3, d);
 }
 
-static inline void first_pass8(float* work) {
+static inline void first_pass8(float* from, std::ptrdiff_t stride, float* to) {
   constexpr float kHalfRoot = 0.70710678118654752f;
-  Complex a = get(work, 0), b = get(work, 2), c = get(work, 4), d = get(work, 6);
-  Complex e = get(work, 1), f = get(work, 3), g = get(work, 5), h = get(work, 7);
+  Complex a = get(from, 0), b = get(from, 2 * stride), c = get(from, 4 * stride), d = get(from, 6 * stride);
+  Complex e = get(from, stride), f = get(from, 3 * stride), g = get(from, 5 * stride),
+          h = get(from, 7 * stride);
   radix4(a, b, c, d);
   radix4(e, f, g, h);
   f = times(f, kHalfRoot, -kHalfRoot);
   g = minus_i(g);
   h = times(h, -kHalfRoot, -kHalfRoot);
-  put(work, 0, a + e);
-  put(work, 1, b + f);
-  put(work, 2, c + g);
-  put(work, 3, d + h);
-  put(work, 4, a - e);
-  put(work, 5, b - f);
-  put(work, 6, c - g);
-  put(work, 7, d - h);
+  put(to, 0, a + e);
+  put(to, 1, b + f);
+  put(to, 2, c + g);
+  put(to, 3, d + h);
+  put(to, 4, a - e);
+  put(to, 5, b - f);
+  put(to, 6, c - g);
+  put(to, 7, d - h);
+}
+
+static inline void first_pass(int radix, float* from, std::ptrdiff_t stride, float* to) {
+  if (radix == 4) {
+    first_pass4(from, stride, to);
+  } else {
+    first_pass8(from, stride, to);
+  }
+}
+
+static inline int first_radix(const FftTables& fft) {
+  return __builtin_ctzll(static_cast<unsigned long long>(fft.n)) % 2 == 1 ? 4 : 8;
 }
 
 // Complex FFT of `size` points that lie in the order of FftTables, their quarters `gap` points apart; `first`
-// is the radix of the first pass.
+// is the radix of the first pass, which may have been done.
+template <bool first_done>
 static void transform(float* work, std::ptrdiff_t size, std::ptrdiff_t gap, int first,
                       const float* twiddles) {
   if (size == first) {
-    if (first == 4) {
-      first_pass4(work);
-    } else {
-      first_pass8(work);
-    }
+    if (!first_done) first_pass(first, work, 1, work);
     return;
   }
   const std::ptrdiff_t s = size / 4, step = s + gap;
   for (int quarter = 0; quarter < 4; ++quarter)
-    transform(work + 2 * kLanes * step * quarter, s, 0, first, twiddles);
+    transform<first_done>(work + 2 * kLanes * step * quarter, s, 0, first, twiddles);
   const float* w = twiddles + 2 * (s - first);  // behind the 6 s' factors of each smaller pass
   for (std::ptrdiff_t j = 0; j < s; ++j, w += 6) {
     Complex a = get(work, j);
@@ -97,10 +108,9 @@ static void transform(float* work, std::ptrdiff_t size, std::ptrdiff_t gap, int 
 }
 
 // Complex FFT of n / 2 points that lie in the order of the tables, into their natural order.
+template <bool first_done = false>
 static inline void transform(const FftTables& fft, float* work) {
-  const std::ptrdiff_t points = fft.n / 2;
-  transform(work, points, fft.gap, __builtin_ctzll(static_cast<unsigned long long>(points)) % 2 == 0 ? 4 : 8,
-            fft.twiddles);
+  transform<first_done>(work, fft.n / 2, fft.gap, first_radix(fft), fft.twiddles);
 }
 
 // Where point k lies after the transform.
@@ -108,18 +118,36 @@ static inline std::ptrdiff_t placed(const FftTables& fft, std::ptrdiff_t k) {
   return fft.gap == 0 ? k : k + (k >> __builtin_ctzll(static_cast<unsigned long long>(fft.n / 8))) * fft.gap;
 }
 
-// Windowed samples of n_frames frames, a lane each, as points in the order of the tables.
-static inline void put_frames(const FftTables& fft, const float* const* frames, int n_frames,
-                              const float* window, float* work) {
+// The complex FFT of the points of n_frames frames of windowed samples, a lane each. The first pass takes its
+// points before they have ever left the first-level cache, and writes neighbours together.
+static inline void transform_frames(const FftTables& fft, const float* const* frames, int n_frames,
+                                    const float* window, float* work) {
   const float* rows[kLanes];
   for (int t = 0; t < kLanes; ++t) rows[t] = frames[t < n_frames ? t : n_frames - 1];
-  Vec v[kLanes];
-  for (std::ptrdiff_t n = 0; n < fft.n; n += kLanes) {
+  const auto points_at = [&](std::ptrdiff_t n, Vec* v) {
     const Vec w = load(window + n);
     for (int t = 0; t < kLanes; ++t) v[t] = load(rows[t] + n) * w;
     transpose(v);
-    for (int i = 0; i < kLanes / 2; ++i) put(work, fft.order[n / 2 + i], {v[2 * i], v[2 * i + 1]});
+  };
+  const int first = first_radix(fft);
+  const std::ptrdiff_t step = fft.n / first;
+  if (step < kLanes) {
+    for (std::ptrdiff_t n = 0; n < fft.n; n += kLanes) {
+      Vec v[kLanes];
+      points_at(n, v);
+      for (int i = 0; i < kLanes / 2; ++i) put(work, fft.order[n / 2 + i], {v[2 * i], v[2 * i + 1]});
+    }
+    transform(fft, work);
+    return;
   }
+  Vec v[8][kLanes];
+  for (std::ptrdiff_t n = 0; n < step; n += kLanes) {
+    for (int i = 0; i < first; ++i) points_at(n + i * step, v[i]);
+    for (int i = 0; i < kLanes / 2; ++i)
+      first_pass(first, reinterpret_cast<float*>(&v[0][2 * i]), kLanes / 2,
+                 work + 2 * kLanes * static_cast<std::ptrdiff_t>(fft.order[n / 2 + i]));
+  }
+  transform<true>(fft, work);
 }
 
 // And back: adds the windowed samples of lane t, points in natural order with their parts exchanged, to

@@ -106,11 +106,11 @@ static inline Vec rounded(Vec x) {
 #define L2I_REVERSED 3, 2, 1, 0
 #endif
 
-// Lane row_of(half, i) of all r becomes half_row[i]: half of a transposition, and half of its work.
+// Half of a transposition, for half of its work: lane row_of(half, i) of all r becomes row[i].
 constexpr int row_of(int half, int i) { return i / 2 * 4 + 2 * half + i % 2; }
 
 template <int half>
-static inline void transpose_half(const Vec* r, Vec* half_row) {
+static inline void transpose_half(const Vec* r, Vec* row) {
   Vec s[kLanes / 2];
   for (int i = 0; i < kLanes; i += 4) {  // 4 x 4 values in each block of four lanes
     Vec a, b;
@@ -130,15 +130,15 @@ static inline void transpose_half(const Vec* r, Vec* half_row) {
     const Vec b = __builtin_shufflevector(s[i], s[i + 2], L2I_BLOCKS_ODD);
     const Vec c = __builtin_shufflevector(s[i + 4], s[i + 6], L2I_BLOCKS_EVEN);
     const Vec d = __builtin_shufflevector(s[i + 4], s[i + 6], L2I_BLOCKS_ODD);
-    half_row[i] = __builtin_shufflevector(a, c, L2I_BLOCKS_EVEN);
-    half_row[i + 2] = __builtin_shufflevector(b, d, L2I_BLOCKS_EVEN);
-    half_row[i + 4] = __builtin_shufflevector(a, c, L2I_BLOCKS_ODD);
-    half_row[i + 6] = __builtin_shufflevector(b, d, L2I_BLOCKS_ODD);
+    row[i] = __builtin_shufflevector(a, c, L2I_BLOCKS_EVEN);
+    row[i + 2] = __builtin_shufflevector(b, d, L2I_BLOCKS_EVEN);
+    row[i + 4] = __builtin_shufflevector(a, c, L2I_BLOCKS_ODD);
+    row[i + 6] = __builtin_shufflevector(b, d, L2I_BLOCKS_ODD);
 #elif L2I_LANES == 8
-    half_row[i] = __builtin_shufflevector(s[i], s[i + 2], L2I_HALVES_LOW);
-    half_row[i + 2] = __builtin_shufflevector(s[i], s[i + 2], L2I_HALVES_HIGH);
+    row[i] = __builtin_shufflevector(s[i], s[i + 2], L2I_HALVES_LOW);
+    row[i + 2] = __builtin_shufflevector(s[i], s[i + 2], L2I_HALVES_HIGH);
 #else
-    half_row[i] = s[i];
+    row[i] = s[i];
 #endif
   }
 }

@@ -50,8 +50,7 @@ static inline void put_rows(const Vec* v, int n_rows, float* out, std::ptrdiff_t
 void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
                float* work, float* out, std::ptrdiff_t out_stride, float* magnitudes) {
   const std::ptrdiff_t points = fft.n / 2;
-  put_frames(fft, frames, n_frames, window, work);
-  transform(fft, work);
+  transform_frames(fft, frames, n_frames, window, work);
 
   const std::ptrdiff_t n_blocks = blocks(points);
   Vec low[kBlocks][kLanes], high[kBlocks][kLanes];

@@ -33,10 +33,10 @@ void spectra(const PoolFrames& tile, const float* const* frames, const float* wi
   const FftTables& fft = tile.fft;
   const std::ptrdiff_t points = fft.n / 2;
   const Vec per = load(tile.per);
-  put_frames(fft, frames, tile.n_frames, window, tile.work);
-  transform(fft, tile.work);
+  transform_frames(fft, frames, tile.n_frames, window, tile.work);
   for (std::ptrdiff_t k = 0; k < points / 2; ++k) {
-    const Complex a = get(tile.work, placed(fft, k)), b = get(tile.work, placed(fft, (points - k) & (points - 1)));
+    const Complex a = get(tile.work, placed(fft, k)),
+                  b = get(tile.work, placed(fft, (points - k) & (points - 1)));
     const Complex even = {a.r + b.r, a.i - b.i};
     const Complex odd = times(minus_i({a.r - b.r, a.i + b.i}), fft.split[2 * k], fft.split[2 * k + 1]);
     put_bin(tile, k, even + odd, per);

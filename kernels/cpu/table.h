@@ -9,8 +9,8 @@ namespace l2i::kernels {
 constexpr int kMostLanes = 16;
 
 // Tables of a real FFT of n points as a complex FFT of n / 2, n a power of two from 32 on.
-//   gap       points that lie between the quarters of the work space, so that they do not share a few lines of
-//             the cache; 0 for short ones
+//   gap       points between the quarters of the work space: neighbouring points go to all four, and places
+//             that are a power of two apart share a few lines of the cache. 0 for short ones
 //   order     n / 2 positions: where point i goes before the first pass
 //   twiddles  for each radix-4 pass of sub-transforms of s points, j = 0 .. s - 1:
 //             (re, im) of w, w^2, w^3 for w = exp(-2 pi i j / 4s)
