@@ -6,7 +6,7 @@
 // The power is taken to base 2, 2^(m log2(1 + a)): whole exponents and what is left of them need no
 // constants.
 //
-// Precision: log2(1 + a) and 2^x - 1 within 2 ulp. |X| is the root of re^2 + im^2, so magnitudes below 1e-19
+// Precision: log2(1 + a) and 2^x - 1 as in vmath.h. |X| is the root of re^2 + im^2, so magnitudes below 1e-19
 // count as zero, and those above 1.8e19 as 1.8e19. Cost: some 45 operations, one root and two divisions a
 // vector. They hang together in one long chain; taking each stage for all n vectors lets the chains overlap.
 #pragma once
