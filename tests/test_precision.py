@@ -148,6 +148,23 @@ def test_same_bits_again_and_for_any_neighbours(precision: Precision, rng: np.ra
     assert np.array_equal(alone, together[:96])
 
 
+def test_threads_multiply_too(precision: Precision, bf16_path: str, rng: np.random.Generator) -> None:
+    V, W, H = problem(rng, 1500, 65, 9)
+    before = l2i.get_num_threads()
+    answers = []
+    for n in (1, 3):
+        l2i.set_num_threads(n)
+        try:
+            w, h = W.copy(), H.copy()
+            factorize(V, w, h, beta=1.0, max_iter=1)
+        finally:
+            l2i.set_num_threads(before)
+        answers.append((w, h))
+    (w, h), (others_w, others_h) = answers
+    assert np.array_equal(h, others_h)
+    assert relative(others_w, w) < 1e-6  # sums over frames in another order
+
+
 def test_only_multiplicative_updates_change(rng: np.random.Generator) -> None:
     V, W, H = problem(rng, 60, 33, 7)
     answers = {}
