@@ -171,16 +171,18 @@ def test_only_multiplicative_updates_change(rng: np.random.Generator) -> None:
     for chosen in ("float32", "bf16"):
         l2i.set_cpu_precision(chosen)
         try:
-            for solver in ("mu", "hals"):
-                h = H.copy()
-                factorize(V, W.copy(), h, beta=2.0, solver=solver, max_iter=3, update_W=False)
-                answers[chosen, solver] = h
+            for solver, beta in (("mu", 2.0), ("hals", 2.0), ("newton", 1.0)):
+                for update_W in (False, True):
+                    h = H.copy()
+                    factorize(V, W.copy(), h, beta=beta, solver=solver, max_iter=3, update_W=update_W)
+                    answers[chosen, solver, update_W] = h
             answers[chosen, "activations"] = l2i.activations(V.T, W, 1.0, 5)
         finally:
             l2i.set_cpu_precision("float32")
-    assert np.array_equal(answers["bf16", "hals"], answers["float32", "hals"])
-    for name in ("mu", "activations"):
-        assert 1e-5 < relative(answers["bf16", name], answers["float32", name]) < 5e-2
+    for name in (("hals", False), ("hals", True), ("newton", False), ("newton", True)):
+        assert np.array_equal(answers["bf16", *name], answers["float32", *name])
+    for name in (("mu", False), ("mu", True), ("activations",)):
+        assert 1e-5 < relative(answers["bf16", *name], answers["float32", *name]) < 5e-2
 
 
 def test_choice_is_checked() -> None:

@@ -66,10 +66,11 @@ class Factorization:
         self.numerator: Float64 = np.zeros((F, K))
         #: H'H for the Euclidean loss, the sums of H for Kullback-Leibler, otherwise of the numerator's shape.
         self.denominator: Float64 = np.zeros((F, K) if self.full else (K, K) if beta == 2 else (K,))
-        self._n_terms = n_terms()
+        #: Terms of bfloat16 in the products of multiplicative updates; 0 for float32.
+        self.n_terms = n_terms()
 
     def _terms(self, method: str) -> int:
-        return self._n_terms if method == "mu" else 0
+        return self.n_terms if method == "mu" else 0
 
     def update_H(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0) -> None:
         """Update H `n` times with W fixed."""
@@ -120,9 +121,11 @@ def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l
 
 
 def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
-    """What a solver is for this loss, and sweeps in one of its iterations."""
+    """What a solver is for this loss, and sweeps in one of its iterations; only "mu" has a choice of precision."""
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}, but must be one of {SOLVERS}")
+    if solver == "newton":
+        f.n_terms = 0  # in its first iterations, too, which are multiplicative
     if solver == "newton" and f.beta == 2 and f.mask is None:
         return "hals", 3
     return solver, 1
