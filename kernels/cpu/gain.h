@@ -24,7 +24,7 @@ static inline void gains(const Vec* m, const Vec* re, const Vec* im, Vec* g) {
   }
   Vec a[n], x[n];
   for (int i = 0; i < n; ++i) a[i] = minimum(magnitude(re[i], im[i]), broadcast(kLargestMagnitude));
-  for (int i = 0; i < n; ++i) x[i] = m[i] * log2_1p_positive(a[i]);
+  for (int i = 0; i < n; ++i) x[i] = rounded(m[i] * log2_1p_positive(a[i]));
   for (int i = 0; i < n; ++i) x[i] = exp2m1_positive(x[i]);
   for (int i = 0; i < n; ++i) g[i] = a[i] > Vec{} ? x[i] / a[i] : m[i];
 }
