@@ -246,7 +246,7 @@ class Worker {
     N_ = slices.take(K * L);
     D_ = slices.take(K * L);
     H_panel_.layout(slices, s_.arithmetic, K, L);
-    panel_.layout(slices, s_.arithmetic, kRows, L);
+    panel_.layout(slices, s_.arithmetic, std::max(kRows, tile), L);
     if (sums_ != nullptr) {
       rows_.layout(slices, s_.arithmetic, tile, K, s_.denominator != NmfDenominator::gram);
       if (s_.newton) squares_rows_.layout(slices, s_.arithmetic, tile, K, false);

@@ -15,7 +15,7 @@
 //   A   [rows / 16][depth / 32][term][row][pair]           B   [depth / 32][term][lanes / kLanes][pair][lane]
 //
 // Sums are float32 in the order of the depth. Denormals count as zero. Without bfloat16 instructions the
-// pairs are widened to float32, which is slower than float32 products but gives the same answers.
+// pairs are widened to float32, which is slower than float32 products and as exact.
 #include "bf16.h"
 
 #include "simd.h"
@@ -69,8 +69,6 @@ inline void split(Vec first, Vec second, int n_terms, const Put& put) {
     second -= upper(words);
   }
 }
-
-std::ptrdiff_t steps_of(std::ptrdiff_t depth) { return (depth + kTileDepth - 1) / kTileDepth; }
 
 // A block of n_rows x n_columns values with zeros around it, of `height` rows: in place where it is whole.
 template <int height, int width>
@@ -139,13 +137,14 @@ void pack_panel(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std
   const std::ptrdiff_t term_stride = lanes / kLanes * kVectorTile;
   for (std::ptrdiff_t k = 0; k < depth; k += kTileDepth) {
     for (std::ptrdiff_t l = 0; l < lanes; l += kLanes) {
+      const auto row_at = [&](std::ptrdiff_t row) {
+        return row < depth ? load(B + row * stride + l) : Vec{};
+      };
       for (std::ptrdiff_t pair = 0; pair < kPairs; ++pair) {
         const std::ptrdiff_t row = k + 2 * pair;
-        const float* const b = B + row * stride + l;
-        split(row < depth ? load(b) : Vec{}, row + 1 < depth ? load(b + stride) : Vec{}, n_terms,
-              [&](int term, IntVec words) {
-                store_words(out + term * term_stride + l / kLanes * kVectorTile + pair * kLanes, words);
-              });
+        split(row_at(row), row_at(row + 1), n_terms, [&](int term, IntVec words) {
+          store_words(out + term * term_stride + l / kLanes * kVectorTile + pair * kLanes, words);
+        });
       }
     }
     out += n_terms * term_stride;
@@ -288,7 +287,7 @@ void multiply_block(const Bf16Product& p, const std::uint32_t* A, std::ptrdiff_t
   const std::ptrdiff_t term_stride = p.lanes / kLanes * kVectorTile;
   const std::uint32_t* B = p.B + v * kVectorTile;
   Block::clear();
-  for (std::ptrdiff_t step = 0; step < steps_of(p.depth); ++step) {
+  for (std::ptrdiff_t k = 0; k < p.depth; k += kTileDepth) {
     int term = -1, other = -1;
     for (int i = 0; i < p.n_terms * (p.n_terms + 1) / 2; ++i) {
       const PartialProduct next = kOrder[p.n_terms - 1][i];
