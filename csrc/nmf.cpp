@@ -285,6 +285,11 @@ class Worker {
       }
       for (int i = 0; i < update_.n_updates; ++i) step_with_gram(H_, lanes);
       if (measure_) {
+        if (s_.arithmetic.n_terms == 1) {  // too coarse for what is left of V: again in float32
+          std::fill_n(N_, size, 0.0f);
+          for (std::ptrdiff_t f = 0; f < F; f += kRows)
+            s_.nmf.accumulate(p_.W + f * K, K, V_ + f * lanes, lanes, std::min(kRows, F - f), K, lanes, N_);
+        }
         divergence_ += 0.5 * s_.nmf.dot(V_, V_, F * lanes) - s_.nmf.dot(N_, H_, size);
         std::fill_n(D_, size, 0.0f);
         s_.nmf.accumulate(s_.gram_rows(), K, H_, lanes, K, K, lanes, D_);

@@ -18,7 +18,7 @@ import pytest
 import l2i_fast as l2i
 from l2i_fast import _core, reference
 from l2i_fast.data import Dataset
-from l2i_fast.nmf import factorize
+from l2i_fast.nmf import Factorization, factorize
 from l2i_fast.precision import Precision, n_terms
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +100,19 @@ def test_what_terms_hold_is_exact(n: int, bits: tuple[int, int], bf16_path: str,
         H *= np.arange(T)[:, None] == rng.integers(0, T, K)
     W = rng.random((F, K)).astype(np.float32)
     assert np.array_equal(gather(V, W, H, n), V.astype(np.float64).T @ H)
+
+
+@pytest.mark.parametrize("beta", [2.0, 1.0, 0.0])
+def test_objective_is_measured_on_the_way(
+    beta: float, precision: Precision, bf16_path: str, rng: np.random.Generator
+) -> None:
+    V, W, H = problem(rng, 150, 200, 40)
+    f = Factorization(V, W, H, beta)
+    for _ in range(3):
+        measured = f.update_H_and_gather(measure=True)
+        wanted = f.divergence()
+        f.update_W()
+        assert abs(measured - wanted) <= (1e-6 * np.sum(V.astype(np.float64) ** 2) if beta == 2 else 1e-3 * wanted)
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e30])
