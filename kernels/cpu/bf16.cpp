@@ -14,8 +14,9 @@
 //
 //   A   [rows / 16][depth / 32][term][row][pair]           B   [depth / 32][term][lanes / kLanes][pair][lane]
 //
-// Sums are float32 in the order of the depth. Denormals count as zero. Without bfloat16 instructions the
-// pairs are widened to float32, which is slower than float32 products and as exact.
+// Sums are float32 in the order of the depth. Denormals count as zero, values above bfloat16's largest,
+// 3.39e38, as that. Without bfloat16 instructions the pairs are widened to float32, which is slower than
+// float32 products and as exact as with them.
 #include "bf16.h"
 
 #include "simd.h"
@@ -26,7 +27,7 @@ namespace {
 constexpr std::ptrdiff_t kPairs = kTileDepth / 2;
 constexpr std::ptrdiff_t kTile = kTileRows * kPairs;     // words of a tile of A
 constexpr std::ptrdiff_t kVectorTile = kPairs * kLanes;  // words of a tile of B
-constexpr float kLargest = 3.402823466e38f, kLargestBf16 = 0x1.fep+127f;
+constexpr float kLargest = 0x1.fep+127f;                 // of bfloat16
 
 inline IntVec load_words(const std::uint32_t* p) {
   return reinterpret_cast<IntVec>(load(reinterpret_cast<const float*>(p)));
@@ -62,8 +63,7 @@ inline void split(Vec first, Vec second, int n_terms, const Put& put) {
   first = minimum(first, broadcast(kLargest));
   second = minimum(second, broadcast(kLargest));
   for (int term = 0; term < n_terms; ++term) {
-    const IntVec words =
-        round_pair(minimum(first, broadcast(kLargestBf16)), minimum(second, broadcast(kLargestBf16)));
+    const IntVec words = round_pair(first, second);
     put(term, words);
     first -= lower(words);
     second -= upper(words);
