@@ -108,6 +108,7 @@ void dpbf16ps(int c, int a, int b) {
 #define _tile_stored tiles::store
 #define _tile_dpbf16ps tiles::dpbf16ps
 #include "cpu/bf16.cpp"
+#include "products.h"
 
 using l2i::kernels::amx::bf16;
 
@@ -132,9 +133,11 @@ void pack_panel(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std
 int multiply(const std::uint32_t* A, std::ptrdiff_t A_stride, const std::uint32_t* B, int n_terms,
              std::ptrdiff_t n_rows, std::ptrdiff_t depth, std::ptrdiff_t lanes, bool add, float* C) {
   tiles::faults = tiles::n_products = 0;
-  bf16.begin();
-  bf16.multiply({A, A_stride, B, n_terms, n_rows, depth, lanes, add, C});
-  bf16.end();
+  const l2i::Arithmetic arithmetic{{}, bf16, n_terms};
+  {
+    const l2i::Multiplying multiplying(arithmetic);
+    bf16.multiply({A, A_stride, B, n_terms, n_rows, depth, lanes, add, C});
+  }
   return tiles::faults + tiles::configured;
 }
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ import l2i_fast as l2i
 from l2i_fast import _core, reference
 from l2i_fast.data import Dataset
 from l2i_fast.nmf import Factorization, factorize
-from l2i_fast.precision import Precision, n_terms
+from l2i_fast.precision import Precision, at_precision, n_terms
 
 ROOT = Path(__file__).parents[1]
 #: Relative error of one update, L2: docs/nmf.md states what is usual, these are what roundings can add up to.
@@ -115,6 +115,18 @@ def test_objective_is_measured_on_the_way(
         assert abs(measured - wanted) <= (1e-6 * np.sum(V.astype(np.float64) ** 2) if beta == 2 else 1e-3 * wanted)
 
 
+def test_ties_go_to_the_even_neighbour(bf16_path: str) -> None:
+    V = np.array([[257, 259, 511]], np.float32)  # nine bits: halfway between two numbers of eight
+    one = np.ones((1, 1), np.float32)
+    assert gather(V, np.ones((3, 1), np.float32), one, 1).ravel().tolist() == [256, 260, 512]
+
+
+def test_which_partial_products_are_taken(bf16_path: str) -> None:
+    x = np.array([[256 + 1]], np.float32)  # two terms
+    wanted = [256 * 256, 256 * 256 + 2 * 256, 257 * 257]
+    assert [gather(x, np.ones((1, 1), np.float32), x, n).item() for n in (1, 2, 3)] == wanted
+
+
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e30])
 @pytest.mark.parametrize("beta", [2.0, 1.0, 0.0])
 def test_any_level_stays_finite(
@@ -123,7 +135,7 @@ def test_any_level_stays_finite(
     V, W, H = problem(rng, 50, 40, 5)
     V *= np.float32(scale)
     V[::7] = 0
-    V[:, ::9] = np.float32(3e38)
+    V[:, ::9] = np.finfo(np.float32).max
     H[:, 1] = 0
     W[:, 2] = 1e-42
     factorize(V, W, H, beta=beta, max_iter=5)
@@ -200,7 +212,12 @@ def test_only_multiplicative_updates_change(rng: np.random.Generator) -> None:
 
 def test_choice_is_checked() -> None:
     assert l2i.get_cpu_precision() == "float32"
-    assert n_terms() == 0
+    terms = {"float32": 0, "bf16x3": 3, "bf16x2": 2, "bf16": 1}
+    for precision in get_args(Precision):
+        with at_precision(precision):
+            assert l2i.get_cpu_precision() == precision
+            assert n_terms() == terms[precision]
+    assert l2i.get_cpu_precision() == "float32"
     with pytest.raises(ValueError, match="'fp8', but must be one of float32, bf16x3, bf16x2, bf16"):
         l2i.set_cpu_precision("fp8")  # type: ignore[arg-type]
     V, W, H = problem(np.random.default_rng(0), 4, 3, 2)
@@ -220,7 +237,7 @@ def emulated_tiles() -> ctypes.CDLL | str:
         return "the vectors beside the tiles need AVX-512"
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tiles.so"
-        options = ["-O2", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT}/kernels"]
+        options = ["-O2", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT}/kernels", f"-I{ROOT}/csrc"]
         options += ["-DL2I_ISA=amx", "-DL2I_LANES=16", *flags]
         source = str(Path(__file__).parent / "emulated_tiles.cpp")
         done = subprocess.run([compiler, *options, source, "-o", str(target)], capture_output=True, text=True)
