@@ -121,6 +121,16 @@ def test_ties_go_to_the_even_neighbour(bf16_path: str) -> None:
     assert gather(V, np.ones((3, 1), np.float32), one, 1).ravel().tolist() == [256, 260, 512]
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_largest_values_are_numbers(n: int, bf16_path: str) -> None:
+    largest = np.finfo(np.float32).max  # above the largest bfloat16, next to infinity
+    V = np.array([[largest, 1], [largest, 2], [3, largest]], np.float32)
+    H = np.array([[0], [0], [1]], np.float32)
+    got = gather(V, np.ones((2, 1), np.float32), H, n).ravel()
+    assert got[0] == 3
+    assert 0.995 * largest < got[1] <= largest
+
+
 def test_which_partial_products_are_taken(bf16_path: str) -> None:
     x = np.array([[256 + 1]], np.float32)  # two terms
     wanted = [256 * 256, 256 * 256 + 2 * 256, 257 * 257]
