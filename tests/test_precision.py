@@ -247,8 +247,8 @@ def emulated_tiles() -> ctypes.CDLL | str:
         return "the vectors beside the tiles need AVX-512"
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "tiles.so"
-        options = ["-O2", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{ROOT}/kernels", f"-I{ROOT}/csrc"]
-        options += ["-DL2I_ISA=amx", "-DL2I_LANES=16", *flags]
+        options = ["-O2", "-std=c++20", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+        options += [f"-I{ROOT}/kernels", f"-I{ROOT}/csrc", "-DL2I_ISA=amx", "-DL2I_LANES=16", *flags]
         source = str(Path(__file__).parent / "emulated_tiles.cpp")
         done = subprocess.run([compiler, *options, source, "-o", str(target)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
