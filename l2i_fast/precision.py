@@ -16,8 +16,8 @@ _precision: Precision = "float32"
 def set_cpu_precision(precision: Precision) -> None:
     """Choose the matrix products of multiplicative updates on the CPU, in the whole process; sums stay float32.
 
-    It holds for `NMF`, `learn_dictionary`, `learn_dictionary_online` and `activations` with ``solver="mu"``, and for
-    the two multiplicative updates that "newton" begins with, from their next call on. All else stays float32.
+    It holds for `NMF`, `learn_dictionary`, `learn_dictionary_online` and `activations` with ``solver="mu"``, from
+    their next call on. Everything else, other solvers too, computes in float32 as before.
 
     Parameters
     ----------
