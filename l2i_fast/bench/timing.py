@@ -19,8 +19,8 @@ from l2i_fast.threads import get_num_threads, set_num_threads
 
 #: Pairs of a comparison: the first number even if time runs out; from the second to the third where there is time.
 LEAST_PAIRS, PAIRS, MOST_PAIRS = 5, 20, 500
-#: Seconds after which the threads of OpenBLAS and OpenMP have stopped to spin, which they go on with after a call.
-REST = 0.05
+#: Seconds after which the threads of OpenBLAS (2^28 cycles) and OpenMP no longer spin, as they do after a call.
+REST = 0.2
 
 
 @dataclass
