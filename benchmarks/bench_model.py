@@ -20,7 +20,7 @@ from l2i_fast.bench.problem import Problem
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
-from l2i_fast.networks.log_mel import LogMel
+from l2i_fast.model.front_end import LogMel
 
 Samples = NDArray[Any]
 

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import l2i_fast as l2i
 from l2i_fast.data import Clip, Dataset, load_dataset
-from l2i_fast.precision import Precision
+from l2i_fast.backends.precision import Precision
 
 RACERS = {"frobenius": ("hals", "newton"), "kullback-leibler": ("newton",)}
 

@@ -14,7 +14,7 @@ import typer
 
 import l2i_fast as l2i
 from l2i_fast.bench import soak
-from l2i_fast.networks.streaming import why_not_streamable
+from l2i_fast.networks.incremental import why_not_streamable
 
 Model = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to add to.")]

@@ -106,6 +106,12 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """A GPU, or the CPU, on which Triton then interprets its kernels."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _paths(*names: str) -> list[str]:
     return [name for name in names if name in _core.cpu_features()["supported"]]
 

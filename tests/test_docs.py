@@ -21,7 +21,7 @@ from l2i_fast.settings import from_dict
 from l2i_fast.training.config import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("l2i_fast/models/*/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("l2i_fast/shipped/*/*.md")])
 SECTIONS = [name for name, value in TrainingConfig().to_dict().items() if isinstance(value, dict)]
 #: What is made while working, and so is not in a checkout.
 MADE = ("data/", "out/", "runs/", "build/", ".venv")

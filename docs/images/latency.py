@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from l2i_fast.files import write_whole
-from l2i_fast.plot import COLOURS, FONT, GREY, INK
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK
 
 RATE, N_FFT, HOP, BLOCK, REFRESH, FADE = 44100, 1024, 512, 512, 0.25, 4
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS

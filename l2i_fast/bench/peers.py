@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from l2i_fast.bench.problem import SAMPLE_RATE, Problem
-from l2i_fast.log_mel import mel_bands
+from l2i_fast.ops.log_mel import mel_bands
 
 SLICE = 144
 

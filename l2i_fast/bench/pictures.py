@@ -15,7 +15,7 @@ from l2i_fast.bench.hops import PERCENTILES
 from l2i_fast.bench.machine import ARRAYS, Ceilings, size_text
 from l2i_fast.bench.run import Measurements
 from l2i_fast.files import write_whole
-from l2i_fast.plot import COLOURS, FONT, GREY, INK
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK
 
 if TYPE_CHECKING:
     from l2i_fast.bench.gpu import DeviceMeasurements

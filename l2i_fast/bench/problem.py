@@ -6,7 +6,7 @@ import numpy as np
 from scipy.signal import get_window
 
 from l2i_fast.arrays import Float32
-from l2i_fast.stft import stft
+from l2i_fast.ops.stft import stft
 
 SAMPLE_RATE = 44100
 CLIP = 5 * SAMPLE_RATE

@@ -21,7 +21,7 @@ from l2i_fast.bench.memory import resident
 from l2i_fast.bench.timing import threads
 from l2i_fast.data.scene import SCENES, demo_scene
 from l2i_fast.files import write_whole
-from l2i_fast.plot import COLOURS, FONT, GREY, INK
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I

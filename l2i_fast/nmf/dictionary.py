@@ -354,7 +354,7 @@ def activations(
     beta = beta_of(beta_loss)
     _at_least(0, n_iter=n_iter, sparsity=sparsity)
     if on_device(V, W, H0):
-        from l2i_fast.gpu.nmf import activations as on_gpu
+        from l2i_fast.nmf.device import activations as on_gpu
 
         return on_gpu(V, W, beta, n_iter, H0, sparsity, solver, lengths)
     v, w = to_float32(V, "V"), np.ascontiguousarray(_non_negative(W, "W"))
@@ -454,7 +454,7 @@ def _sounding(V: Any) -> Any:
 def _frames(x: Any, name: str) -> Any:
     """The frames (T, F) of a spectrogram (F, T), where it is."""
     if x_on_device := on_device(x):
-        from l2i_fast.gpu.nmf import non_negative
+        from l2i_fast.nmf.device import non_negative
 
         array: Any = non_negative(x, name)
     else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from l2i_fast import _core
 from l2i_fast.arrays import Float32, is_tensor
 from l2i_fast.nmf.newton import N_GENTLE, Newton
-from l2i_fast.precision import n_terms
+from l2i_fast.backends.precision import n_terms
 
 Float64 = NDArray[np.float64]
 #: Called after each iteration with its number, how many there are at most, and the objective where it is known.
@@ -39,7 +39,7 @@ def beta_of(beta_loss: float | str) -> float:
 def factorization(V: Any, W: Any, H: Any, beta: float, mask: Any = None) -> Factorization:
     """Return what updates V ~ H W' where these arrays are: the native engine, or a backend of `l2i_fast.gpu`."""
     if is_tensor(V):
-        from l2i_fast.gpu.nmf import DeviceFactorization
+        from l2i_fast.nmf.device import DeviceFactorization
 
         return DeviceFactorization(V, W, H, beta, mask)
     return Factorization(V, W, H, beta, mask)

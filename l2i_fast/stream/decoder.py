@@ -8,8 +8,8 @@ import numpy as np
 
 from l2i_fast import _core
 from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, in_range, positive_int, to_float32, to_numpy
-from l2i_fast.soft_mask import Domain
-from l2i_fast.stft import Frame, Window, is_native
+from l2i_fast.ops.soft_mask import Domain
+from l2i_fast.ops.stft import Frame, Window, is_native
 
 
 class StreamDecoder:

@@ -16,7 +16,7 @@ from l2i_fast.data import Dataset
 from l2i_fast.files import write_whole
 from l2i_fast.progress import Report
 from l2i_fast.settings import Analysis
-from l2i_fast.stft import stft
+from l2i_fast.ops.stft import stft
 
 
 @dataclass(frozen=True)

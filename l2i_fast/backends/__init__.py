@@ -1,0 +1,1 @@
+"""What computes: native, CUDA C++, Triton and torch, and the choice between them."""

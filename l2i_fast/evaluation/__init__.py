@@ -1,0 +1,5 @@
+"""How well models classify and explain."""
+
+from l2i_fast.evaluation.evaluation import Record, duplicate_components, evaluate, summarize, unused_components
+
+__all__ = ["Record", "duplicate_components", "evaluate", "summarize", "unused_components"]

@@ -1,1 +1,0 @@
-"""The operations on tensors of a GPU: `backend` says what serves them, `operations` are what users call."""

@@ -1,0 +1,1 @@
+"""Results of interpretations: data, pictures, files."""

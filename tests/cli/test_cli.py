@@ -1,0 +1,434 @@
+"""The `l2i` command: what it prints and writes, exit statuses, and one line for every error."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+import l2i_fast
+from l2i_fast import cli, model
+from l2i_fast.audio import write_audio
+from l2i_fast.results.result import Result
+
+RATE = 44100
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_model, tmp_path_factory):
+    return str(tiny_model.save(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder of its own with a clip in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("L2I_DATA", raising=False)
+    make_clip("clip.wav")
+    return tmp_path
+
+
+def make_clip(path, n_samples=5000, seed=0):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).standard_normal(n_samples)
+    return write_audio(path, (noise / 9).astype(np.float32), RATE)
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def run_process(*arguments, code="from l2i_fast.cli import main; main()", **options):
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+        **options,
+    )
+
+
+def assert_fails(done, status, *words):
+    """One line on stderr that says these words, and this exit status."""
+    assert done.exit_code == status, done.output
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("l2i: error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+# ---- interpret: what it prints and writes
+
+
+def test_one_recording_is_told_and_saved(place, tiny_folder, tiny_model):
+    done = run("interpret", "clip.wav", "--model", tiny_folder)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    result = tiny_model.interpret("clip.wav")
+    (label,) = result.prediction
+    assert label in done.stdout
+    assert f"component {result.components[0]}" in done.stdout
+    assert "out/clip" in done.stdout
+    stem = label.replace(" ", "-")
+    assert files_in("out") == [f"clip/interpretation-{stem}.wav", "clip/interpretation.png", "clip/result.json"]
+    sound, rate = soundfile.read(f"out/clip/interpretation-{stem}.wav", dtype="float32")
+    assert rate == RATE
+    assert np.array_equal(sound, result.audio)
+
+
+def test_options_reach_the_model(place, tiny_folder, tiny_model):
+    done = run(
+        "interpret", "clip.wav", "-m", tiny_folder, "-t", "rain", "--target", "0", "--threshold", "0.05",
+        "--top-k", "3", "--domain", "magnitude", "--format", "flac", "-o", "there", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    result = tiny_model.interpret("clip.wav", ["rain", 0], threshold=0.05, top_k=3, domain="magnitude")
+    assert [e["label"] for e in found["explanations"]] == ["rain", "dog"]
+    assert [e["components"] for e in found["explanations"]] == [list(e.components) for e in result.explanations]
+    assert found["settings"]["threshold"] == 0.05
+    assert found["settings"]["top_k"] == 3
+    assert found["settings"]["domain"] == "magnitude"
+    assert files_in("there/clip") == [
+        "interpretation-dog.flac",
+        "interpretation-dog.png",
+        "interpretation-rain.flac",
+        "interpretation-rain.png",
+        "result.json",
+    ]
+
+
+def test_json_is_result_json_and_the_folder_and_nothing_else(place, tiny_folder):
+    done = run("interpret", "clip.wav", "-m", tiny_folder, "--json")
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found.pop("folder") == "out/clip"
+    assert found == json.loads(Path("out/clip/result.json").read_text())
+
+
+def test_several_recordings_give_json_lines_in_order(place, tiny_folder):
+    for name in ("a.wav", "b.flac"):
+        make_clip(name)
+    done = run("interpret", "b.flac", "a.wav", "clip.wav", "-m", tiny_folder, "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["source"] for one in found] == ["b.flac", "a.wav", "clip.wav"]
+
+
+def test_equal_stems_get_folders_of_their_own(place, tiny_folder):
+    files = ["clip.wav", "clip.flac", "b/clip.wav", "b/Clip.wav", "b/clip-2.wav"]
+    for seed, name in enumerate(files):
+        make_clip(name, seed=seed)
+    done = run("interpret", *files, "-m", tiny_folder, "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    folders = [one["folder"] for one in found]
+    assert folders == ["out/clip", "out/clip-2", "out/clip-3", "out/Clip-4", "out/clip-2-2"]
+    for name, folder in zip(files, folders, strict=True):
+        assert json.loads(Path(folder, "result.json").read_text())["source"] == name
+
+
+def test_a_bad_recording_among_several_spares_the_others(place, tiny_folder):
+    Path("text.wav").write_text("this is no sound")
+    make_clip("last.wav")
+    done = run("interpret", "missing.wav", "clip.wav", "text.wav", "last.wav", "-m", tiny_folder, "--json")
+    assert done.exit_code == 1
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == ["clip.wav", "last.wav"]
+    first, second = done.stderr.splitlines()
+    assert "missing.wav" in first
+    assert "text.wav" in second
+    assert sorted(path.name for path in Path("out").iterdir()) == ["clip", "last"]
+
+
+def test_an_unsupported_class_is_said_to_be_so(place, tiny_folder, monkeypatch):
+    write_audio("silence.wav", np.zeros(3000, np.float32), RATE)
+    real = model.L2I.interpret
+
+    def unsupported(self, *arguments, **options):
+        result = real(self, *arguments, **options)
+        silent = [
+            type(e)(e.target, e.label, e.probability, False, e.relevance * 0, (), e.audio * 0)
+            for e in result.explanations
+        ]
+        return Result(**{**vars(result), "explanations": silent})
+
+    monkeypatch.setattr(model.L2I, "interpret", unsupported)
+    done = run("interpret", "silence.wav", "-m", tiny_folder)
+    assert done.exit_code == 0, done.output
+    assert "no component speaks for it" in " ".join(done.stdout.replace("│", " ").split())
+
+
+def test_names_with_brackets_and_odd_characters_are_shown_as_they_are(place, tiny_folder):
+    name = "a [bold]clip[] ünï :dog:.wav"
+    make_clip(name)
+    done = run("interpret", name, "-m", tiny_folder)
+    assert done.exit_code == 0, done.output
+    assert name in done.stdout
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100, 1023])
+def test_very_short_recordings(place, tiny_folder, n_samples):
+    make_clip("short.wav", n_samples)
+    done = run("interpret", "short.wav", "-m", tiny_folder)
+    assert done.exit_code == 0, done.output
+
+
+# ---- errors, through the command line and through Python
+
+
+def bad_recordings(folder):
+    nan = np.zeros(500, np.float32)
+    nan[7] = np.nan
+    soundfile.write(folder / "nan.wav", nan, RATE, subtype="FLOAT")
+    soundfile.write(folder / "empty.wav", np.zeros(0, np.float32), RATE)
+    (folder / "nothing.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is no sound")
+    (folder / "folder.wav").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "word"),
+    [
+        ("nan.wav", ValueError, "NaN"),
+        ("empty.wav", ValueError, "empty"),
+        ("nothing.wav", ValueError, "cannot be read as audio"),
+        ("text.wav", ValueError, "cannot be read as audio"),
+        ("folder.wav", ValueError, "is a folder"),
+        ("missing.wav", FileNotFoundError, "no file"),
+    ],
+)
+def test_recordings_that_cannot_be_used(place, tiny_folder, tiny_model, name, kind, word):
+    bad_recordings(place)
+    assert_fails(run("interpret", name, "-m", tiny_folder), 1, name, word)
+    assert not Path("out").exists()
+    with pytest.raises(kind, match=word):
+        tiny_model.interpret(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "settings", "argument"),
+    [
+        ("--target", "cat", {"targets": "cat"}, "targets"),
+        ("--target", "4", {"targets": 4}, "targets"),
+        ("--target", "-1", {"targets": -1}, "targets"),
+        ("--threshold", "1", {"threshold": 1.0}, "threshold"),
+        ("--threshold", "-0.1", {"threshold": -0.1}, "threshold"),
+        ("--threshold", "nan", {"threshold": float("nan")}, "threshold"),
+        ("--top-k", "0", {"top_k": 0}, "top_k"),
+        ("--domain", "mel", {"domain": "mel"}, "domain"),
+    ],
+)
+def test_settings_out_of_range(place, tiny_folder, tiny_model, option, value, settings, argument):
+    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder, option, value), 2, option)
+    assert not Path("out").exists()
+    with pytest.raises(ValueError, match=argument):
+        tiny_model.interpret("clip.wav", **settings)
+
+
+def test_unknown_target_names_the_classes(place, tiny_folder):
+    done = run("interpret", "clip.wav", "-m", tiny_folder, "-t", "cat")
+    assert_fails(done, 2, "'cat'", "dog, rain, clock tick, helicopter", "0 to 3")
+
+
+@pytest.mark.parametrize("name", ["no such model", "."])
+def test_unknown_model(place, name):
+    assert_fails(run("interpret", "clip.wav", "--model", name), 1, "model", name)
+    with pytest.raises(ValueError, match="model"):
+        l2i_fast.load(name)
+
+
+def test_broken_model(place, tiny_folder):
+    Path("broken").mkdir()
+    Path("broken/config.json").write_text("{")
+    assert_fails(run("interpret", "clip.wav", "--model", "broken"), 1, "config.json")
+    with pytest.raises(ValueError, match=r"config\.json"):
+        l2i_fast.load("broken")
+
+
+def test_output_that_cannot_be_written(place, tiny_folder, tiny_model):
+    Path("out").write_text("a file stands where the folder should be")
+    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder), 1, "clip.wav", "out")
+    with pytest.raises(OSError, match="out"):
+        tiny_model.interpret("clip.wav").save("out/clip")
+
+
+def test_a_failure_while_saving_leaves_no_files(place, tiny_folder, monkeypatch):
+    def fail(path, *rest):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("l2i_fast.results.picture.save_picture", fail)
+    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder), 1, "clip.wav", "No space left")
+    assert files_in("out") == []
+
+
+def test_an_unforeseen_error_is_one_line_as_well(place, tiny_folder, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(model.L2I, "interpret", fail)
+    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder), 1, "clip.wav: RuntimeError: out of memory")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["interpret"], "FILE"),
+        (["interpret", "clip.wav", "--no-such-option"], "--no-such-option"),
+        (["interpret", "clip.wav", "--format", "mp3"], "--format"),
+        (["interpret", "clip.wav", "--threshold", "much"], "--threshold"),
+        (["frobnicate"], "frobnicate"),
+        (["--no-such-option"], "--no-such-option"),
+        (["data"], "command"),
+        (["train"], "--output"),
+        (["train", "-o", "x", "--stage", "all"], "--stage"),
+        (["evaluate", "--fold", "one"], "--fold"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(place, arguments, word):
+    assert_fails(run(*arguments), 2, word)
+    assert files_in(place) == ["clip.wav"]
+
+
+@pytest.mark.parametrize("command", [["train", "-o", "x"], ["cross-validate", "-o", "x"]])
+def test_training_without_recordings(place, command):
+    assert_fails(run(*command), 1, "L2I_DATA")
+    assert_fails(run(*command, "--data", "nowhere"), 1, "nowhere")
+    assert_fails(run(*command, "--data", "."), 1, "no data set")
+    assert_fails(run(*command, "--config", "nothing.json"), 1, "nothing.json")
+
+
+def test_evaluation_without_recordings(place, tiny_folder):
+    assert_fails(run("evaluate", "--model", tiny_folder), 1, "L2I_DATA")
+
+
+def test_fetching_from_nowhere(place):
+    assert_fails(run("data", "esc50", "--url", "file:///etc/hosts"), 1, "url")
+
+
+# ---- the other commands
+
+
+def test_bare_command_shows_the_help_as_wrong_usage():
+    done = run()
+    assert done.exit_code == 2
+    for command in ("interpret", "stream", "demo", "data", "doctor", "train", "evaluate"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["interpret"], ["stream"], ["demo"], ["data", "esc50"], ["doctor"], ["train"], ["evaluate"]]
+)
+def test_every_command_has_help(arguments):
+    done = run(*arguments, "--help")
+    assert done.exit_code == 0
+    assert "Usage: l2i" in done.stdout
+
+
+def test_version():
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"l2i_fast {l2i_fast.__version__}\n")
+
+
+def test_doctor_prints_a_table_or_json():
+    done = run("doctor")
+    assert done.exit_code == 0
+    assert "native CPU" in done.stdout
+    checks = json.loads(run("doctor", "--json").stdout)
+    assert {"group": "versions", "name": "l2i_fast", "status": "ok", "detail": l2i_fast.__version__} in checks
+
+
+def test_demo_ends_with_sound_and_picture(place, tiny_model, monkeypatch):
+    monkeypatch.setattr(model, "load", lambda name: {"esc10": tiny_model}[name])
+    done = run("demo", "--output", "somewhere")
+    assert done.exit_code == 0, done.output
+    assert "heard" in done.stdout
+    assert "scene.wav" in done.stdout
+    found = json.loads(Path("somewhere/result.json").read_text())
+    written = {"scene.wav", "result.json"} | {found["explanations"][0][key] for key in ("audio", "picture")}
+    assert set(files_in("somewhere")) == written
+    assert soundfile.info("somewhere/scene.wav").samplerate == tiny_model.sample_rate
+
+
+# ---- as a process
+
+
+def test_help_and_the_bare_import_are_light():
+    code = (
+        "import sys\n"
+        "sys.argv = ['l2i', '--help']\n"
+        "from l2i_fast.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'matplotlib', 'librosa', 'soundfile'} & set(sys.modules)))"
+    )
+    done = run_process(code=code)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_no_traceback_from_the_process(place, tiny_folder):
+    done = run_process("interpret", "missing.wav", "-m", tiny_folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "l2i: error: there is no file missing.wav\n"
+
+
+def test_a_native_module_that_does_not_load_is_one_line(place):
+    code = "import sys; sys.modules['l2i_fast._core'] = None; from l2i_fast.cli import main; main()"
+    done = run_process("interpret", "clip.wav", code=code)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert run_process("doctor", code=code).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["doctor"], ["interpret", "clip.wav", "--json", "-m"]])
+def test_a_closed_pipe_is_quiet(place, tiny_folder, arguments):
+    command = [sys.executable, "-m", "l2i_fast.cli", *arguments, *([tiny_folder] if arguments[-1] == "-m" else [])]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, env=ENVIRONMENT) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (1, b"")
+
+
+def test_ctrl_c_is_one_line_and_status_130(place):
+    code = (
+        "import sys, time\n"
+        "import l2i_fast.doctor\n"
+        "def wait():\n"
+        "    print('waiting', flush=True)\n"
+        "    time.sleep(60)\n"
+        "l2i_fast.cli.doctor.diagnose = wait\n"
+        "sys.argv = ['l2i', 'doctor']\n"
+        "from l2i_fast.cli import main\n"
+        "main()"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-P", "-c", code], **pipes, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert (process.returncode, told) == (130, "l2i: interrupted\n")
+
+
+def test_a_name_that_the_terminal_cannot_show(place, tiny_folder):
+    done = run_process("interpret", b"cl\xffp.wav".decode(errors="surrogateescape"), "-m", tiny_folder)
+    assert (done.returncode, done.stderr) == (1, "l2i: error: there is no file cl\\udcffp.wav\n")
+
+
+def test_the_example_program(place, tiny_model, monkeypatch, capsys):
+    monkeypatch.setattr(model, "load", lambda name: {"esc10": tiny_model}[name])
+    monkeypatch.setattr(sys, "argv", ["interpret_clip.py", "clip.wav", "there"])
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "interpret_clip.py"))
+    assert "heard: " in capsys.readouterr().out
+    assert "result.json" in files_in("there")

@@ -1,0 +1,291 @@
+"""The model: interpretations by their definition, batches, saving and loading, long and short clips, errors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.signal import get_window
+
+import l2i_fast as l2i
+from l2i_fast import reference
+from l2i_fast.audio import write_audio
+from l2i_fast.data import Dataset
+from l2i_fast.model import L2I
+
+from ..conftest import make_model
+
+HANN = get_window("hann", 1024)
+
+
+def sound(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Noise whose colour and level change, so that clips differ."""
+    y = rng.standard_normal(n + 4) * np.exp(rng.standard_normal())
+    y = np.convolve(y, rng.standard_normal(5), mode="valid") * np.linspace(1, rng.random(), n)
+    return (0.1 * y).astype(np.float32)
+
+
+def interpret_by_hand(model: L2I, y: np.ndarray, target: int, threshold: float, top_k: int | None) -> dict[str, Any]:
+    """Every step written out, with the float64 references around the networks."""
+    peak = np.abs(y).max()
+    X = reference.stft(y / peak, HANN, 512)
+    M = l2i.log_mel(X.astype(np.complex64), amin=model.analysis.amin)
+    with torch.inference_mode():
+        x = torch.from_numpy(np.ascontiguousarray(M.T))[None, None]
+        x = torch.nn.functional.pad(x, (0, 0, 0, max(0, 128 - x.shape[2])), value=-60.0)
+        logits, maps = model.hidden(x)
+        H = model.interpreter.psi(maps, x.shape[2])[:, :, : X.shape[1]]
+        z, _ = model.interpreter.theta(H)
+    product = z[0].numpy() * model.interpreter.theta.out.weight[target].detach().numpy()
+    relevance = product / product.max() if product.max() > 0 else 0 * product
+    chosen = [int(k) for k in np.argsort(-relevance) if relevance[k] > threshold][:top_k]
+    weights = np.isin(np.arange(len(relevance)), chosen).astype(float)
+    W = model.interpreter.dictionary.detach().numpy()
+    audio = reference.decode(X, W, H[0].numpy(), weights, HANN, 512, length=len(y)) * peak
+    return {"logits": logits[0], "relevance": relevance, "components": chosen, "audio": audio, "H": H[0].numpy()}
+
+
+@pytest.mark.parametrize("theta", ["attention", "max"])
+@pytest.mark.parametrize("n", [1, 700, 30011, 70000])
+def test_interpretation_follows_its_definition(theta: str, n: int, rng: np.random.Generator) -> None:
+    model = make_model(theta)
+    y = sound(rng, n)
+    for target in range(4):
+        result = model.interpret((y, 44100), target, threshold=0.1, top_k=3)
+        wanted = interpret_by_hand(model, y, target, 0.1, 3)
+        explanation = result.explanations[0]
+        assert list(explanation.components) == wanted["components"]
+        np.testing.assert_allclose(explanation.relevance, wanted["relevance"], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(result.activations, wanted["H"], rtol=1e-3, atol=1e-4)
+        assert explanation.audio.shape == (n,)
+        norm = np.linalg.norm(wanted["audio"])
+        assert np.linalg.norm(explanation.audio - wanted["audio"]) <= 1e-3 * norm + 1e-6
+        np.testing.assert_allclose(result.probabilities, wanted["logits"].softmax(0), atol=1e-4)
+        assert explanation.supported == bool(wanted["relevance"].max() > 0)
+
+
+def test_every_component_gives_the_input_back(tiny_model: L2I, rng: np.random.Generator) -> None:
+    y = sound(rng, 50000)
+    X = l2i.stft(y, n_fft=1024, hop_length=512)
+    H = tiny_model.interpret((y, 44100)).activations
+    W = tiny_model.interpreter.dictionary.detach().numpy()
+    back = l2i.decode(X, W, H, np.ones(W.shape[1], np.float32), hop_length=512, length=len(y), eps=1e-12)
+    np.testing.assert_allclose(back, y, atol=1e-5 * np.abs(y).max())
+
+
+def test_alone_equals_in_a_ragged_batch(tiny_model: L2I, rng: np.random.Generator) -> None:
+    clips = [(sound(rng, n), 44100) for n in (44100, 1, 90000, 44100, 511, 44100)]
+    together = tiny_model.interpret_batch(clips, targets=[0, 2])
+    assert len(together) == len(clips)
+    for clip, b in zip(clips, together, strict=True):
+        a = tiny_model.interpret(clip, targets=[0, 2])
+        assert a.prediction == b.prediction
+        np.testing.assert_allclose(b.probabilities, a.probabilities, atol=1e-5)
+        for one, other in zip(a.explanations, b.explanations, strict=True):
+            assert one.components == other.components
+            np.testing.assert_allclose(other.audio, one.audio, atol=1e-5 * max(1e-3, np.abs(clip[0]).max()))
+
+
+def test_a_single_name_is_not_a_batch(tiny_model: L2I) -> None:
+    with pytest.raises(TypeError, match="sources must be a list"):
+        tiny_model.interpret_batch("clip.wav")
+
+
+def test_an_empty_batch_is_an_empty_list(tiny_model: L2I) -> None:
+    assert tiny_model.interpret_batch([]) == []
+
+
+def test_silence_stays_silence(tiny_model: L2I) -> None:
+    result = tiny_model.interpret((np.zeros(30000, np.float32), 44100))
+    assert not result.audio.any()
+    assert np.isfinite(result.probabilities).all()
+
+
+def test_level_does_not_change_the_decision_and_scales_the_sound(tiny_model: L2I, rng: np.random.Generator) -> None:
+    y = sound(rng, 40000)
+    loud, quiet = tiny_model.interpret((y, 44100)), tiny_model.interpret((y / 64, 44100))
+    np.testing.assert_allclose(quiet.probabilities, loud.probabilities, atol=1e-5)
+    np.testing.assert_allclose(64 * quiet.audio, loud.audio, atol=1e-4 * np.abs(y).max())
+
+
+def test_a_class_that_nothing_supports_is_silent_and_says_so() -> None:
+    model = make_model("max")
+    with torch.no_grad():
+        model.interpreter.theta.out.weight[1] = -1.0
+    result = model.interpret((np.random.default_rng(1).standard_normal(30000).astype(np.float32), 44100), "rain")
+    explanation = result.explanations[0]
+    assert not explanation.supported
+    assert explanation.components == ()
+    assert not explanation.relevance.any()
+    assert not explanation.audio.any()
+
+
+def test_several_labels_explain_each_predicted_class(rng: np.random.Generator) -> None:
+    model = make_model(multilabel=True)
+    clip = (sound(rng, 40000), 44100)
+    p = model.interpret(clip, targets=[]).probabilities
+    order = np.argsort(-p)
+    model.decision = tuple(0.0 if c in order[:2] else 1.0 for c in range(4))
+    result = model.interpret(clip)
+    assert result.prediction == tuple(model.classes[c] for c in order[:2])
+    assert [e.target for e in result.explanations] == list(order[:2])
+    model.decision = (1.0,) * 4
+    nothing = model.interpret(clip)
+    assert nothing.prediction == ()
+    assert nothing.explanations == []
+
+
+def test_settings_choose_components(tiny_model: L2I, rng: np.random.Generator) -> None:
+    clip = (sound(rng, 40000), 44100)
+    everything = tiny_model.interpret(clip, threshold=0.0, top_k=None)
+    r = everything.relevance
+    assert set(everything.components) == set(np.flatnonzero(r > 0))
+    assert everything.components == tuple(sorted(everything.components, key=lambda k: -r[k]))
+    one = tiny_model.interpret(clip, threshold=0.0, top_k=1)
+    assert one.components == everything.components[:1]
+    magnitude = tiny_model.interpret(clip, domain="magnitude")
+    assert magnitude.settings["domain"] == "magnitude"
+    assert not np.array_equal(magnitude.audio, tiny_model.interpret(clip).audio)
+
+
+def test_sources_of_any_kind_agree(tiny_model: L2I, tmp_path: Path, rng: np.random.Generator) -> None:
+    y = np.round(sound(rng, 30000).clip(-0.99, 0.99) * 32767).astype(np.int16)
+    file = write_audio(tmp_path / "clip.wav", y.astype(np.float32) / 32768, 44100)
+    wanted = tiny_model.interpret(file).audio
+    stereo = np.stack([y, y], axis=1)
+    for samples in (y, torch.from_numpy(y), stereo, y.astype(np.float64) / 32768, np.repeat(y, 2)[::2]):
+        np.testing.assert_allclose(tiny_model.interpret((samples, 44100)).audio, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("theta", ["attention", "max"])
+def test_save_and_load_give_the_same_model(theta: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    model = make_model(theta)
+    assert model.save(tmp_path / "m") == tmp_path / "m"
+    again = l2i.load(tmp_path / "m")
+    clip = (sound(rng, 40000), 44100)
+    a, b = model.interpret(clip), again.interpret(clip)
+    assert np.array_equal(a.audio, b.audio)
+    assert a.components == b.components
+    assert again.settings == model.settings
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_copy_answers_the_same(tiny_model: L2I, rng: np.random.Generator) -> None:
+    clip = (sound(rng, 40000), 44100)
+    assert np.array_equal(copy.deepcopy(tiny_model).interpret(clip).audio, tiny_model.interpret(clip).audio)
+
+
+def broken(folder: Path, change: str) -> None:
+    """Damage a saved model in one way."""
+    config = json.loads((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    match change:
+        case "no config":
+            (folder / "config.json").unlink()
+            return
+        case "not json":
+            (folder / "config.json").write_text("{")
+            return
+        case "other format":
+            config["format"] = 99
+        case "unknown setting":
+            config["analysis"]["fft"] = 3
+        case "bad setting":
+            config["selection"]["threshold"] = 7.0
+        case "missing weight":
+            del weights["classifier.out.weight"]
+        case "other shape":
+            weights["classifier.out.weight"] = torch.zeros(3, 3)
+        case "pickle":
+            (folder / "model.safetensors").unlink()
+            torch.save({"weights": 1}, folder / "model.safetensors")
+            return
+    (folder / "model.safetensors").unlink()  # the old one is still mapped
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("no config", "name of a shipped model"),
+        ("not json", "cannot be read as JSON"),
+        ("other format", "must have format 1, got 99"),
+        ("unknown setting", "no setting 'fft'"),
+        ("bad setting", r"threshold must lie in \[0, 1\)"),
+        ("missing weight", "classifier.out.weight"),
+        ("other shape", "out.weight"),
+        ("pickle", "cannot be read as safetensors"),
+    ],
+)
+def test_broken_model_folders_are_named(change: str, message: str, tmp_path: Path, tiny_model: L2I) -> None:
+    tiny_model.save(tmp_path)
+    broken(tmp_path, change)
+    with pytest.raises(ValueError, match=message):
+        l2i.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": "cat"}, "targets must name classes .*got 'cat'"),
+        ({"targets": [0, 4]}, "indices from 0 to 3, got 4"),
+        ({"threshold": 1.0}, "threshold must lie in"),
+        ({"threshold": float("nan")}, "threshold must lie in"),
+        ({"top_k": 0}, "top_k must be at least 1"),
+        ({"domain": "phase"}, "domain must be 'log' or 'magnitude'"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], message: str, tiny_model: L2I) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model.interpret((np.ones(2000, np.float32), 44100), **options)
+
+
+@pytest.mark.parametrize("bad", [np.array([0.0, np.nan]), np.array([np.inf]), np.zeros(0)])
+def test_bad_audio_is_named(bad: np.ndarray, tiny_model: L2I) -> None:
+    with pytest.raises(ValueError, match=r"NaN|infinity|sample"):
+        tiny_model.interpret((bad.astype(np.float32), 44100))
+
+
+def test_ten_minutes_need_bounded_memory_and_keep_their_length(tiny_model: L2I, rng: np.random.Generator) -> None:
+    y = np.tile(sound(rng, 441000), 60)
+    result = tiny_model.interpret((y, 44100))
+    assert result.audio.shape == y.shape
+    assert np.isfinite(result.audio).all()
+
+
+def test_real_clips_equal_the_definition(tiny_model: L2I, esc10: Dataset) -> None:
+    for clip in esc10.clips[:: len(esc10.clips) // 3]:
+        y = esc10.audio(clip, 44100)
+        result = tiny_model.interpret(clip.path)
+        wanted = interpret_by_hand(tiny_model, result.input, result.explanations[0].target, 0.2, 5)
+        norm = np.linalg.norm(wanted["audio"])
+        assert np.linalg.norm(result.audio - wanted["audio"]) <= 1e-3 * norm + 1e-6
+        assert len(y) == 220500
+
+
+@pytest.fixture(scope="module")
+def shipped() -> L2I:
+    return l2i.load("esc10")
+
+
+def test_shipped_model_knows_real_clips(shipped: L2I, esc10: Dataset) -> None:
+    assert shipped.classes == esc10.classes
+    clips = esc10.clips[::20]
+    results = shipped.interpret_batch([clip.path for clip in clips])
+    # It was trained on these clips: this checks the weights and the feature chain, not how well it generalises.
+    right = [r.prediction == (esc10.classes[c.labels[0]],) for c, r in zip(clips, results, strict=True)]
+    assert np.mean(right) > 0.9
+    assert all(r.explanations[0].supported for r in results)
+
+
+def test_shipped_model_fits_the_wheel() -> None:
+    folder = Path(l2i.__file__).parent / "shipped" / "esc10"
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 15e6
+    assert (folder / "README.md").is_file()

@@ -1,0 +1,61 @@
+"""A model whose operations a backend of the GPU serves answers as on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from l2i_fast.backends import dispatch as backend
+
+from ..conftest import make_model
+from ..problems import relative
+
+
+@pytest.mark.parametrize("served", ["torch", "triton"])
+def test_interpretations_are_the_same(served, device, rng, monkeypatch):
+    if reason := backend.missing(served, device):
+        pytest.skip(reason)
+    signals = [(rng.standard_normal(n).astype(np.float32) / 5, 44100) for n in (30000, 30000, 12345)]
+    expected = make_model().interpret_batch(signals)
+    monkeypatch.setenv("L2I_BACKEND", served)
+    model = make_model().to(device)
+    for ours, theirs in zip(model.interpret_batch(signals), expected, strict=True):
+        assert ours.prediction == theirs.prediction
+        assert relative(ours.probabilities, theirs.probabilities) < 1e-4
+        assert relative(ours.activations, theirs.activations) < 1e-4
+        assert relative(ours.relevance, theirs.relevance) < 1e-3
+        assert isinstance(ours.audio, np.ndarray)
+        assert relative(ours.audio, theirs.audio) < 1e-3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there():
+    model = make_model()
+    with pytest.raises(ValueError, match="device is 'cuda', but torch"):
+        model.to("cuda")
+    with pytest.raises(ValueError, match="device is 'meta', but must be 'cpu', 'cuda' or"):
+        model.to("meta")
+    assert model.to("cpu") is model
+    assert model.device.type == "cpu"
+
+
+@pytest.mark.parametrize(("precision", "seen"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
+    monkeypatch.setattr(backend, "_precision", precision)
+    setting = torch.backends.cudnn.conv
+    assert setting.fp32_precision == "tf32"  # torch's default
+    model, during = make_model(), []
+    model.hidden.network.register_forward_pre_hook(lambda *_: during.append(setting.fp32_precision))
+    model.hear(torch.zeros(1, 1, 100, 128))
+    model.device = torch.device("cuda", 0)
+    model.hear(torch.zeros(1, 1, 100, 128))
+    assert during == ["tf32", seen]
+    assert setting.fp32_precision == "tf32"
+
+
+def test_a_model_on_a_gpu_does_not_stream():
+    model = make_model()
+    model.device = torch.device("cuda", 0)
+    with pytest.raises(ValueError, match="the model is on cuda:0, but streams run on the CPU"):
+        model.stream()

@@ -1,0 +1,304 @@
+"""Training: resumes to the same result, stages in any call, losses by hand, Ctrl-C, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import l2i_fast as l2i
+from l2i_fast.audio import write_audio
+from l2i_fast.data import Clip, Dataset
+from l2i_fast.evaluation import evaluate, summarize
+from l2i_fast.model.front_end import LogMel
+from l2i_fast.networks.incremental import why_not_streamable
+from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
+from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
+from l2i_fast.training.features import compute_features
+from l2i_fast.training.interpreter import fidelity_loss
+from l2i_fast.training.run import cross_validate, train
+
+CONFIG = TrainingConfig(
+    dictionary=DictionaryConfig(n_components=6, max_iter=12),
+    classifier=ClassifierConfig(width=0.0625, embedding=16, epochs=3, batch_size=4),
+    interpreter=InterpreterConfig(width=0.0625, epochs=3, batch_size=4, beta=((0, 0.5), (1, 1.0))),
+)
+
+
+def quiet(stage: str, done: int, total: int, text: str) -> None:
+    """A report that says nothing."""
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Twelve clips of low tones and of hiss, in two folds."""
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    time = np.arange(66150) / 44100
+    clips = []
+    for i in range(12):
+        y = np.sin(2 * np.pi * (200 + 20 * i) * time) if i % 2 else rng.standard_normal(len(time)) * 0.3
+        path = write_audio(folder / f"{i}.wav", (0.5 * y).astype(np.float32), 44100)
+        clips.append(Clip(path, (i % 2,), 1 + (i // 2) % 2, path.stem))
+    return Dataset("tones", ("hiss", "tone"), tuple(clips), False, 1.5)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of a saved model."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+class Interrupt:
+    """A report that presses Ctrl-C when a stage has done so many epochs."""
+
+    def __init__(self, stage: str, epoch: int) -> None:
+        self.at = (stage, epoch)
+
+    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
+        if (stage, done) == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("theta", ["attention", "max"])
+def test_an_interrupted_run_resumes_to_the_same_result(theta: str, tones: Dataset, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, theta=theta, masked_in=1.0)
+    )
+    train(tones, tmp_path / "whole", config, quiet)
+    for stage, epoch in (("features", 5), ("dictionary", 4), ("classifier", 1), ("classifier", 2), ("interpreter", 2)):
+        with pytest.raises(KeyboardInterrupt):
+            train(tones, tmp_path / "cut", config, Interrupt(stage, epoch))
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    assert (tmp_path / "cut" / "training" / "interpreter.checkpoint").exists()
+    train(tones, tmp_path / "cut", config, quiet)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    leftovers = [p for p in (tmp_path / "cut").rglob("*") if p.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_stages_alone_equal_all_in_a_row(tones: Dataset, tmp_path: Path) -> None:
+    train(tones, tmp_path / "row", CONFIG, quiet)
+    for stages in (["classifier"], ["dictionary"]):
+        assert train(tones, tmp_path / "alone", CONFIG, quiet, stages) is None
+    model = train(tones, tmp_path / "alone", CONFIG, quiet, ["interpreter"])
+    assert model is not None
+    a, b = weights(tmp_path / "row"), weights(tmp_path / "alone")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    again = l2i.load(tmp_path / "alone")
+    assert again.training["config"]["interpreter"]["alpha"] == 5.0
+    assert again.classes == ("hiss", "tone")
+
+
+def test_a_model_can_be_trained_to_stream(tones: Dataset, tmp_path: Path) -> None:
+    for streamable in (True, False):
+        interpreter = dataclasses.replace(CONFIG.interpreter, streamable=streamable)
+        train(tones, tmp_path / str(streamable), dataclasses.replace(CONFIG, interpreter=interpreter), quiet)
+        model = l2i.load(tmp_path / str(streamable))
+        assert (why_not_streamable(model.hidden, model.interpreter) is None) is streamable
+
+
+def test_what_does_not_fit_is_refused(tones: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs the dictionary"):
+        train(tones, tmp_path, CONFIG, quiet, ["interpreter"])
+    with pytest.raises(ValueError, match="stages must be among"):
+        train(tones, tmp_path, CONFIG, quiet, ["psi"])
+    with pytest.raises(ValueError, match="decision must hold 2 probabilities"):
+        train(tones, tmp_path, dataclasses.replace(CONFIG, decision=(0.5,)), quiet)
+    with pytest.raises(ValueError, match="no clips"):
+        train(dataclasses.replace(tones, clips=()), tmp_path, CONFIG, quiet)
+    train(tones, tmp_path, CONFIG, quiet, ["dictionary"])
+    other = dataclasses.replace(CONFIG, dictionary=DictionaryConfig(n_components=5))
+    with pytest.raises(ValueError, match="other settings or clips"):
+        train(tones, tmp_path, other, quiet, ["dictionary"])
+    with pytest.raises(KeyboardInterrupt):
+        train(tones, tmp_path, CONFIG, Interrupt("classifier", 1), ["classifier"])
+    wider = dataclasses.replace(CONFIG, classifier=dataclasses.replace(CONFIG.classifier, width=0.125))
+    with pytest.raises(ValueError, match="other settings or data"):
+        train(tones, tmp_path, wider, quiet, ["classifier"])
+
+
+def test_training_learns(tones: Dataset, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        classifier=dataclasses.replace(CONFIG.classifier, epochs=20, masks=0, mixing=0.0, averaging=0.5),
+        interpreter=dataclasses.replace(CONFIG.interpreter, epochs=50, learning_rate=3e-3, shift=True, mixing=0.5),
+    )
+    model = train(tones, tmp_path, config, quiet)
+    assert model is not None
+    records = evaluate(model, tones, quiet)
+    summary = summarize(records)
+    assert summary["clips"] == 12
+    assert summary["accuracy"] > 0.8
+    assert summary["fidelity_top1"] > 0.8
+    assert summary["reconstruction_error"] < 0.9
+    assert json.loads(json.dumps(records)) == records
+
+
+def test_cross_validation_holds_out_each_fold(tones: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(tones, tmp_path, CONFIG, Interrupt("fold 2 attention: classifier", 2))
+    assert not (tmp_path / "evaluation.json").exists()
+    part = cross_validate(tones, tmp_path, CONFIG, quiet, folds=[1])
+    assert part["max"]["clips"] == 6
+    figures = cross_validate(tones, tmp_path, CONFIG, quiet)
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["all"] == figures
+    for theta in ("attention", "max"):
+        assert figures[theta]["clips"] == 12
+        assert set(written["folds"][theta]) == {"1", "2"}
+    held_out = {c.name for c in tones.clips if c.fold == 2}
+    records = json.loads((tmp_path / "fold2-max" / "evaluation.json").read_text())["clips"]
+    assert {r["clip"] for r in records} == held_out
+    with pytest.raises(ValueError, match="other settings or clips"):
+        cross_validate(tones, tmp_path, dataclasses.replace(CONFIG, seed=1), quiet)
+    with pytest.raises(ValueError, match="at least two folds"):
+        cross_validate(tones.select(folds=[1]), tmp_path, CONFIG, quiet)
+
+
+def test_several_labels_train_too(tones: Dataset, tmp_path: Path) -> None:
+    both = tuple(dataclasses.replace(c, labels=(0, 1)) if i % 3 == 0 else c for i, c in enumerate(tones.clips))
+    several = dataclasses.replace(tones, clips=both, multilabel=True)
+    config = dataclasses.replace(
+        CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, masked_in=1.0, masked_out=0.1, mask_mean=0.1)
+    )
+    model = train(several, tmp_path, config, quiet)
+    assert model is not None
+    again = l2i.load(tmp_path)
+    assert again.multilabel
+    assert all(0 <= r["confidence"] <= 1 for r in evaluate(again, several, quiet))
+
+
+def test_features_are_computed_once(tones: Dataset, tmp_path: Path) -> None:
+    seen: list[str] = []
+    report: Any = lambda stage, done, total, text: seen.append(text)  # noqa: E731
+    first = compute_features(tones, CONFIG.analysis, tmp_path, report)
+    assert len(seen) == 12
+    second = compute_features(tones, CONFIG.analysis, tmp_path, report)
+    assert len(seen) == 12
+    assert np.array_equal(first.V, second.V)
+    y = tones.audio(tones.clips[3], 44100)
+    X = l2i.stft(y / np.abs(y).max(), n_fft=1024, hop_length=512)
+    np.testing.assert_allclose(first.V[3].T, np.log1p(np.abs(X)), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(first.magnitude([3])[0].T, np.abs(X), rtol=5e-3, atol=1e-6)
+    assert first.labels[3].tolist() == [0.0, 1.0]
+
+
+def test_losses_by_hand(rng: np.random.Generator) -> None:
+    a, b = torch.from_numpy(rng.standard_normal((2, 5, 3)))
+    p, q = torch.exp(b) / torch.exp(b).sum(1, keepdim=True), torch.exp(a) / torch.exp(a).sum(1, keepdim=True)
+    torch.testing.assert_close(fidelity_loss(a, b, False), -(p * q.log()).sum() / 5)
+    s, t = 1 / (1 + torch.exp(-a)), 1 / (1 + torch.exp(-b))
+    wanted = -(t * s.log() + (1 - t) * (1 - s).log()).mean()
+    torch.testing.assert_close(fidelity_loss(a, b, True), wanted)
+    labels = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1]]
+    smooth = 0.9 * labels + 0.1 / 3
+    torch.testing.assert_close(classification_loss(a, labels, False, 0.1, None), -(smooth * q.log()).sum() / 5)
+    weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    wanted = -(weight * labels * s.log() + (1 - labels) * (1 - s).log()).mean()
+    torch.testing.assert_close(classification_loss(a, labels, True, 0.1, weight), wanted)
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    values = [one_cycle(x / 200, 0.15) for x in range(201)]
+    assert np.argmax(values) == 30
+    assert values[30] == 1.0
+    assert values[-1] == pytest.approx(0, abs=1e-12)
+    assert np.diff(values[:31]).min() > 0 > np.diff(values[31:]).max()
+
+
+def test_augmentation_keeps_shapes_and_labels() -> None:
+    log_mel = LogMel(TrainingConfig().analysis)
+    mel = torch.rand(4, 200, 128)
+    labels = torch.eye(4)
+    off = ClassifierConfig(mixing=0.0, gain_db=0.0, equaliser_db=0.0, masks=0)
+    x, same = augment(mel, labels, False, log_mel, torch.zeros(128), off)
+    assert torch.equal(same, labels)
+    # Only rotated: the same frames in another order.
+    torch.testing.assert_close(x[:, 0].sort(1).values, log_mel.decibels(mel)[:, 0].sort(1).values)
+    x, mixed = augment(mel, labels, False, log_mel, torch.zeros(128), ClassifierConfig(warping=0.2))
+    assert x.shape == (4, 1, 200, 128)
+    torch.testing.assert_close(mixed.sum(1), torch.ones(4))
+    _, several = augment(mel, labels, True, log_mel, torch.zeros(128), ClassifierConfig())
+    assert set(several.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(warp_each(mel, 0.0), mel)
+
+
+def test_configuration_files(tmp_path: Path) -> None:
+    assert load_config(None) == TrainingConfig()
+    full = tmp_path / "full.json"
+    full.write_text(json.dumps(CONFIG.to_dict()))
+    assert load_config(full) == CONFIG
+    assert load_config("esc10").classifier.width < 1
+    assert len(load_config("sonyc").decision) == 8
+    assert load_config("sonyc").selection.top_k is None
+    part = tmp_path / "part.json"
+    part.write_text('{"interpreter": {"theta": "max", "alpha": 4}}')
+    assert load_config(part).interpreter == InterpreterConfig(theta="max", alpha=4.0)
+    for text, message in (
+        ("{", "not valid JSON"),
+        ('{"interpreter": {"gamma": 1}}', "no setting 'gamma'"),
+        ('{"interpreter": {"epochs": "many"}}', "epochs must be of type int"),
+        ('{"seed": true}', "seed must be of type int"),
+        ("[1]", "must be an object"),
+        ('{"interpreter": {"epochs": null}}', "epochs must be of type int, got None"),
+        ('{"interpreter": {"epochs": 0}}', "epochs must be at least 1, got 0"),
+        ('{"interpreter": {"theta": "mean"}}', "theta must be one of 'attention', 'max', got 'mean'"),
+        ('{"interpreter": {"beta": 5}}', "beta must be a list, got 5"),
+        ('{"interpreter": {"beta": [[5, 1.0]]}}', "beta must begin with a pair for epoch 0"),
+        ('{"interpreter": {"beta": [[0, 1.0, 2]]}}', "beta must be a list"),
+        ('{"interpreter": {"crop": 3}}', "crop must be 0 or at least 128"),
+        ('{"classifier": {"precision": "float16"}}', "precision must be one of"),
+        ('{"classifier": {"mask_bands": 0}}', "mask_bands must be at least 1"),
+        ('{"analysis": {"n_mels": 100}}', "n_mels must be a multiple of 64"),
+        ('{"decision": [0.5, 7]}', "decision must hold probabilities"),
+    ):
+        part.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load_config(part)
+    with pytest.raises(ValueError, match=r"one of \['esc10', 'sonyc'\], got 'nowhere'"):
+        load_config("nowhere")
+
+
+def test_ctrl_c_on_the_command_line_leaves_a_checkpoint_that_resumes(tones: Dataset, tmp_path: Path) -> None:
+    for needed in ("librosa", "soundfile"):  # by the command
+        pytest.importorskip(needed)
+    data = tmp_path / "data"
+    (data / "audio").mkdir(parents=True)
+    (data / "meta").mkdir()
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for i, clip in enumerate(tones.clips):
+        name = f"{clip.fold}-{i}-A-{clip.labels[0]}.wav"
+        (data / "audio" / name).write_bytes(clip.path.read_bytes())
+        rows.append(f"{name},{clip.fold},{clip.labels[0]},{tones.classes[clip.labels[0]]},True,{i},A")
+    (data / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG.to_dict()))
+    command = [sys.executable, "-P", "-c", "from l2i_fast.cli import main; main()", "train"]
+    command += ["--data", str(data), "--output", str(tmp_path / "out"), "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("classifier 1/3"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "the same command goes on from the last checkpoint" in rest
+    assert "Traceback" not in rest
+    assert not (tmp_path / "out" / "config.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "classifier 0/3" not in done.stderr
+    assert l2i.load(tmp_path / "out").classes == ("hiss", "tone")
