@@ -4,24 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2i_fast.backends.dispatch import get_gpu_precision, set_gpu_precision
-    from l2i_fast.stream.device import DeviceStreams
     from l2i_fast.model import L2I, load
-    from l2i_fast.nmf import activations, learn_dictionary, learn_dictionary_online
+    from l2i_fast.nmf.activations import activations
+    from l2i_fast.nmf.dictionary import learn_dictionary
     from l2i_fast.nmf.estimator import NMF
-    from l2i_fast.backends.precision import get_cpu_precision, set_cpu_precision
-    from l2i_fast.results.result import Explanation, Result
-    from l2i_fast.stream import StreamDecoder
+    from l2i_fast.nmf.online import learn_dictionary_online
+    from l2i_fast.results import Explanation, Result
+    from l2i_fast.stream.decoder import StreamDecoder
+    from l2i_fast.stream.device import DeviceStreams
 
-# Four names are those of their modules, too: imported here, so that the functions win. Where the native module
-# does not load, the package still does, and `l2i doctor` can say why.
+# The package can be imported without the native module, so that `l2i doctor` can report why it does not load.
 _failure: ImportError | None = None
 try:
+    from l2i_fast.backends.precision import get_cpu_precision, get_gpu_precision, set_cpu_precision, set_gpu_precision
+    from l2i_fast.backends.threads import get_num_threads, set_num_threads
     from l2i_fast.ops.analyze import analyze
     from l2i_fast.ops.log_mel import log_mel
     from l2i_fast.ops.soft_mask import decode, soft_mask
     from l2i_fast.ops.stft import istft, stft
-    from l2i_fast.backends.threads import get_num_threads, set_num_threads
 except ImportError as error:
     _failure = error
 
@@ -51,22 +51,18 @@ __all__ = [
     "stft",
 ]
 
-# What needs torch or scikit-learn is imported when it is asked for: `import l2i_fast` alone is quick.
+# Names that need torch or scikit-learn are imported at their first use, so that `import l2i_fast` is quick.
 _MODULES = {
     "L2I": "model",
     "load": "model",
-    "Explanation": "results.result",
-    "Result": "results.result",
+    "Explanation": "results",
+    "Result": "results",
     "NMF": "nmf.estimator",
-    "StreamDecoder": "stream",
+    "StreamDecoder": "stream.decoder",
     "DeviceStreams": "stream.device",
-    "activations": "nmf",
-    "get_cpu_precision": "backends.precision",
-    "set_cpu_precision": "backends.precision",
-    "get_gpu_precision": "backends.dispatch",
-    "set_gpu_precision": "backends.dispatch",
-    "learn_dictionary": "nmf",
-    "learn_dictionary_online": "nmf",
+    "activations": "nmf.activations",
+    "learn_dictionary": "nmf.dictionary",
+    "learn_dictionary_online": "nmf.online",
 }
 
 

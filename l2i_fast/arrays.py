@@ -1,22 +1,19 @@
-"""What kind of array came in, its float32 or complex64 view, and an answer of the same kind.
+"""Arrays of NumPy and tensors of torch, treated alike.
 
-NumPy arrays are the one currency inside the package. A torch CPU tensor becomes one without a copy, and the
-answer to it becomes a tensor again, also without a copy.
+Operations on the CPU work on NumPy arrays: a tensor there becomes one without a copy, and the answer to it becomes a
+tensor again, also without a copy. Tensors on another device, or on the CPU where L2I_BACKEND names a backend for
+tensors, stay tensors. Where it matters, `device` tells the two apart: None for NumPy arrays, otherwise the device.
 """
 
 from __future__ import annotations
 
-import math
 import operator
-import os
 import sys
-from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-
-from l2i_fast import _core
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +21,15 @@ if TYPE_CHECKING:
 Array: TypeAlias = "NDArray[Any] | torch.Tensor"
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Complex64 = NDArray[np.complex64]
+#: The device of tensors, None for NumPy arrays.
+Device: TypeAlias = "torch.device | None"
 
 #: The smallest normal and the largest float32.
 TINY, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
-#: Why an operation cannot fill an `out`.
-ON_DEVICE = "operations on a GPU allocate what they return: leave it out"
-TRACKED = "H or weights require grad: leave it out, or call within torch.no_grad()"
-
-_PCM = {"int8": 8, "int16": 16, "int32": 32}
+_PCM_BITS = {"int8": 8, "int16": 16, "int32": 32}
 
 
 def is_tensor(x: Any) -> bool:
@@ -42,19 +38,13 @@ def is_tensor(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def on_device(*arrays: Any) -> bool:
-    """Tell whether `l2i_fast.gpu` serves: for tensors that are not on the CPU, or where L2I_BACKEND names a backend."""
-    tensors = [x for x in arrays if is_tensor(x)]
-    return any(x.device.type != "cpu" for x in tensors) or (bool(tensors) and bool(os.environ.get("L2I_BACKEND")))
-
-
 def needs_gradient(*arrays: Any) -> bool:
-    """Tell whether one of them is a tensor that autograd is to go back to."""
+    """Tell whether autograd is to compute the gradient of one of these arrays."""
     return any(is_tensor(x) and x.requires_grad for x in arrays) and sys.modules["torch"].is_grad_enabled()
 
 
 def detached(x: Any) -> Any:
-    """Return `x` without autograd's memory of where it comes from."""
+    """Return `x` without its autograd history."""
     return x.detach() if is_tensor(x) else x
 
 
@@ -64,18 +54,35 @@ def namespace(x: Any) -> Any:
 
 
 def double(x: Any) -> Any:
-    """Return `x` in float64, of its kind and where it is."""
+    """Return `x` in float64, in the same library and on the same device."""
     return x.double() if is_tensor(x) else x.astype(np.float64)
 
 
+def contiguous(x: Any) -> Any:
+    """Return `x` in C order, without a copy if it is already."""
+    return x.contiguous() if is_tensor(x) else np.ascontiguousarray(x)
+
+
 def host(x: Any) -> Any:
-    """Return `x` as a NumPy array; what is on a device is waited for."""
+    """Return `x` as a NumPy array; waits for the device that a tensor is on."""
     return x.detach().cpu().numpy() if is_tensor(x) else x
 
 
 def placed(array: NDArray[Any], x: Any) -> Any:
-    """Return `array` as the kind of array that `x` is, and where `x` is."""
+    """Return `array` in the library of `x`, on its device."""
     return sys.modules["torch"].as_tensor(array, device=x.device) if is_tensor(x) else array
+
+
+def constant(array: Float32, device: Device) -> Any:
+    """Return a small float32 vector where operands with this `device` are; copies to a device are kept."""
+    return array if device is None else _constant(array.tobytes(), device)
+
+
+@lru_cache(maxsize=64)
+def _constant(values: bytes, device: torch.device) -> torch.Tensor:
+    torch = sys.modules["torch"]
+    tensor: torch.Tensor = torch.frombuffer(bytearray(values), dtype=torch.float32).to(device)
+    return tensor
 
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
@@ -90,98 +97,44 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         return np.asarray(x)
     if x.device.type != "cpu":
         raise ValueError(f"{name} is on {x.device}, but must be on the CPU here: pass {name}.cpu()")
-    if x.requires_grad:
-        raise ValueError(f"{name} requires grad, which is not supported here: pass {name}.detach()")
-    x = x.resolve_conj().resolve_neg()
+    x = _plain(x, name)
     if str(x.dtype) in ("torch.bfloat16", "torch.complex32"):
         x = x.cfloat() if x.is_complex() else x.float()
     array: NDArray[Any] = x.numpy()
     return array
 
 
-def like(array: NDArray[Any], x: ArrayT) -> ArrayT:
-    """Return `array` as the kind of array that `x` is."""
-    return cast("ArrayT", sys.modules["torch"].from_numpy(array) if is_tensor(x) else array)
+def _plain(x: torch.Tensor, name: str) -> torch.Tensor:
+    # Without conjugation and negation still to be done.
+    if x.requires_grad:
+        raise ValueError(f"{name} requires grad, which is not supported here: pass {name}.detach()")
+    return x.resolve_conj().resolve_neg()
 
 
-def target(
-    out: Any,
-    x: Any,
-    lead: tuple[int, ...],
-    inner: tuple[int, ...],
-    dtype: type[np.generic],
-    inputs: Mapping[str, Any],
-    in_place: str = "",
-    name: str = "out",
-) -> NDArray[Any] | None:
-    """Return the memory of a caller's `out` as the operations fill it; None where no `out` is given.
-
-    Parameters
-    ----------
-    out : array or tensor or None
-        What the caller gave.
-    x : array or tensor
-        The answer is of its kind.
-    lead, inner, dtype
-        The answer's leading dimensions, the others, and its dtype: (F, T) is frame-major in memory, (N,) are samples.
-    inputs
-        What the operation reads, by name, as the caller gave it.
-    in_place : str
-        The input that may be `out` itself.
-
-    Returns
-    -------
-    Array (B, T, F) or (B, N) without gaps, or None.
+def taken(x: Any, name: str, device: Device = None) -> Any:
+    """Return an operand as the operations take it: as a NumPy array, or with a `device` as the tensor that it is.
 
     Raises
     ------
-    TypeError, ValueError
-        For any other kind, dtype, shape or layout, memory that is shared with inputs, or a tensor that requires grad.
+    ValueError
+        For a tensor that requires grad, or that is on a device if `device` is None.
     """
-    if out is None:
-        return None
-    tensor, library, wanted = is_tensor(x), namespace(x), dtype.__name__
-    kind = library.Tensor if tensor else library.ndarray
-    if not isinstance(out, kind):
-        raise TypeError(f"{name} is {type(out).__name__}, but {kind.__name__} is needed, as the answer is one")
-    if tensor and out.device.type != "cpu":
-        raise ValueError(f"{name} is on {out.device}, but must be on the CPU, as the answer is")
-    if out.dtype != getattr(library, wanted):
-        raise TypeError(f"{name} has dtype {out.dtype}, but {wanted} is needed")
-    if tuple(out.shape) != (*lead, *inner):
-        raise ValueError(f"{name} has shape {tuple(out.shape)}, but {(*lead, *inner)} is needed")
-    lazy = tensor and (out.is_conj() or out.is_neg())
-    array = to_numpy(out, name)
-    memory = array.swapaxes(-1, -2) if len(inner) == 2 else array
-    if lazy or not (memory.flags.c_contiguous and memory.flags.aligned):
-        fitting = f"{library.__name__}.empty({memory.shape}, dtype={library.__name__}.{wanted})"
-        fitting += (".mT" if tensor else ".swapaxes(-1, -2)") * (len(inner) - 1)
-        raise ValueError(f"{name} is not laid out as an answer is: pass an earlier answer, or {fitting}")
-    if not memory.flags.writeable:
-        raise ValueError(f"{name} is read-only, but must be writeable")
-    for key, given in inputs.items():
-        other = to_numpy(detached(given), key)
-        if np.shares_memory(array, other) and not (key == in_place and _same(array, other)):
-            raise ValueError(f"{name} shares memory with {key}, but must have memory of its own")
-    if tensor:  # autograd notices, where it has kept what is overwritten
-        library.autograd.graph.increment_version(out)
-    return memory.reshape(math.prod(lead), *memory.shape[len(lead) :])
+    return to_numpy(x, name) if device is None else _plain(x, name)
 
 
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    # Whether both are the same view of the same memory.
-    return one.ctypes.data == other.ctypes.data and (one.shape, one.strides) == (other.shape, other.strides)
+def to_float32(x: Any, name: str, device: Device = None) -> Any:
+    """Return real numbers as float32, without a copy if they are float32 already.
 
-
-def without_out(out: Any, reason: str) -> None:
-    """Refuse an `out` where an operation cannot fill it."""
-    if out is not None:
-        raise ValueError(f"out is given, but {reason}")
-
-
-def to_float32(x: Any, name: str) -> Float32:
-    """Return real numbers as float32, without a copy where they are float32 already."""
-    array = to_numpy(x, name)
+    Raises
+    ------
+    TypeError
+        For complex numbers, booleans and objects.
+    """
+    array = taken(x, name, device)
+    if device is not None:
+        if array.is_complex() or array.dtype is sys.modules["torch"].bool:
+            raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are needed")
+        return array.float()
     if array.dtype == np.float32 and array.flags.aligned:
         return array
     if array.dtype.kind not in "fiu":
@@ -190,58 +143,50 @@ def to_float32(x: Any, name: str) -> Float32:
         return np.require(array, np.float32, "A")
 
 
-def to_complex64(x: Any, name: str) -> Complex64:
-    """Return complex numbers as complex64, without a copy where they are complex64 already."""
-    array = to_numpy(x, name)
-    if array.dtype == np.complex64 and array.flags.aligned:
+def to_complex64(x: Any, name: str, device: Device = None) -> Any:
+    """Return complex numbers as complex64, without a copy if they are complex64 already.
+
+    Raises
+    ------
+    TypeError
+        For real numbers.
+    """
+    array = taken(x, name, device)
+    if device is None and array.dtype == np.complex64 and array.flags.aligned:
         return array
-    if array.dtype.kind != "c":
+    if not (array.is_complex() if device is not None else array.dtype.kind == "c"):
         raise TypeError(f"{name} has dtype {array.dtype}, but a complex spectrum is needed")
+    if device is not None:
+        return array.cfloat()
     with np.errstate(over="ignore"):
         return np.require(array, np.complex64, "A")
 
 
-def to_audio(y: Any, name: str = "y") -> Float32:
-    """Return samples as float32 (..., N); integer PCM is scaled to [-1, 1), uint8 being centred at 128.
+def from_pcm(array: Any, name: str) -> Any:
+    """Return floating samples as they are, and integer PCM scaled to [-1, 1), uint8 centred at 128.
 
     Raises
     ------
     TypeError
-        For samples that are neither floating nor int8, int16, int32 or uint8.
-    ValueError
-        For no samples, NaN or infinity.
+        For any other dtype, such as int64, whose full scale is unknown.
     """
-    array = to_numpy(y, name)
-    if array.ndim == 0 or array.shape[-1] == 0:
-        raise ValueError(f"{name} has shape {array.shape}, but at least one sample is needed")
-    array = from_pcm(array, name)
-    audio = to_float32(array, name)
-    if not in_range(audio):
-        raise ValueError(f"{name} holds NaN or infinity, but finite samples are needed")
-    return audio
-
-
-def in_range(x: Float32, low: float = -LARGEST, high: float = LARGEST) -> bool:
-    """Whether all values are finite and between `low` and `high`."""
-    return _core.in_range(x.ravel(order="K"), low, high)
-
-
-def from_pcm(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return floating samples as they are, and integer PCM scaled to [-1, 1), uint8 being centred at 128.
-
-    Raises
-    ------
-    TypeError
-        For any other dtype: of int64, say, nobody knows what full scale is.
-    """
-    if array.dtype.kind == "f":
+    tensor = is_tensor(array)
+    if array.is_floating_point() if tensor else array.dtype.kind == "f":
         return array
-    if array.dtype == np.uint8:
-        return (array.astype(np.float32) - 128) / 128
-    if (bits := _PCM.get(array.dtype.name)) is not None:
-        scaled: NDArray[Any] = np.ldexp(array.astype(np.float32 if bits <= 16 else np.float64), 1 - bits)
-        return scaled
+    dtype = str(array.dtype).removeprefix("torch.") if tensor else array.dtype.name
+    if dtype == "uint8":
+        return ((array.float() if tensor else array.astype(np.float32)) - 128) / 128
+    if (bits := _PCM_BITS.get(dtype)) is not None:
+        if tensor:
+            return array.float() * 2.0 ** (1 - bits)
+        return np.ldexp(array.astype(np.float32 if bits <= 16 else np.float64), 1 - bits)
     raise TypeError(f"{name} has dtype {array.dtype}, but floating samples or int8, int16, int32, uint8 PCM are needed")
+
+
+def like(array: Any, x: ArrayT) -> ArrayT:
+    """Return an answer as the kind of array that `x` is, sharing its memory."""
+    wrap = is_tensor(x) and not is_tensor(array)
+    return cast("ArrayT", sys.modules["torch"].from_numpy(array) if wrap else array)
 
 
 def positive_int(value: Any, name: str) -> int:

@@ -1,28 +1,49 @@
-"""What CUDA C++ serves, through the library l2i_fast._cuda: functions named and shaped as those of every backend.
+"""Operations by kernels in CUDA C++, through the library l2i_fast._cuda, on tensors of a GPU.
 
-Kernels are launched on the caller's current stream. They take frames of a power of two from 32 to 8192 samples, with
-as many components as the device's shared memory holds (thousands); plain torch serves the others.
+Operands are those of `l2i_fast.backends.torch`. Kernels are launched on the caller's current CUDA stream. They take
+frames of a power of two from 32 to 8192 samples, and as many components as the device's shared memory holds
+(thousands).
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from l2i_fast.backends import torch as with_torch
+from l2i_fast.arrays import Device
+from l2i_fast.backends.live_streams import Plan, State, Tick
 
-if TYPE_CHECKING:
-    from l2i_fast.stream.device import Plan, State, Tick
+
+def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
+    """Say why the CUDA library does not take a call, or return an empty string."""
+    if reason := missing_library():
+        return reason
+    if device is None or device.type != "cuda":
+        return f"the CUDA library runs on a GPU, not on {device or 'NumPy arrays'}"
+    if n_fft and not fits(n_fft, K, device, operation == "ticker"):
+        return f"the CUDA library does not take frames of {n_fft} samples with {K} components on {device}"
+    return ""
+
+
+@cache
+def missing_library() -> str:
+    """Say why the library cannot run here, or return an empty string."""
+    try:
+        runs, reason = import_module("l2i_fast._cuda").available()
+    except ImportError as error:
+        return f"the CUDA library was not built with this installation ({error})"
+    return "" if runs else f"the CUDA library cannot run here ({reason})"
 
 
 @lru_cache(maxsize=64)
 def fits(n_fft: int, K: int, device: torch.device, streams: bool = False) -> bool:
-    """Whether kernels take such frames and so many components: those of streams, or all others."""
+    """Tell whether the kernels of streams, or all others, take this frame length and number of components."""
     from l2i_fast import _cuda
 
     with torch.cuda.device(device):
@@ -34,10 +55,10 @@ def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
     from l2i_fast import _cuda
 
     n_fft, (n, n_samples) = window.numel(), clips.shape
-    if not n or not fits(n_fft, 0, clips.device):
-        return with_torch.stft(clips, window, hop, pad)
     n_frames = 1 + (n_samples + 2 * pad - n_fft) // hop
     X = torch.empty((n, n_frames, n_fft // 2 + 1), dtype=torch.complex64, device=clips.device)
+    if not n:
+        return X
     with torch.cuda.device(clips.device):
         _cuda.stft(
             **_pointers(y=clips, window=window, turns=turns(n_fft, clips.device), X=X),
@@ -54,8 +75,6 @@ def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
 
 def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Tensor:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
-    if not rows.numel() or not fits(window.numel(), 0, rows.device):
-        return with_torch.istft(rows, window, hop, start, length)
     none = {"W": 0, "H": 0, "weights": 0, "K": 0, "H_stride": 0, "weights_stride": 0, "log": False, "eps": 0.0}
     return _decoded(rows, none, window, hop, start, length)
 
@@ -73,16 +92,13 @@ def decode(
     length: int,
 ) -> Tensor:
     """Samples (B, length) of the masked spectra."""
-    K = W.shape[1]
-    if not X.numel() or not fits(window.numel(), K, X.device):
-        return with_torch.decode(X, W, H, weights, log, eps, window, hop, start, length)
     columns = W.T.contiguous()
-    mask = {"K": K, "H_stride": H.stride(0), "weights_stride": weights.stride(0), "log": log, "eps": eps}
+    mask = {"K": W.shape[1], "H_stride": H.stride(0), "weights_stride": weights.stride(0), "log": log, "eps": eps}
     return _decoded(X, _pointers(W=columns, H=H, weights=weights) | mask, window, hop, start, length)
 
 
 def ticker(plan: Plan, state: State) -> Tick:
-    """One hop of all streams, as a launch: see `streams.Tick`."""
+    """Return one hop of all streams, a single launch, as a function of samples in, given activations, and samples out."""
     from l2i_fast import _cuda
 
     tensors, numbers = tick_members(plan, state)
@@ -131,6 +147,8 @@ def _decoded(rows: Tensor, mask: dict[str, Any], window: Tensor, hop: int, start
 
     n_fft, (n, n_frames, _) = window.numel(), rows.shape
     y = torch.empty((n, length), device=rows.device)
+    if not n:
+        return y
     with torch.cuda.device(rows.device):
         _cuda.decode(
             **_pointers(X=rows, window=window, turns=turns(n_fft, rows.device), y=y),

@@ -1,139 +1,121 @@
-"""Which backend serves an operation on tensors, and how exact its matrix products are.
+"""The choice of the backend that serves a call.
 
-A backend is a module of functions on tensors, named and shaped as those of `l2i_fast._core`: `with_cuda` (CUDA C++, if
-the library was built), `with_triton`, and `with_torch` (plain torch, on any device). What serves by default is the
-first of them that has the operation and can run; the environment variable L2I_BACKEND names one for all, for
-comparison, and tensors on the CPU go through it, too.
+A backend is a module of functions on checked, frame-major operands that have the same names and parameters in each:
+`native` and `scipy` on NumPy arrays, `cuda`, `triton` and `torch` on tensors. Its function `refuses` says why it does
+not take a call: a size, a device, a library that is missing. The first backend of `ORDER` that has the operation and
+does not refuse serves. The environment variable L2I_BACKEND names one backend instead, for comparison; tensors on the
+CPU go through it, too, and a call that it does not take is an error. Choices are logged at level DEBUG by the logger
+``l2i_fast.backends``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import torch
+from l2i_fast.arrays import Device, is_tensor
 
-from l2i_fast.arrays import is_tensor
+if TYPE_CHECKING:
+    import torch
 
-Backend = Literal["cuda", "triton", "torch"]
-Precision = Literal["float32", "tf32", "bf16"]
+#: Backends on NumPy arrays, and backends on tensors, in order of preference. The last of each takes every size.
+HOST, DEVICE = ("native", "scipy"), ("cuda", "triton", "torch")
+NAMES = (*HOST, *DEVICE)
 
-#: How the kernels are told: three TF32 products give float32's accuracy on tensor cores.
-_PRODUCTS = {"float32": "tf32x3", "tf32": "tf32", "bf16": "bf16"}
-_precision: Precision = "float32"
-
-
-def set_gpu_precision(precision: Precision) -> None:
-    """Choose how exact the matrix products of Triton's kernels are; sums are float32 in any case.
-
-    Parameters
-    ----------
-    precision : {"float32", "tf32", "bf16"}
-        "float32", the default, keeps the accuracy that docs/design.md states. "tf32" rounds operands to 11 significant
-        bits, "bf16" to 8; docs/gpu.md states what that costs in accuracy. STFT and inverse stay float32. Convolutions
-        of a model are float32 at "float32", and otherwise what `torch.backends.cudnn.conv.fp32_precision` says.
-    """
-    global _precision
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(get_args(Precision))}")
-    _precision = precision
+_log = logging.getLogger("l2i_fast.backends")
 
 
-def get_gpu_precision() -> Precision:
-    """Return what `set_gpu_precision` chose."""
-    return _precision
-
-
-def products() -> str:
-    """How a kernel multiplies matrices at the precision in force: its constant PRECISION."""
-    return _PRODUCTS[_precision]
-
-
-@contextmanager
-def exact_convolutions() -> Iterator[None]:
-    """Keep cuDNN from rounding operands to TF32, as it does by default, at the precision "float32"."""
-    setting = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = setting.fp32_precision
-    if _precision == "float32":
-        setting.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
-
-
-def forced() -> Backend | None:
-    """Return the backend that L2I_BACKEND names.
+def forced_backend() -> str | None:
+    """Return the backend that L2I_BACKEND names, if any.
 
     Raises
     ------
     ValueError
-        L2I_BACKEND names none that there is.
+        If L2I_BACKEND names no known backend.
     """
-    name = os.environ.get("L2I_BACKEND") or None
-    if name is not None and name not in get_args(Backend):
-        raise ValueError(f"L2I_BACKEND is {name!r}, but must be one of {', '.join(get_args(Backend))}")
-    return name  # type: ignore[return-value]
-
-
-def missing(backend: Backend, device: torch.device) -> str:
-    """Say what a backend lacks to run on a device; nothing if it can."""
-    if backend == "torch":
-        return ""
-    if backend == "triton":
-        try:
-            import triton
-        except ImportError as error:
-            return f"Triton cannot be imported ({error})"
-        if device.type != "cuda" and not triton.knobs.runtime.interpret:
-            return f"Triton runs on a GPU, not on {device}, unless TRITON_INTERPRET=1 is set before it is imported"
-        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-            return "its kernels need a GPU of compute capability 8.0 or newer"
-        return ""
-    library = _cuda_library()
-    if isinstance(library, str):
-        return library
-    if device.type != "cuda":
-        return f"the CUDA library runs on a GPU, not on {device}"
-    there, reason = library
-    return "" if there else f"the CUDA library cannot run here ({reason})"
+    name = os.environ.get("L2I_BACKEND")
+    if name and name not in NAMES:
+        raise ValueError(f"L2I_BACKEND is {name!r}, but must be one of {', '.join(NAMES)}")
+    return name or None
 
 
 @cache
-def _cuda_library() -> str | tuple[bool, str]:
-    # Why there is none, or what it says of itself: asked once, since every call of an operation looks.
-    try:
-        answer: tuple[bool, str] = import_module("l2i_fast._cuda").available()
-    except ImportError as error:
-        return f"the CUDA library was not built with this installation ({error})"
-    return answer
+def backend(name: str) -> ModuleType:
+    """Return the module of a backend."""
+    return import_module(f"l2i_fast.backends.{name}")
 
 
-def serving(operation: str, device: torch.device) -> Callable[..., Any]:
-    """Return the function of the backend that serves `operation` on `device`.
+def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> ModuleType:
+    """Return the backend that serves an operation.
+
+    Parameters
+    ----------
+    operation : str
+        Name of the function.
+    device : torch.device or None
+        Of the operands; None for NumPy arrays.
+    n_fft : int
+        Frame length of a transform, 0 for operations without one.
+    K : int
+        Number of components, 0 for operations without them.
 
     Raises
     ------
     RuntimeError
-        The backend that L2I_BACKEND names lacks something, or has no such operation.
+        If the backend that L2I_BACKEND names does not take the call; the message says why.
     """
-    wanted = forced()
-    for backend in (wanted,) if wanted else get_args(Backend):
-        reason = missing(backend, device)
-        function = None if reason else getattr(module(backend), operation, None)
-        if function is not None:
-            return function  # type: ignore[no-any-return]
-    raise RuntimeError(f"L2I_BACKEND is {wanted}, but " + (reason or f"that backend has no {operation}"))
+    among, forced = HOST if device is None else DEVICE, forced_backend()
+    if forced is not None and (device is not None or forced in among):
+        among = (forced,)
+    reason = ""
+    for name in among:
+        module = backend(name)
+        reason = module.refuses(operation, device, n_fft, K)
+        if not reason and not hasattr(module, operation):
+            reason = f"it has no {operation}"
+        if not reason:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s on %s (n_fft %d, K %d): %s", operation, device or "the host", n_fft, K, name)
+            return module
+        _log.debug("%s on %s (n_fft %d, K %d): not %s, since %s", operation, device or "the host", n_fft, K, name, reason)
+    raise RuntimeError(f"L2I_BACKEND is {forced}, but {reason}")
 
 
-def module(backend: Backend) -> ModuleType:
-    """Return a backend's functions; `missing` says beforehand whether it can run."""
-    return import_module(f"l2i_fast.backends.{backend}")
+def serving(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> Any:
+    """Return the function of the backend that serves an operation: see `serving_backend`."""
+    return getattr(serving_backend(operation, device, n_fft, K), operation)
+
+
+def device_of(**arrays: Any) -> Device:
+    """Return the device of the operands of a call: None if NumPy arrays serve, otherwise that of the tensors.
+
+    NumPy arrays serve for NumPy arrays and, unless L2I_BACKEND names a backend on tensors, for tensors on the CPU.
+
+    Raises
+    ------
+    TypeError
+        If one of them is a tensor on a device and another one is no tensor.
+    ValueError
+        If they are on several devices, or on one that no backend supports.
+    """
+    name, device = "", None
+    for other, x in arrays.items():
+        if is_tensor(x) and (device is None or device.type == "cpu"):
+            name, device = other, x.device
+    if device is None or (device.type == "cpu" and forced_backend() not in DEVICE):
+        return None
+    for other, x in arrays.items():
+        if not is_tensor(x):
+            raise TypeError(f"{other} is {type(x).__name__}, but {name} is on {device}: a tensor there is needed")
+        if x.device != device:
+            raise ValueError(f"{other} is on {x.device}, but {name} is on {device}: all must be on one device")
+    if device.type not in ("cuda", "cpu"):
+        raise ValueError(f"{name} is on {device}, but only the CPU and CUDA devices are supported: pass {name}.cpu()")
+    return device
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -142,8 +124,10 @@ def find_device(name: str | torch.device) -> torch.device:
     Raises
     ------
     ValueError
-        No such device is here.
+        If no such device is present.
     """
+    import torch
+
     device = torch.device(name) if str(name).split(":")[0] in ("cpu", "cuda") else None
     if device is None:
         raise ValueError(f"device is {str(name)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
@@ -151,26 +135,4 @@ def find_device(name: str | torch.device) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= n:
         why = f"torch finds {n} GPUs" if torch.backends.cuda.is_built() else "torch has no CUDA"
         raise ValueError(f"device is {str(name)!r}, but {why}; `l2i doctor` tells more")
-    return device
-
-
-def device_of(**arrays: Any) -> torch.device:
-    """Return the one device that all of some tensors are on.
-
-    Raises
-    ------
-    TypeError
-        One of them is not a tensor.
-    ValueError
-        They are on several devices, or on one that nothing here runs on.
-    """
-    name, x = max(arrays.items(), key=lambda item: is_tensor(item[1]) and 1 + (item[1].device.type != "cpu"))
-    for other, y in arrays.items():
-        if not is_tensor(y):
-            raise TypeError(f"{other} is {type(y).__name__}, but {name} is on {x.device}: a tensor there is needed")
-        if y.device != x.device:
-            raise ValueError(f"{other} is on {y.device}, but {name} is on {x.device}: all must be on one device")
-    device: torch.device = x.device
-    if device.type not in ("cuda", "cpu"):
-        raise ValueError(f"{name} is on {device}, but only the CPU and CUDA devices are supported: pass {name}.cpu()")
     return device

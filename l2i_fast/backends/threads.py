@@ -1,4 +1,4 @@
-"""How many threads the native operations use."""
+"""The number of threads of the native operations."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from l2i_fast.arrays import positive_int
 
 
 def get_num_threads() -> int:
-    """Return how many threads a native operation may use, the calling one included.
+    """Return the number of threads that a native operation may use, the calling one included.
 
-    At first this is the environment variable OMP_NUM_THREADS where it is a positive integer, otherwise the number of
+    Initially this is the environment variable OMP_NUM_THREADS if it is a positive integer, otherwise the number of
     processors that the process may run on. Torch has a number of its own.
     """
     return _core.get_num_threads()
 
 
 def set_num_threads(n: int) -> None:
-    """Let native operations use at most `n` threads, the calling one included, in the whole process.
+    """Set the number of threads that native operations may use, the calling one included, for the whole process.
 
-    Small work stays in the calling thread whatever the number is; so does all work while another thread's call has
-    the engine's threads. The same number of threads gives the same bits.
+    Small work stays in the calling thread whatever the number; so does all work while a call from another thread
+    occupies the engine's threads. The same number of threads gives the same bits.
 
     Raises
     ------

@@ -1,23 +1,31 @@
-"""Every operation in plain torch: what serves where neither CUDA C++ nor Triton can, and for comparison.
+"""Every operation in plain torch, on any device: for calls that neither CUDA C++ nor Triton takes, and for comparison.
 
 All tensors of a call are on one device, checked, float32 or complex64, and frame-major: clips (B, N), spectra
-(B, T, F), activations (B, T, K), weights (B, K), dictionary (F, K). Matrix products are as exact as torch's own setting
-says (`torch.backends.cuda.matmul.allow_tf32`, False by default).
+(B, T, F), activations (B, T, K), weights (B, K), dictionary (F, K). The precision of matrix products follows torch's
+own setting (`torch.backends.cuda.matmul.allow_tf32`, False by default).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from l2i_fast.arrays import TINY
+from l2i_fast.arrays import TINY, Device
+from l2i_fast.backends.live_streams import FADE, LEAST, Plan, State, Tick
 
 #: Magnitudes above count as this one: their squares are still float32. As in kernels/cpu.
 LARGEST_MAGNITUDE = 1.8446743e19
 #: Least value of W H in logarithms and negative powers, and what replaces denominators of 0: scikit-learn's.
 FLOOR = float(np.finfo(np.float32).eps)
+
+
+def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
+    """Say why torch does not take a call, or return an empty string: it takes every tensor."""
+    return "" if device is not None else "torch takes tensors, not NumPy arrays"
 
 
 def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
@@ -127,7 +135,7 @@ def nmf_update_H(
 ) -> None:
     """Update H (T, K) in V (T, F) ~ H W' n times in place (Fevotte and Idier, 2011, table 2).
 
-    With `lengths` (B,), V is (B, T, F) and H (B, T, K), and what lies beyond a clip's frames stays as it is.
+    With `lengths` (B,), V is (B, T, F) and H (B, T, K), and frames beyond a clip's length stay as they are.
     """
     if lengths is not None:
         new, beyond = H.clone(), torch.arange(H.shape[1], device=H.device) >= lengths[:, None]
@@ -168,6 +176,47 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
     return numerator, denominator
 
 
+def nmf_pass(
+    V: Tensor,
+    mask: Tensor | None,
+    W: Tensor,
+    H: Tensor,
+    beta: float,
+    l1: float,
+    l2: float,
+    n: int,
+    measure: bool,
+) -> tuple[Tensor, Tensor, float]:
+    """Update H n times, and return the sums of `nmf_gather` and, if `measure`, the divergence (otherwise 0).
+
+    The divergence is waited for.
+    """
+    if n:
+        nmf_update_H(V, mask, W, H, beta, l1, l2, n)
+    sums = nmf_gather(V, mask, W, H, beta)
+    return *sums, float(nmf_divergence(V, mask, W, H, beta)) if measure else 0.0
+
+
+def nmf_update_W(
+    W: Tensor,
+    numerator: Tensor,
+    denominator: Tensor,
+    masked: bool,
+    beta: float,
+    l1: float,
+    l2: float,
+    n: int,
+    fixed: Any = None,
+) -> None:
+    """Update W (F, K) n times in place from the sums of `nmf_gather`; components for which `fixed` (K,) holds stay."""
+    stays = None if fixed is None else torch.as_tensor(fixed, device=W.device)
+    gram = beta == 2 and not masked
+    for _ in range(n):
+        down = (W.double() @ denominator if gram else denominator) + l1 + l2 * W
+        new = W * (numerator / torch.where(down == 0, FLOOR, down)) ** exponent(beta)
+        W.copy_(new if stays is None else torch.where(stays, W, new))
+
+
 def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> Tensor:
     """Return D_beta(V | H W') of V (T, F) as a tensor without dimensions, float64 (Fevotte and Idier, 2011, eq. 3)."""
     total = V.new_zeros((), dtype=torch.float64)
@@ -191,8 +240,80 @@ def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: f
     return total
 
 
+def ticker(plan: Plan, state: State) -> Tick:
+    """Return one hop of all streams as a function of samples in, given activations, and samples out."""
+    return lambda blocks, H, out: tick(plan, state, blocks, H, out)
+
+
+def tick(plan: Plan, state: State, blocks: Tensor, H: Tensor | None, out: Tensor) -> None:
+    """Advance all streams by one hop: kernels/cuda/stream.h states the formulas."""
+    n_fft, hop = plan.n_fft, plan.hop
+    ring = 2 * n_fft
+    along = torch.arange(n_fft, device=blocks.device)
+    hops = state.hops[:, None]
+    first = hops * hop  # sample of each block
+    state.input.scatter_(1, (first + along[:hop]) % ring, blocks)
+    frame = hops - plan.lead
+    heard = frame >= 0
+
+    positions = frame * hop - n_fft // 2 + along
+    samples = torch.where(positions >= 0, state.input.gather(1, positions % ring), 0)
+    X = torch.fft.rfft(samples * plan.window)
+    _fade(state, heard[:, 0], frame[:, 0])
+    scale = state.scale[:, None]
+    a = (X.abs().clamp(max=LARGEST_MAGNITUDE) / scale).clamp(max=LARGEST_MAGNITUDE)
+    v = torch.log1p(a)
+    if H is None:
+        b = v @ plan.W
+        h = torch.where(state.has_start[:, None] != 0, state.start, torch.maximum(state.h, LEAST * b))
+        for _ in range(plan.n_iter):
+            h = h * b / (h @ plan.gram).clamp(min=TINY)
+    else:
+        h = H
+    mask = ((h * state.weights) @ plan.W.T) / (h @ plan.W.T + plan.eps)
+    gain = torch.where(a > 0, torch.expm1(mask * v) / a, mask) if plan.log else mask
+    y = torch.fft.irfft(X * gain, n=n_fft) * plan.window
+
+    at = positions % ring
+    before = state.sums.gather(1, at)
+    begins = (frame == 0) | (along >= n_fft - hop)  # the first frame that reaches a sample
+    state.sums.scatter_(1, at, torch.where(heard, torch.where(begins, y, before + y), before))
+    state.h.copy_(torch.where(heard, h, state.h))
+
+    positions = first - n_fft + along[:hop]
+    newest = torch.div(positions + n_fft // 2, hop, rounding_mode="floor")
+    norm = plan.norms[newest.clamp(0, len(plan.norms) - 1), (positions + n_fft // 2) % hop]
+    sums = state.sums.gather(1, positions % ring)
+    out.copy_(torch.where(positions >= 0, sums / torch.where(norm > TINY, norm, 1), 0))
+    state.hops.add_(1)
+
+
+def _fade(state: State, heard: Tensor, frame: Tensor) -> None:
+    # The mask in force approaches the published one: by a quarter, a third, half of the rest, and all of it.
+    fresh = heard & (state.fresh != 0)
+    audible = (state.weights != 0).any(1)
+    fading = torch.where(fresh, torch.where(frame == 0, 1, FADE), state.fading)
+    # Where nothing is audible yet, nothing can jump.
+    scale = torch.where(fresh & ~audible, state.next_scale, state.scale)
+    start = torch.where((fresh & (state.has_start == 0))[:, None], state.next_start, state.start)
+    has_start = torch.where(fresh, state.next_has_start, state.has_start)
+    share = torch.where(heard & (fading > 0), 1 / fading.clamp(min=1), 0)
+    ends = share == 1
+    scale = torch.where(ends, state.next_scale, scale * (state.next_scale / scale) ** share)
+
+    def faded(now: Tensor, then: Tensor) -> Tensor:
+        return torch.where(ends[:, None], then, now + share[:, None] * (then - now))
+
+    state.weights.copy_(faded(state.weights, state.next_weights))
+    state.start.copy_(faded(start, state.next_start))
+    state.scale.copy_(scale)
+    state.has_start.copy_(has_start)
+    state.fading.copy_(torch.where(heard, (fading - 1).clamp(min=0), state.fading))
+    state.fresh.copy_(torch.where(heard, 0, state.fresh))
+
+
 def exponent(beta: float) -> float:
-    """What the quotient of a multiplicative update is raised to (Fevotte and Idier, 2011, equation 58)."""
+    """Exponent of the quotient of a multiplicative update (Fevotte and Idier, 2011, equation 58)."""
     return 1 / (2 - beta) if beta < 1 else 1 / (beta - 1) if beta > 2 else 1.0
 
 

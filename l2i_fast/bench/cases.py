@@ -24,9 +24,10 @@ from l2i_fast.arrays import Float32
 from l2i_fast.bench import peers_nmf
 from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.problem import SAMPLE_RATE, SIZES, Problem
-from l2i_fast.ops.log_mel import log_mel, mel_bands
-from l2i_fast.nmf import Factorization, activations, factorize
-from l2i_fast.backends.precision import Precision, at_precision
+from l2i_fast.ops.log_mel import log_mel, mel_filters
+from l2i_fast.nmf.activations import activations
+from l2i_fast.nmf.factorize import Factorization, factorize
+from l2i_fast.backends.precision import CpuPrecision as Precision, at_cpu_precision as at_precision
 from l2i_fast.ops.soft_mask import decode, soft_mask
 from l2i_fast.ops.stft import istft, stft
 from l2i_fast.stream import StreamDecoder
@@ -193,7 +194,7 @@ def log_mel_cases(p: Problem) -> Iterator[Case]:
     """The mel spectrogram of a spectrum."""
     T, F, _, _ = p.dims
     first = _first(p)
-    bands = mel_bands(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T
+    bands = mel_filters(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T
     inner = first.n_frames - 2
     yield Case(
         "log_mel",
@@ -214,7 +215,7 @@ def analyze_cases(p: Problem) -> Iterator[Case]:
     T, F, _, _ = p.dims
     first = _first(p)
     inner = first.n_frames - 2
-    bands = mel_bands(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T
+    bands = mel_filters(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T
 
     def exact() -> Any:
         X = reference.stft(first.y, p.window, p.hop)[:, :inner]

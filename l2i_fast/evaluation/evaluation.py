@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from l2i_fast.data import Dataset
 from l2i_fast.model import L2I, Analyzed
-from l2i_fast.nmf import activations
+from l2i_fast.nmf.activations import activations
 from l2i_fast.progress import Report
 
 Record = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from l2i_fast.ops.log_mel import mel_bands
+from l2i_fast.ops.log_mel import mel_filters
 from l2i_fast.settings import Analysis
 
 
@@ -17,7 +17,7 @@ class LogMel(nn.Module):
     def __init__(self, analysis: Analysis) -> None:
         super().__init__()
         self.amin = analysis.amin
-        bands = mel_bands(analysis.sample_rate, analysis.n_fft, analysis.n_mels, 0.0, None)
+        bands = mel_filters(analysis.sample_rate, analysis.n_fft, analysis.n_mels, 0.0, None)
         self.register_buffer("filters", torch.from_numpy(bands.copy()), persistent=False)
 
     def forward(self, A: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,10 +19,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from l2i_fast.ops.analyze import analyze
-from l2i_fast.arrays import host, is_tensor, on_device
+from l2i_fast.arrays import host, is_tensor
 from l2i_fast.audio import read_audio, scale_to_peak
 from l2i_fast.files import write_whole
-from l2i_fast.backends.dispatch import exact_convolutions, find_device
+from l2i_fast.backends.dispatch import device_of, find_device
+from l2i_fast.backends.precision import exact_convolutions
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
@@ -310,7 +310,7 @@ class L2I:
         divisors = np.asarray(scales, np.float32)
         y = np.stack(signals) / divisors[:, None]
         samples: Any = torch.from_numpy(y).to(self.device)
-        if not on_device(samples):  # NumPy is what the native engine takes at once
+        if device_of(samples=samples) is None:  # NumPy is what the native engine takes at once
             samples = y
         X, _, M = analyze(samples, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
         return Analyzed(X, divisors, *self.hear(torch.as_tensor(M.swapaxes(-1, -2)).unsqueeze(1)))
@@ -326,7 +326,7 @@ class L2I:
         short = getattr(self.classifier, "min_frames", 1) - n_frames
         if short > 0:
             x = F.pad(x, (0, 0, 0, short), value=self.analysis.floor_db)
-        with exact_convolutions() if self.device.type == "cuda" else nullcontext():
+        with exact_convolutions(self.device):
             logits, maps = self.hidden(x)
             H = self.interpreter.psi(maps, x.shape[2])[..., :n_frames]
             return logits, H, *self.interpreter.theta(H)

@@ -19,7 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from l2i_fast.arrays import Float32, host, on_device, placed
+from l2i_fast.arrays import Float32, host, placed
+from l2i_fast.backends.dispatch import device_of
 from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
 
@@ -171,7 +172,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             For parameters of the wrong type and sparse X.
         """
         beta = self._check_parameters()
-        place, X = X if on_device(X) else None, host(X)
+        place, X = _place_of(X), host(X)
         X, weights = self._check_data(X, mask, reset=True)
         scale = _scale_of(X, beta)
         X, root = _divided(X, scale), math.sqrt(scale)
@@ -214,7 +215,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         check_is_fitted(self)
         beta = self._check_parameters()
-        place, X = X if on_device(X) else None, host(X)
+        place, X = _place_of(X), host(X)
         X, weights = self._check_data(X, mask, reset=False)
         H = self.components_
         scale, scale_H = _scale_of(X, beta), _scale_of(H, beta)
@@ -236,7 +237,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         X_original : ndarray (n_samples, n_features), float32
         """
         check_is_fitted(self)
-        place, W = X if on_device(X) else None, check_array(host(X), dtype=np.float32)
+        place, W = _place_of(X), check_array(host(X), dtype=np.float32)
         if W.shape[1] != self.n_components_:
             raise ValueError(f"X has {W.shape[1]} columns, but must have n_components_ = {self.n_components_}")
         product: Float32 = W @ self.components_
@@ -376,6 +377,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _place_of(X: Any) -> Any:
+    """Return X if it is a tensor that a device serves, otherwise None."""
+    return X if device_of(X=X) is not None else None
 
 
 def _check_integer(name: str, value: Any, allowed: str) -> None:

@@ -1,6 +1,6 @@
 """The iterations of non-negative matrix factorisation, ``V ~ W H``, on frame-major arrays.
 
-Everything here works on rows that are frames: V (T, F), H (T, K), and W (F, K), so that ``V ~ H W'``.
+Rows are frames: V (T, F), H (T, K), and W (F, K), so that ``V ~ H W'``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast import _core
-from l2i_fast.arrays import Float32, is_tensor
+from l2i_fast.arrays import double, is_tensor, namespace
+from l2i_fast.backends.dispatch import serving_backend
+from l2i_fast.backends.precision import CpuPrecision, get_cpu_precision
+from l2i_fast.nmf.checks import check_device_solver
 from l2i_fast.nmf.newton import N_GENTLE, Newton
-from l2i_fast.backends.precision import n_terms
 
-Float64 = NDArray[np.float64]
-#: Called after each iteration with its number, how many there are at most, and the objective where it is known.
+#: Called after each iteration with its number, the largest number, and the objective if it was computed.
 Callback = Callable[[int, int, "float | None"], None]
 
 SOLVERS = ("mu", "hals", "newton")
@@ -28,64 +28,65 @@ def beta_of(beta_loss: float | str) -> float:
     """Return the exponent beta of a loss given by scikit-learn's name or as a number."""
     if isinstance(beta_loss, str):
         if beta_loss not in LOSSES:
-            raise ValueError(f"beta_loss must be a number or one of {sorted(LOSSES)}, got {beta_loss!r}")
+            raise ValueError(f"beta_loss is {beta_loss!r}, but must be a number or one of {sorted(LOSSES)}")
         return LOSSES[beta_loss]
     beta = float(beta_loss)
     if not np.isfinite(beta):
-        raise ValueError(f"beta_loss must be finite, got {beta}")
+        raise ValueError(f"beta_loss is {beta}, but must be finite")
     return beta
 
 
-def factorization(V: Any, W: Any, H: Any, beta: float, mask: Any = None) -> Factorization:
-    """Return what updates V ~ H W' where these arrays are: the native engine, or a backend of `l2i_fast.gpu`."""
-    if is_tensor(V):
-        from l2i_fast.nmf.device import DeviceFactorization
-
-        return DeviceFactorization(V, W, H, beta, mask)
-    return Factorization(V, W, H, beta, mask)
-
-
 class Factorization:
-    """V, W and H under way: native passes over the frames, which change W and H in place.
+    """V, W and H of a factorisation, and passes over the frames, which change W and H in place.
+
+    One backend serves all passes, at the precision that was set when this object was made.
 
     Parameters
     ----------
-    V : array (T, F), float32
+    V : array or tensor (T, F), float32
         Non-negative, rows contiguous.
-    W : array (F, K), float32, C order
-    H : array (T, K), float32, rows contiguous
+    W : array or tensor (F, K), float32, C order
+    H : array or tensor (T, K), float32, rows contiguous
     beta : float
-    mask : array (T, F), float32, optional
+    mask : array or tensor (T, F), float32, optional
         Weights of the entries of V, at least 0; where 0, V may hold anything.
+
+    Attributes
+    ----------
+    numerator, denominator : array or tensor, float64
+        Sums of the last `update_H_and_gather`, from which `update_W` follows.
     """
 
-    def __init__(self, V: Float32, W: Float32, H: Float32, beta: float, mask: Float32 | None = None) -> None:
+    def __init__(self, V: Any, W: Any, H: Any, beta: float, mask: Any = None) -> None:
         self.V, self.W, self.H, self.beta, self.mask = V, W, H, beta, mask
-        F, K = W.shape
+        self.device = V.device if is_tensor(V) else None
         self.full = mask is not None or beta not in (1, 2)
-        self.numerator: Float64 = np.zeros((F, K))
+        self.numerator: Any = None
         #: H'H for the Euclidean loss, the sums of H for Kullback-Leibler, otherwise of the numerator's shape.
-        self.denominator: Float64 = np.zeros((F, K) if self.full else (K, K) if beta == 2 else (K,))
-        #: Terms of bfloat16 in the products of multiplicative updates; 0 for float32.
-        self.n_terms = n_terms()
+        self.denominator: Any = None
+        self._backend = serving_backend("nmf_pass", self.device, K=W.shape[1])
+        #: Of multiplicative updates on the CPU; other methods compute in float32.
+        self.precision: CpuPrecision = get_cpu_precision()
 
-    def _terms(self, method: str) -> int:
-        return self.n_terms if method == "mu" else 0
+    def _options(self, method: str) -> dict[str, str]:
+        # Backends on tensors have multiplicative updates only, and one precision for all.
+        return {} if self.device is not None else {"method": method, "precision": self.precision}
 
     def update_H(self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0) -> None:
         """Update H `n` times with W fixed."""
-        terms = self._terms(method)
-        _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, None, None, False, terms)
+        update = self._backend.nmf_update_H
+        update(self.V, self.mask, self.W, self.H, self.beta, l1, l2, n, **self._options(method))
 
     def update_H_and_gather(
         self, n: int = 1, *, method: str = "mu", l1: float = 0.0, l2: float = 0.0, measure: bool = False
     ) -> float:
-        """Update H `n` times and take the sums that `update_W` needs, in one pass over V.
+        """Update H `n` times and compute the sums that `update_W` needs.
 
         Returns the divergence of V from the new H and the present W if `measure`, otherwise 0.
         """
-        sums, terms = (self.numerator, self.denominator), self._terms(method)
-        return _core.nmf_pass(self.V, self.mask, self.W, self.H, self.beta, method, l1, l2, n, *sums, measure, terms)
+        operands = self.V, self.mask, self.W, self.H, self.beta, l1, l2, n, measure
+        self.numerator, self.denominator, d = self._backend.nmf_pass(*operands, **self._options(method))
+        return float(d)
 
     def update_W(
         self,
@@ -96,23 +97,24 @@ class Factorization:
         l2: float = 0.0,
         fixed: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Update W from the sums of the last pass; components where `fixed` holds stay."""
-        sums = self.numerator, self.denominator
-        _core.nmf_update(self.W, *sums, self.mask is not None, self.beta, method, l1, l2, n, fixed)
+        """Update W from the sums of the last pass; components for which `fixed` (K,) holds stay."""
+        sums, masked = (self.numerator, self.denominator), self.mask is not None
+        options = {} if self.device is not None else {"method": method}
+        self._backend.nmf_update_W(self.W, *sums, masked, self.beta, l1, l2, n, fixed, **options)
 
-    def full_denominator(self) -> Float64:
-        """The denominator of the update of W, (F, K), from the sums of the last pass and the present W."""
+    def full_denominator(self) -> Any:
+        """Return the denominator (F, K) of the update of W, from the sums of the last pass and the present W."""
         if self.denominator.ndim == 1:
-            return np.broadcast_to(self.denominator, self.numerator.shape)
-        return self.denominator if self.full else self.W @ self.denominator
+            return namespace(self.denominator).broadcast_to(self.denominator, self.numerator.shape)
+        return self.denominator if self.full else double(self.W) @ self.denominator
 
     def divergence(self) -> float:
-        """Return D_beta(V | H W'), entry by entry."""
-        return _core.nmf_divergence(self.V, self.mask, self.W, self.H, self.beta)
+        """Return D_beta(V | H W'), entry by entry; waits for a device."""
+        return float(self._backend.nmf_divergence(self.V, self.mask, self.W, self.H, self.beta))
 
 
 def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l2: float = 0.0) -> None:
-    """Improve H with W fixed, with no reason to stop on the way: each tile of frames does all its updates at once."""
+    """Improve H with W fixed: without a stopping rule, each tile of frames does all its updates at once."""
     method, n_sweeps = _method_of(solver, f)
     n_plain = n_iter if method != "newton" else min(n_iter, N_GENTLE)
     f.update_H(n_plain * n_sweeps, method="mu" if method == "newton" else method, l1=l1, l2=l2)
@@ -121,20 +123,20 @@ def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l
 
 
 def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
-    """What a solver is for this loss, and sweeps in one of its iterations; only "mu" has a choice of precision."""
+    """Return the method of a solver for this loss, and its sweeps in an iteration; only "mu" has a choice of precision."""
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}, but must be one of {SOLVERS}")
     if solver == "newton":
-        f.n_terms = 0  # in its first iterations, too, which are multiplicative
+        f.precision = "float32"  # of its first iterations, too, which are multiplicative
     if solver == "newton" and f.beta == 2 and f.mask is None:
         return "hals", 3
     return solver, 1
 
 
 def factorize(
-    V: Float32,
-    W: Float32,
-    H: Float32,
+    V: Any,
+    W: Any,
+    H: Any,
     *,
     beta: float,
     solver: str = "mu",
@@ -147,7 +149,7 @@ def factorize(
     update_W: bool = True,
     update_H: bool = True,
     W_first: bool = False,
-    mask: Float32 | None = None,
+    mask: Any = None,
     fixed: NDArray[np.bool_] | None = None,
     callback: Callback | None = None,
 ) -> tuple[int, float]:
@@ -166,11 +168,11 @@ def factorize(
     tol : float
         scikit-learn's rule: every 10 iterations, stop if ``sqrt(2 D)`` fell by less than tol times its first value.
     update_W, update_H : bool
-        False keeps that one; one of them must change.
+        False keeps the matrix fixed; one of them must change.
     W_first : bool
         Each iteration updates W before H; by default H goes first, with V read once for both.
     fixed : array (K,), bool, optional
-        Components of W that stay as they are.
+        Components of W that stay fixed.
     callback : callable, optional
         See `Callback`.
 
@@ -183,7 +185,8 @@ def factorize(
     """
     if not (update_W or update_H):
         raise ValueError("update_W and update_H are both False, but one of W and H must change")
-    f = factorization(V, W, H, beta, mask)
+    f = Factorization(V, W, H, beta, mask)
+    check_device_solver(solver, f.device)
     if not update_W and not tol and callback is None:
         update_H_only(f, solver, max_iter, l1_H, l2_H)
         return max_iter, f.divergence()
@@ -211,12 +214,12 @@ def factorize(
         else:
             f.update_H_and_gather(n_sweeps, method=method, l1=l1_H, l2=l2_H)
             f.update_W(n_sweeps, method=method, l1=l1_W, l2=l2_W, fixed=fixed)
-        looked_at = tol > 0 and iteration % 10 == 0
-        if looked_at and known is None:
+        checks = tol > 0 and iteration % 10 == 0
+        if checks and known is None:
             known = f.divergence()
         if callback is not None:
             callback(iteration, max_iter, known)
-        if looked_at and known is not None:
+        if checks and known is not None:
             after = np.sqrt(2 * max(known, 0))
             if before - after <= tol * first:
                 break

@@ -18,10 +18,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast import _core
-from l2i_fast.arrays import Float32
+from l2i_fast.arrays import Float32, Float64
+from l2i_fast.backends import native
 
-Float64 = NDArray[np.float64]
 #: Gradient by W (F, K), the diagonal of its Hessian (F, K), and the weighted Gram matrix of H (K, K).
 Sums = tuple[Float64, Float64, Float64]
 
@@ -80,7 +79,7 @@ class Newton:
         else:
             self._copy((self._best_W, self._best_H, *self._best_sums), (self.W, self.H, *self._sums))
             self._damping_W *= _MORE_DAMPING
-        _core.nmf_newton_update(self.W, *self._sums, self._damping_W, self.l1_W, self.l2_W, self.fixed)
+        native.nmf_newton_update(self.W, *self._sums, self._damping_W, self.l1_W, self.l2_W, self.fixed)
         if update_H and self.fixed is None and not any((self.l1_W, self.l2_W, self.l1_H, self.l2_H)):
             self._share_scale()
         return self._best[1]
@@ -98,7 +97,7 @@ class Newton:
         means = self.W @ self.H.mean(axis=0, dtype=np.float64)
         least = max(_LEAST_MEAN * float(means.mean()), float(np.finfo(np.float32).tiny))
         weights = (np.maximum(means, least) / max(float(means.mean()), least)) ** (self.beta - 2)
-        return _core.nmf_newton_pass(
+        return native.nmf_newton_pass(
             self.V, self.mask, self.W, self.H, self.beta, self.l1_H, self.l2_H, n,
             self._damping, weights.astype(np.float32), least, *sums,
         )  # fmt: skip

@@ -7,14 +7,15 @@ from typing import Any, Generic, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast import _core
-from l2i_fast.arrays import ON_DEVICE, ArrayT, like, on_device, positive_int, target, without_out
-from l2i_fast.ops.log_mel import check_floor, limit, native_bands
-from l2i_fast.ops.stft import Frames, Window, is_native, public
+from l2i_fast.arrays import ArrayT, Device, like, positive_int
+from l2i_fast.backends.dispatch import device_of, serving
+from l2i_fast.ops.framing import Frames, Window
+from l2i_fast.ops.log_mel import check_floor, limit, mel_bands
+from l2i_fast.ops.operands import public, target
 
 
 class Spectra(NamedTuple, Generic[ArrayT]):
-    """What `analyze` finds in samples (..., N); frames are contiguous in memory.
+    """The answer of `analyze` to samples (..., N); frames are contiguous in memory.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ def analyze(
     *,
     out: tuple[ArrayT, ArrayT, ArrayT] | None = None,
 ) -> Spectra[ArrayT]:
-    """All that the method needs of a recording: `stft`, ``log1p(abs(X))`` and `log_mel` in one pass.
+    """Compute `stft`, ``log1p(abs(X))`` and `log_mel` of samples in one pass.
 
     Parameters
     ----------
@@ -59,8 +60,7 @@ def analyze(
     sr, n_mels, fmin, fmax, amin, top_db
         As in `log_mel`.
     out : tuple of three, optional
-        Arrays that are filled and returned, each as an earlier answer's: that answer itself, or arrays as `stft` takes
-        them. CPU only.
+        Arrays to fill and return: an earlier answer, or arrays laid out as in `stft`. CPU only.
 
     Returns
     -------
@@ -70,41 +70,38 @@ def analyze(
     Raises
     ------
     ValueError, TypeError
-        As `stft` and `log_mel` do, and where parts of `out` share memory.
+        As in `stft` and `log_mel`, and if parts of `out` share memory.
     """
     check_floor(amin, top_db)
-    if on_device(y):
-        without_out(out, ON_DEVICE)
-        from l2i_fast.ops import device_operations as operations
-
-        settings = n_fft, hop_length, win_length, window, center, pad_mode
-        return Spectra(*operations.analyze(y, sr, n_mels, *settings, fmin, fmax, amin, top_db))
-    frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode)
+    device = device_of(y=y)
+    frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode, device)
     n_mels = positive_int(n_mels, "n_mels")
-    bands = native_bands(float(sr), frames.window.size, n_mels, float(fmin), fmax)
-    into = _targets(out, y, frames, n_mels)
-    if is_native(frames.window.size):
-        X, V, mel = _core.analyze(frames.clips, frames.window, frames.hop, frames.pad, bands, amin, into)
-    else:
-        X = frames.transform(into[0])
-        V, mel = np.log1p(np.abs(X), out=into[1]), _core.log_mel(X, bands, amin, into[2])
-    limit(mel, top_db)
-    if out is not None:
-        return Spectra(*out)
-    return Spectra(*(like(public(rows, frames.lead), y) for rows in (X, V, mel)))
+    bands = mel_bands(float(sr), frames.n_fft, n_mels, float(fmin), fmax, device)
+    into = _targets(out, y, frames, n_mels, device)
+    run = serving("analyze", device, frames.n_fft)
+    operands = *frames.operands, bands, amin
+    rows = run(*operands) if into is None else run(*operands, into)
+    limit(rows[2], top_db)
+    return Spectra(*(like(public(part, frames.lead), y) for part in rows)) if out is None else Spectra(*out)
 
 
-def _targets(out: Any, y: Any, frames: Frames, n_mels: int) -> list[NDArray[Any] | None]:
-    # The memory of each part of `out`; None where there is no `out`.
+def _targets(out: Any, y: Any, frames: Frames, n_mels: int, device: Device) -> list[NDArray[Any] | None] | None:
+    # The memory of each part of `out`.
     if out is None:
-        return [None] * 3
+        return None
     if not isinstance(out, tuple) or len(out) != 3 or any(part is None for part in out):
-        raise TypeError("out must be a tuple of three arrays, X, V and log_mel, such as an earlier answer")
-    X, V, mel = out
-    return [
-        target(X, y, frames.lead, frames.inner, np.complex64, {"y": y}, name="X of out"),
-        target(V, y, frames.lead, frames.inner, np.float32, {"y": y, "X": X}, name="V of out"),
-        target(
-            mel, y, frames.lead, (n_mels, frames.inner[1]), np.float32, {"y": y, "X": X, "V": V}, name="log_mel of out"
-        ),
-    ]
+        raise TypeError(f"out is {type(out).__name__}, but a tuple of three arrays, X, V and log_mel, is needed")
+    parts = zip(
+        ("X", "V", "log_mel"),
+        out,
+        (np.complex64, np.float32, np.float32),
+        (frames.inner, frames.inner, (n_mels, frames.inner[1])),
+        strict=True,
+    )
+    inputs, found = {"y": y}, []
+    for name, part, dtype, inner in parts:
+        # On a device no part can be filled: `out` itself is at fault.
+        title = "out" if device is not None else f"{name} of out"
+        found.append(target(part, y, frames.lead, inner, dtype, inputs, device, name=title))
+        inputs = inputs | {name: part}
+    return found

@@ -18,12 +18,12 @@ Gradients = Callable[[Tensor], "tuple[Float32 | Tensor, Float32 | Tensor]"]
 
 
 def tracked(operands: tuple[Any, Any, Any, Any], lead: tuple[int, ...], answer: Answer, gradients: Gradients) -> Tensor:
-    """Return an operation's answer as a tensor that autograd can go back from, once.
+    """Return an operation's answer as a tensor that autograd can differentiate, once.
 
     Parameters
     ----------
     operands : X, W, H, weights
-        As they were given; gradients go to H and weights.
+        As the caller gave them; gradients go to H and weights.
     lead : tuple of int
         Their leading dimensions, broadcast; one dimension of size B in what follows.
     answer : callable
@@ -39,7 +39,7 @@ class _Operation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *operands, lead, answer, gradients = inputs
-        # Autograd notices if these are changed before the gradient is asked for.
+        # Autograd raises if these are changed before the gradient is computed.
         ctx.save_for_backward(*(x for x in operands if is_tensor(x)))
         ctx.lead, ctx.gradients = lead, gradients
         ctx.like = [(x.shape, x.dtype) if is_tensor(x) else None for x in operands[2:]]

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from l2i_fast import _core
-from l2i_fast.arrays import (
-    LARGEST,
-    ON_DEVICE,
-    TINY,
-    TRACKED,
-    Array,
-    ArrayT,
-    Complex64,
-    Float32,
-    detached,
-    in_range,
-    like,
-    needs_gradient,
-    on_device,
-    target,
-    to_float32,
-    without_out,
-)
-from l2i_fast.ops.stft import Synthesis, Window, frame_major, is_native, public
+from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Device, detached, like, needs_gradient, to_float32
+from l2i_fast.backends.dispatch import device_of, serving
+from l2i_fast.backends.native import in_range
+from l2i_fast.ops.framing import Synthesis, Window
+from l2i_fast.ops.operands import frame_major, public, spread, target
 
 Domain = Literal["log", "magnitude"]
 
@@ -58,48 +40,41 @@ def soft_mask(
     W : array or tensor, shape (F, K)
         Dictionary, non-negative.
     H : array or tensor, shape (..., K, T)
-        Activations, non-negative. The transposed view of a frame-major (..., T, K) array is as good.
+        Activations, non-negative. The transposed view of a frame-major (..., T, K) array is not copied.
     weights : array or tensor, shape (K,) or (..., K)
-        How much of each component to keep, in [0, 1].
+        Weight of each component, in [0, 1].
     domain : {"log", "magnitude"}
-        What the mask multiplies.
+        The quantity that the mask multiplies.
     eps : float
         Positive; added to the denominator.
     out : same kind as X, complex64, shape (..., F, T), optional
-        Array that is filled and returned: X itself, which is overwritten, or one with memory of its own, laid out as
-        in `stft`. CPU only, and where nothing requires grad.
+        Array to fill and return: X itself, which is overwritten, or one with memory of its own, laid out as in
+        `stft`. CPU only, and only if nothing requires grad.
 
     Returns
     -------
     Y : same kind as X, complex64, shape (..., F, T)
         The leading dimensions of X, H and weights are broadcast: several rows of weights for one X give
-        several spectra. Frames are contiguous in memory. Where H or weights require grad, Y is a tensor that
-        autograd can go back to them from, once; X and W are constants.
+        several spectra. Frames are contiguous in memory. If H or weights require grad, autograd can differentiate
+        Y by them, once; X and W are constants.
 
     Raises
     ------
     ValueError
         For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1], X or W that require
-        grad, or an `out` that `stft` would refuse.
+        grad, or an `out` that `stft` would refuse. Values of tensors on a GPU are not checked.
     """
-    if on_device(X, W, H, weights):
-        without_out(out, ON_DEVICE)
-        from l2i_fast.ops import device_operations as operations
-
-        return operations.soft_mask(X, W, H, weights, domain, eps)  # type: ignore[no-any-return]
-    job = _operands(X, W, H, weights, domain, eps)
-    if needs_gradient(H, weights):
-        without_out(out, TRACKED)
-        from l2i_fast.ops.autograd import tracked
-
-        answer = partial(_core.soft_mask, *job.native)
-        gradients = lambda d: _core.soft_mask_gradient(*job.native, d.numpy())  # noqa: E731
-        tracked_rows: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
+    mask = _operands(X, W, H, weights, domain, eps)
+    tracked = needs_gradient(H, weights)
+    into = target(
+        out, X, mask.lead, mask.inner, np.complex64, mask.given, mask.device, tracked=tracked, in_place="X"
+    )
+    run = partial(serving("soft_mask", mask.device, K=mask.K), *mask.operands)
+    if tracked:
+        tracked_rows: Any = _tracked(mask, run, partial(serving("soft_mask_gradient", mask.device), *mask.operands))
         return cast("ArrayT", tracked_rows.mT)
-    inputs = {"X": X, "W": W, "H": H, "weights": weights}
-    rows = target(out, X, job.lead, job.X.shape[:0:-1], np.complex64, inputs, in_place="X")
-    rows = _core.soft_mask(*job.native, rows)
-    return like(public(rows, job.lead), X) if out is None else out
+    rows = run() if into is None else run(into)
+    return like(public(rows, mask.lead), X) if out is None else out
 
 
 def decode(
@@ -127,93 +102,99 @@ def decode(
     hop_length, win_length, n_fft, window, center, length
         As in `istft`.
     out : same kind as X, float32, contiguous, shape (..., length), optional
-        Array that is filled and returned, with memory of its own. CPU only, and where nothing requires grad.
+        Array to fill and return, with memory of its own. CPU only, and only if nothing requires grad.
 
     Returns
     -------
     y : same kind as X, float32, shape (..., length)
-        Samples. Where H or weights require grad, y is a tensor that autograd can go back to them from, once;
-        X and W are constants.
+        Samples. If H or weights require grad, autograd can differentiate y by them, once; X and W are constants.
     """
-    if on_device(X, W, H, weights):
-        from l2i_fast.ops import device_operations as operations
-
-        without_out(out, ON_DEVICE)
-        settings = hop_length, domain, length, eps, win_length, n_fft, window, center
-        return operations.decode(X, W, H, weights, *settings)  # type: ignore[no-any-return]
-    job = _operands(X, W, H, weights, domain, eps)
-    synthesis = Synthesis(job.X.shape, hop_length, win_length, n_fft, window, center, length)
-    answer: Callable[..., Float32]  # of an array to fill, if there is one
-    gradients: Callable[[Any], tuple[Float32, Float32]]
-    if is_native(synthesis.window.size):
-        frame = synthesis.window, synthesis.hop, synthesis.start
-        answer = partial(_core.decode, *job.native, *frame, synthesis.length)
-        gradients = lambda dy: _core.decode_gradient(*job.native, *frame, dy.numpy())  # noqa: E731
-    else:
-        answer = lambda out=None: synthesis(_core.soft_mask(*job.native), out)  # noqa: E731
-        gradients = lambda dy: _core.soft_mask_gradient(*job.native, synthesis.adjoint(dy.numpy()))  # noqa: E731
-    if needs_gradient(H, weights):
-        without_out(out, TRACKED)
-        from l2i_fast.ops.autograd import tracked
-
-        tracked_samples: Any = tracked((X, W, H, weights), job.lead, answer, gradients)
-        return cast("ArrayT", tracked_samples)
-    inputs = {"X": X, "W": W, "H": H, "weights": weights}
-    samples = answer(target(out, X, job.lead, (synthesis.length,), np.float32, inputs))
-    return like(samples.reshape(*job.lead, synthesis.length), X) if out is None else out
+    mask = _operands(X, W, H, weights, domain, eps)
+    synthesis = Synthesis(mask.operands[0].shape, hop_length, win_length, n_fft, window, center, length, mask.device)
+    tracked = needs_gradient(H, weights)
+    into = target(out, X, mask.lead, (synthesis.length,), np.float32, mask.given, mask.device, tracked=tracked)
+    operands = *mask.operands, *synthesis.operands
+    run = partial(serving("decode", mask.device, synthesis.n_fft, mask.K), *operands, synthesis.length)
+    if tracked:
+        gradient = partial(serving("decode_gradient", mask.device, synthesis.n_fft, mask.K), *operands)
+        return cast("ArrayT", _tracked(mask, run, gradient))
+    samples = run() if into is None else run(into)
+    return like(samples.reshape(*mask.lead, synthesis.length), X) if out is None else out
 
 
 @dataclass(frozen=True)
-class _Operands:
-    """Checked operands with one leading dimension; its stride is 0 where all clips share an operand."""
+class _Mask:
+    """Checked operands with one leading dimension; its stride is 0 for an operand that all clips share."""
 
-    X: Complex64  # B, T, F
-    W: Float32  # F, K
-    H: Float32  # B, T, K
-    weights: Float32  # B, K
-    log: bool
-    eps: float
+    #: X (B, T, F), W (F, K), H (B, T, K), weights (B, K), whether the domain is logarithmic, and eps.
+    operands: tuple[Any, Any, Any, Any, bool, float]
+    device: Device
     lead: tuple[int, ...]
+    given: dict[str, Any]  # by the caller
 
     @property
-    def native(self) -> tuple[Complex64, Float32, Float32, Float32, bool, float]:
-        return self.X, self.W, self.H, self.weights, self.log, self.eps
+    def inner(self) -> tuple[int, int]:
+        """Bins and frames."""
+        _, n_frames, n_bins = self.operands[0].shape
+        return n_bins, n_frames
+
+    @property
+    def K(self) -> int:
+        """Number of components."""
+        return int(self.operands[1].shape[1])
 
 
-def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> _Operands:
+def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> _Mask:
+    given = {"X": X, "W": W, "H": H, "weights": weights}
+    device = device_of(**given)
     check_mask(domain, eps)
-    rows, lead = frame_major(X)
+    rows, lead = frame_major(X, "X", device)
     n_frames, n_bins = rows.shape[1:]
-    W, H, weights = to_float32(W, "W"), to_float32(detached(H), "H"), to_float32(detached(weights), "weights")
-    shared = common_lead((*lead, n_bins, n_frames), W.shape, H.shape, weights.shape)
-    for name, values in (("W", W), ("H", H)):
-        if not in_range(values, low=0):
-            raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
-    if not in_range(weights, low=0, high=1):
-        raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
-    return _Operands(
-        X=_spread(rows.reshape(*lead, n_frames, n_bins), 2, shared),
-        W=W,
-        H=_spread(H.swapaxes(-1, -2), 2, shared),
-        weights=_spread(weights, 1, shared),
-        log=domain == "log",
-        eps=float(eps),
-        lead=shared,
+    W, H, weights = (
+        to_float32(W, "W", device),
+        to_float32(detached(H), "H", device),
+        to_float32(detached(weights), "weights", device),
     )
+    shared = _common_lead((*lead, n_bins, n_frames), tuple(W.shape), tuple(H.shape), tuple(weights.shape))
+    if device is None:  # values on a device are not checked, since that would wait for it
+        for name, values in (("W", W), ("H", H)):
+            if not in_range(values, low=0):
+                raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
+        if not in_range(weights, low=0, high=1):
+            raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
+    else:
+        W = W.contiguous()
+    operands = (
+        spread(rows.reshape(*lead, n_frames, n_bins), 2, shared),
+        W,
+        spread(H.swapaxes(-1, -2), 2, shared),
+        spread(weights, 1, shared),
+        domain == "log",
+        float(eps),
+    )
+    return _Mask(operands, device, shared, given)
+
+
+def _tracked(mask: _Mask, answer: Any, gradient: Any) -> Any:
+    # The answer as a tensor that autograd can differentiate; backends on the host take NumPy arrays.
+    from l2i_fast.ops.autograd import tracked
+
+    on_host = mask.device is None
+    return tracked(tuple(mask.given.values()), mask.lead, answer, lambda d: gradient(d.numpy() if on_host else d))
 
 
 def check_mask(domain: str, eps: float) -> None:
-    """Refuse an unknown domain, or an `eps` out of range."""
+    """Check that `domain` is known and `eps` in range."""
     if domain not in ("log", "magnitude"):
         raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
     if not TINY <= eps <= LARGEST:
         raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
 
 
-def common_lead(
+def _common_lead(
     X: tuple[int, ...], W: tuple[int, ...], H: tuple[int, ...], weights: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Return the broadcast leading dimensions of operands of these shapes, or refuse what does not fit."""
+    """Return the broadcast leading dimensions of operands of these shapes, or raise if they do not fit."""
     lead, (n_bins, n_frames) = X[:-2], X[-2:]
     if len(W) != 2 or W[0] != n_bins or W[1] == 0:
         raise ValueError(f"W has shape {W}, but (F, K) with F={n_bins} as in X is needed")
@@ -229,13 +210,3 @@ def common_lead(
         raise ValueError(
             f"X, H and weights have leading dimensions {lead}, {H[:-2]} and {weights[:-1]}, which cannot be broadcast"
         ) from None
-
-
-def _spread(array: NDArray[Any], n_inner: int, lead: tuple[int, ...]) -> NDArray[Any]:
-    """Broadcast the outer dimensions to `lead` and make them one; an operand that all clips share is not copied."""
-    outer, inner = array.shape[: array.ndim - n_inner], array.shape[array.ndim - n_inner :]
-    if outer == lead:
-        return array.reshape(math.prod(lead), *inner)
-    if math.prod(outer) == 1:
-        return np.broadcast_to(array.reshape(inner), (math.prod(lead), *inner))
-    return np.broadcast_to(array, (*lead, *inner)).reshape(-1, *inner)

@@ -1,4 +1,4 @@
-"""`decode` of a live signal, hop by hop: the audio path of a stream without a network."""
+"""`decode` of a live signal, hop by hop: the audio path of a stream, without networks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from l2i_fast import _core
-from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, in_range, positive_int, to_float32, to_numpy
-from l2i_fast.ops.soft_mask import Domain
-from l2i_fast.ops.stft import Frame, Window, is_native
+from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, positive_int, to_float32, to_numpy
+from l2i_fast.backends.native import StreamEngines, in_range, takes_frames
+from l2i_fast.ops.framing import Frame, Window
+from l2i_fast.ops.soft_mask import Domain, check_mask
 
 
 class StreamDecoder:
-    """Takes a signal in blocks of any size, and gives back what the weighted components hold of it.
+    """Decode a live signal, in blocks of any size, to the audio of its weighted components.
 
-    What comes out is `decode` of the whole signal, `latency` samples later. For each frame the activations are found
-    by a few multiplicative updates with the fixed dictionary, ``h <- h (W' v) / (W' W h)`` for ``v = log(1 + |X|)``
-    (Euclidean loss; Lee and Seung, 2001), from those of the frame before; no component begins lower than 1e-3 of
-    ``W' v``, so that one that has faded out comes back. Or they begin with `start`, or are given.
+    The output is `decode` of the whole signal, `latency` samples later. The activations of each frame follow from a few
+    multiplicative updates with the fixed dictionary, ``h <- h (W' v) / (W' W h)`` for ``v = log(1 + |X|)`` (Euclidean
+    loss; Lee and Seung, 2001), which start from those of the frame before; no component starts below 1e-3 of ``W' v``,
+    so that one that has faded out can return. Alternatively they start from `start`, or are given.
 
-    Neither the blocks nor the time of a call change the answer: the same signal gives the same bits. A hop costs the
-    same however much came before, and the native part of a call allocates nothing and waits for nobody.
+    The answer depends neither on the blocks nor on the time of a call: the same signal gives the same bits. The cost of
+    a hop does not grow with the signal, and the native part of a call neither allocates nor waits.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class StreamDecoder:
     n_iter : int
         Updates of the activations of each frame, at least 1.
     domain : {"log", "magnitude"}
-        Where the mask acts, as in `soft_mask`.
+        The quantity that the mask multiplies, as in `soft_mask`.
     eps : float
         Added to the mask's denominator.
     win_length, window
@@ -54,8 +54,7 @@ class StreamDecoder:
         win_length: int | None = None,
         window: Window = "hann",
     ) -> None:
-        plan = stream_plan(W, hop_length, n_iter, domain, eps, win_length, window)
-        self._engine = _core.Stream(plan)
+        self._engine = stream_engines(W, hop_length, n_iter, domain, eps, win_length, window).stream()
         self._weights = np.ones(np.shape(W)[1], np.float32)
         self._scale = 1.0
         self._start: Float32 | None = None
@@ -77,9 +76,9 @@ class StreamDecoder:
 
     @property
     def weights(self) -> Float32:
-        """How much of each component to keep (K,), in [0, 1]; all ones at first.
+        """Weights of the components (K,), in [0, 1]; initially all ones.
 
-        New weights fade in over four hops; before the first frame is analysed they hold at once.
+        New weights fade in over four hops; before the first frame is analysed they take effect at once.
         """
         return self._weights.copy()
 
@@ -94,7 +93,7 @@ class StreamDecoder:
 
     @property
     def scale(self) -> float:
-        """What magnitudes are divided by before their logarithm is taken, 1 at first; it fades as the weights do."""
+        """Divisor of magnitudes before the logarithm, initially 1; it fades as the weights do."""
         return self._scale
 
     @scale.setter
@@ -105,10 +104,10 @@ class StreamDecoder:
 
     @property
     def start(self) -> Float32 | None:
-        """Activations (K,) that the updates of each frame begin with; None, as at first: those of the frame before.
+        """Activations (K,) from which the updates of each frame start; None, the default: those of the frame before.
 
-        Several balances of components give a frame alike, and a few updates stay near the one that they begin with.
-        It fades as the weights do.
+        Different combinations of components can give the same frame, and a few updates stay near their start. It fades
+        as the weights do.
         """
         return None if self._start is None else self._start.copy()
 
@@ -123,21 +122,21 @@ class StreamDecoder:
         self._weights, self._scale, self._start = weights, scale, start
 
     def frames_in(self, n: int, last: bool = False) -> int:
-        """How many frames `n` more samples complete, or, if they are the last, how many there still are."""
+        """Return the number of frames that `n` more samples complete, or, if they are the last, of all frames left."""
         return self._engine.frames_in(n, last)
 
     def push(self, block: Array, H: Array | None = None, last: bool = False) -> Float32:
-        """Take a block of the signal and give back as many samples.
+        """Take a block of the signal and return as many samples.
 
         Parameters
         ----------
         block : array, shape (m,)
-            Samples; floating, or integer PCM, which is scaled to [-1, 1). Any number of them, none included.
+            Samples; floating, or integer PCM, which is scaled to [-1, 1). Any number of them, also none.
         H : array, shape (K, n), optional
             Activations of the ``n = frames_in(m, last)`` frames that the block completes, instead of updates.
         last : bool
-            The signal ends with this block: the `latency` samples still to come are given back, too, and the next
-            push begins a new signal.
+            The signal ends with this block: the remaining `latency` samples are returned, too, and the next push
+            begins a new signal.
 
         Returns
         -------
@@ -147,10 +146,10 @@ class StreamDecoder:
         Raises
         ------
         TypeError, ValueError
-            For samples of another dtype or shape, NaN or infinity, activations that do not fit. Nothing of the block
-            is taken then, and the stream can be used on.
+            For samples of another dtype or shape, NaN or infinity, activations that do not fit. The block is then
+            ignored, and the stream remains usable.
         """
-        # The engine takes what it can take as it is, and answers with None to what has to be converted.
+        # The engine returns None for a block that has to be converted first.
         if not last and (y := self._engine.push(block, -1, H)) is not None:
             plain: Float32 = y
             return plain
@@ -161,11 +160,11 @@ class StreamDecoder:
         return np.concatenate((out, self._engine.finish(-1, None if rows is None else rows[:, n:]))) if last else out
 
     def flush(self) -> Float32:
-        """End the signal: the `latency` samples still to come. The next push begins a new one."""
+        """End the signal and return the remaining `latency` samples. The next push begins a new signal."""
         return self._engine.finish()
 
     def reset(self) -> None:
-        """Forget the signal and begin a new one; weights and scale stay."""
+        """Discard the signal and begin a new one; weights and scale stay."""
         self._engine.reset()
 
     def _activations(self, H: Array, n: int, name: str = "H") -> Float32:
@@ -178,7 +177,7 @@ class StreamDecoder:
         return values
 
 
-def stream_plan(
+def stream_engines(
     W: Array,
     hop_length: int | None,
     n_iter: int,
@@ -186,35 +185,32 @@ def stream_plan(
     eps: float = 1e-6,
     win_length: int | None = None,
     window: Window = "hann",
-    bands: _core.MelBands | None = None,
-) -> _core.StreamPlan:
-    """What all streams of a dictionary share, of checked settings: see `StreamDecoder`."""
+    filters: Float32 | None = None,
+) -> StreamEngines:
+    """Return the factory of engines with checked settings: see `StreamDecoder`; `filters` (F, n_mels) are of mel bands."""
     W, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
-    return _core.StreamPlan(W, frame.window, frame.hop, n_iter, domain == "log", eps, bands)
+    return StreamEngines(W, frame.window, frame.hop, n_iter, domain == "log", eps, filters)
 
 
 def stream_settings(
     W: Array, hop_length: int | None, n_iter: int, domain: str, eps: float, win_length: int | None, window: Window
 ) -> tuple[Float32, Frame]:
-    """Check the settings of `StreamDecoder`: return the dictionary, and frame length, hop and window."""
+    """Check the settings of `StreamDecoder`; return the dictionary, and frame length, hop and window."""
     W = to_float32(W, "W")
-    if W.ndim != 2 or W.shape[1] == 0 or not is_native(2 * (W.shape[0] - 1)):
+    if W.ndim != 2 or W.shape[1] == 0 or not takes_frames(2 * (W.shape[0] - 1)):
         raise ValueError(f"W has shape {W.shape}, but (F, K) with F - 1 a power of two from 16 to 32768 is needed")
     if not in_range(W, low=0):
         raise ValueError("W holds negative numbers, NaN or infinity, but must be non-negative and finite")
     frame = Frame(2 * (W.shape[0] - 1), hop_length, win_length, window)
     if frame.hop > frame.window.size:
         raise ValueError(f"hop_length is {frame.hop}, but must be at most the {frame.window.size} samples of a frame")
-    if domain not in ("log", "magnitude"):
-        raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
-    if not TINY <= eps <= LARGEST:
-        raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
+    check_mask(domain, eps)
     positive_int(n_iter, "n_iter")
     return W, frame
 
 
 def mono(block: Any, channels: int = 1) -> Float32:
-    """Return a block as contiguous samples (m,), the mean of its channels; the engine checks that they are finite.
+    """Return a block as contiguous samples (m,), the mean of its channels; the engine checks for NaN and infinity.
 
     Raises
     ------
@@ -236,10 +232,9 @@ def mono(block: Any, channels: int = 1) -> Float32:
 
 
 def require_finite(samples: Float32) -> None:
-    """Refuse a block that holds NaN or infinity."""
+    """Check that a block holds neither NaN nor infinity."""
     if not in_range(samples):
         first = int(np.argmin(np.isfinite(samples)))
         raise ValueError(
-            f"block holds NaN or infinity (first at sample {first}), but finite samples are needed: nothing of it was "
-            "taken"
+            f"block holds NaN or infinity (first at sample {first}), but finite samples are needed: it is ignored"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,67 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i_fast.arrays import LARGEST, TINY, Array, detached, host, in_range, is_tensor, positive_int
-from l2i_fast.backends import dispatch as backend
-from l2i_fast.backends import cuda as with_cuda
-from l2i_fast.backends.torch import LARGEST_MAGNITUDE
+from l2i_fast.arrays import LARGEST, TINY, Array, detached, host, is_tensor, positive_int
+from l2i_fast.backends.dispatch import find_device, serving
+from l2i_fast.backends.live_streams import Plan, State
+from l2i_fast.backends.native import in_range
+from l2i_fast.ops.framing import Window
 from l2i_fast.ops.soft_mask import Domain
-from l2i_fast.ops.stft import Window
 from l2i_fast.stream.decoder import stream_settings
-
-#: Hops from an old mask to a new one.
-FADE = 4
-#: No component begins lower than this share of W' v.
-LEAST = 1e-3
-
-#: One hop of all streams: samples in (n, hop), activations (n, K) or None, samples out (n, hop).
-Tick = Callable[[Tensor, Tensor | None, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What all streams share; tensors are float32."""
-
-    W: Tensor  # (F, K)
-    gram: Tensor  # W' W (K, K)
-    window: Tensor  # (n_fft,)
-    norms: Tensor  # sums of squares of the windows that began 0 to c hops before (ceil(n_fft / hop), hop)
-    hop: int
-    n_iter: int
-    log: bool
-    eps: float
-
-    @property
-    def n_fft(self) -> int:
-        """Samples of a frame."""
-        return self.window.numel()
-
-    @property
-    def lead(self) -> int:
-        """Hops that come in before the one that completes the first frame."""
-        return -(-(self.n_fft // 2) // self.hop) - 1
-
-
-@dataclass(frozen=True)
-class State:
-    """What each stream has of its own; tensors are changed in place, since a captured graph knows where they lie."""
-
-    hops: Tensor  # pushed since the signal began (n,), int64
-    input: Tensor  # sample i at i modulo 2 n_fft (n, 2 n_fft)
-    sums: Tensor  # overlap-add of the frames, likewise
-    h: Tensor  # activations of the newest frame (n, K)
-    # The mask in force.
-    weights: Tensor  # (n, K)
-    start: Tensor  # (n, K)
-    scale: Tensor  # (n,)
-    has_start: Tensor  # 0 or 1 (n,), int32
-    fading: Tensor  # hops to go (n,), int32
-    # The mask that was published last, and 1 where no frame has seen it.
-    next_weights: Tensor
-    next_start: Tensor
-    next_scale: Tensor
-    next_has_start: Tensor
-    fresh: Tensor
 
 
 class DeviceStreams:
@@ -120,7 +65,7 @@ class DeviceStreams:
             host(W) if is_tensor(W) else W, hop_length, n_iter, domain, eps, win_length, window
         )
         n, K = positive_int(n_streams, "n_streams"), values.shape[1]
-        self.device = torch.zeros((), device=backend.find_device(device)).device  # with its index
+        self.device = torch.zeros((), device=find_device(device)).device  # with its index
         wide = torch.from_numpy(values.astype(np.float64))
         self._plan = Plan(
             W=torch.tensor(values, device=self.device),
@@ -154,7 +99,7 @@ class DeviceStreams:
             fresh=make(n, dtype=flag),
         )
         self._has_start = False
-        self._tick = _tick(self._plan, self._state, self.device)
+        self._tick = serving("ticker", self.device, self._plan.n_fft, K)(self._plan, self._state)
 
     @property
     def latency(self) -> int:
@@ -342,85 +287,3 @@ def _norms(window: np.ndarray[Any, np.dtype[np.float32]], hop: int) -> np.ndarra
     squares = np.zeros(-(-window.size // hop) * hop)
     squares[: window.size] = window.astype(np.float64) ** 2
     return np.cumsum(squares.reshape(-1, hop), axis=0).astype(np.float32)
-
-
-def _tick(plan: Plan, state: State, device: torch.device) -> Tick:
-    # The CUDA library where it can serve; torch otherwise, or where L2I_BACKEND names another one.
-    wanted = backend.forced()
-    if wanted in ("cuda", None):
-        K = plan.W.shape[1]
-        reason = backend.missing("cuda", device)
-        if not reason and not with_cuda.fits(plan.n_fft, K, device, streams=True):
-            reason = f"it does not take frames of {plan.n_fft} samples with {K} components on {device}"
-        if not reason:
-            return with_cuda.ticker(plan, state)
-        if wanted == "cuda":
-            raise RuntimeError(f"L2I_BACKEND is cuda, but {reason}")
-    return lambda blocks, H, out: tick(plan, state, blocks, H, out)
-
-
-def tick(plan: Plan, state: State, blocks: Tensor, H: Tensor | None, out: Tensor) -> None:
-    """One hop of all streams in plain torch: kernels/cuda/stream.h states the formulas."""
-    n_fft, hop = plan.n_fft, plan.hop
-    ring = 2 * n_fft
-    along = torch.arange(n_fft, device=blocks.device)
-    hops = state.hops[:, None]
-    first = hops * hop  # sample of each block
-    state.input.scatter_(1, (first + along[:hop]) % ring, blocks)
-    frame = hops - plan.lead
-    heard = frame >= 0
-
-    positions = frame * hop - n_fft // 2 + along
-    samples = torch.where(positions >= 0, state.input.gather(1, positions % ring), 0)
-    X = torch.fft.rfft(samples * plan.window)
-    _fade(state, heard[:, 0], frame[:, 0])
-    scale = state.scale[:, None]
-    a = (X.abs().clamp(max=LARGEST_MAGNITUDE) / scale).clamp(max=LARGEST_MAGNITUDE)
-    v = torch.log1p(a)
-    if H is None:
-        b = v @ plan.W
-        h = torch.where(state.has_start[:, None] != 0, state.start, torch.maximum(state.h, LEAST * b))
-        for _ in range(plan.n_iter):
-            h = h * b / (h @ plan.gram).clamp(min=TINY)
-    else:
-        h = H
-    mask = ((h * state.weights) @ plan.W.T) / (h @ plan.W.T + plan.eps)
-    gain = torch.where(a > 0, torch.expm1(mask * v) / a, mask) if plan.log else mask
-    y = torch.fft.irfft(X * gain, n=n_fft) * plan.window
-
-    at = positions % ring
-    before = state.sums.gather(1, at)
-    begins = (frame == 0) | (along >= n_fft - hop)  # the first frame that reaches a sample
-    state.sums.scatter_(1, at, torch.where(heard, torch.where(begins, y, before + y), before))
-    state.h.copy_(torch.where(heard, h, state.h))
-
-    positions = first - n_fft + along[:hop]
-    newest = torch.div(positions + n_fft // 2, hop, rounding_mode="floor")
-    norm = plan.norms[newest.clamp(0, len(plan.norms) - 1), (positions + n_fft // 2) % hop]
-    sums = state.sums.gather(1, positions % ring)
-    out.copy_(torch.where(positions >= 0, sums / torch.where(norm > TINY, norm, 1), 0))
-    state.hops.add_(1)
-
-
-def _fade(state: State, heard: Tensor, frame: Tensor) -> None:
-    # The mask in force goes its way to the published one: a quarter, a third, half of what is left, and all.
-    fresh = heard & (state.fresh != 0)
-    audible = (state.weights != 0).any(1)
-    fading = torch.where(fresh, torch.where(frame == 0, 1, FADE), state.fading)
-    # Nothing is heard yet: nothing can jump.
-    scale = torch.where(fresh & ~audible, state.next_scale, state.scale)
-    start = torch.where((fresh & (state.has_start == 0))[:, None], state.next_start, state.start)
-    has_start = torch.where(fresh, state.next_has_start, state.has_start)
-    share = torch.where(heard & (fading > 0), 1 / fading.clamp(min=1), 0)
-    ends = share == 1
-    scale = torch.where(ends, state.next_scale, scale * (state.next_scale / scale) ** share)
-
-    def faded(now: Tensor, then: Tensor) -> Tensor:
-        return torch.where(ends[:, None], then, now + share[:, None] * (then - now))
-
-    state.weights.copy_(faded(state.weights, state.next_weights))
-    state.start.copy_(faded(start, state.next_start))
-    state.scale.copy_(scale)
-    state.has_start.copy_(has_start)
-    state.fading.copy_(torch.where(heard, (fading - 1).clamp(min=0), state.fading))
-    state.fresh.copy_(torch.where(heard, 0, state.fresh))

@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from l2i_fast import _core
 from l2i_fast.arrays import Float32, positive_int
-from l2i_fast.ops.log_mel import native_bands
+from l2i_fast.ops.log_mel import mel_filters
 from l2i_fast.networks.incremental import GRID, State, StreamingNetwork, why_not_streamable
-from l2i_fast.stream.decoder import stream_plan
+from l2i_fast.stream.decoder import stream_engines
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I
@@ -106,7 +105,7 @@ class Ear:
         #: What the network raised last; the audio goes on with the weights it had.
         self.error: Exception | None = None
         self._hearing = hearing
-        self._engine = _core.Stream(hearing.plan, hearing.history + hearing.every + _SLACK)
+        self._engine = hearing.plan.stream(hearing.history + hearing.every + _SLACK)
         self._counts = StreamStatistics()  # hops: those of the signals before
         self._due = 0
         self._signal = _Signal()
@@ -274,12 +273,12 @@ class Hearing:
         self.network = None if reason else StreamingNetwork(model.hidden, model.interpreter, self.window, a.floor_db)
         #: Frames before the newest one that an answer depends on.
         self.history = self.network.history if self.network else self.window
-        self.plan = stream_plan(
+        self.plan = stream_engines(
             model.dictionary,
             a.hop_length,
             positive_int(settings.get("n_iter", 10), "n_iter"),
             self.selection.domain,
-            bands=native_bands(float(a.sample_rate), a.n_fft, a.n_mels, 0.0, None),
+            filters=mel_filters(float(a.sample_rate), a.n_fft, a.n_mels, 0.0, None),
         )
 
     def _frames(self, seconds: float, name: str) -> int:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from l2i_fast import _core
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings, Worker
@@ -75,7 +74,7 @@ class StreamPool:
         self._hearing = Hearing(model, **settings)
         self.sample_rate = model.sample_rate
         self.mode = mode
-        self._engine = _core.StreamPool(self._hearing.plan)
+        self._engine = self._hearing.plan.pool()
         self._streams: tuple[PooledStream, ...] = ()
         self._turn = threading.Lock()
         self._worker = Worker(self._hearing, self, lambda pool: pool.streams, "pool")

@@ -20,7 +20,7 @@ from l2i_fast.evaluation import Record, duplicate_components, evaluate, summariz
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
-from l2i_fast.nmf import learn_dictionary
+from l2i_fast.nmf.dictionary import learn_dictionary
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
 from l2i_fast.training.config import Theta, TrainingConfig

@@ -1,7 +1,7 @@
 """Launches of the kernels of non-negative matrix factorisation (`l2i_fast.kernels.triton.nmf`).
 
 V (T, F), the mask (T, F) of weights, H (T, K) and the dictionary W (F, K) are contiguous float32 tensors on one device.
-Clips of a batch are frames one after another. Plain torch serves more components than the kernels hold.
+Clips of a batch are frames one after another. The kernels hold up to MOST_COMPONENTS components.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from l2i_fast.backends import torch as with_torch
-from l2i_fast.backends.dispatch import products
 from l2i_fast.backends.torch import exponent
+from l2i_fast.backends.triton.precision import products
 from l2i_fast.kernels.triton import nmf as kernels
 
 _LOSSES = {2.0: "euclidean", 1.5: "three_halves", 1.0: "kullback_leibler", 0.5: "half", 0.0: "itakura_saito"}
@@ -44,8 +43,6 @@ def nmf_update_H(
     n_clips = 1 if V.ndim == 2 else len(V)
     if not n_clips * T * n:
         return
-    if K > kernels.MOST_COMPONENTS:
-        return with_torch.nmf_update_H(V, mask, W, H, beta, l1, l2, n, lengths)
     clips = {"lengths": H if lengths is None else lengths, "RAGGED": lengths is not None}
     shared = {"K": K, "PRECISION": products(), "PIECE": _piece(K)}
     with torch.cuda.device_of(V):
@@ -72,8 +69,6 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
     The denominator is H'H (K, K) for beta 2 and the sums of H (K,) for beta 1, both without mask, otherwise (F, K).
     """
     (F, K), T = W.shape, len(V)
-    if K > kernels.MOST_COMPONENTS:
-        return with_torch.nmf_gather(V, mask, W, H, beta)
     with torch.cuda.device_of(V):
         if beta == 2 and mask is None:
             return _sums_of_products(V, H), _sums_of_products(H, H)
@@ -93,11 +88,27 @@ def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float
         return numerator.sum(0, dtype=torch.float64), sums.sum(0, dtype=torch.float64)
 
 
+def nmf_pass(
+    V: Tensor,
+    mask: Tensor | None,
+    W: Tensor,
+    H: Tensor,
+    beta: float,
+    l1: float,
+    l2: float,
+    n: int,
+    measure: bool,
+) -> tuple[Tensor, Tensor, float]:
+    """Update H n times, and return the sums of `nmf_gather` and, if `measure`, the divergence (otherwise 0)."""
+    if n:
+        nmf_update_H(V, mask, W, H, beta, l1, l2, n)
+    sums = nmf_gather(V, mask, W, H, beta)
+    return *sums, float(nmf_divergence(V, mask, W, H, beta)) if measure else 0.0
+
+
 def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> Tensor:
     """Return D_beta(V | H W') of V (T, F) as a tensor without dimensions, float64 (Fevotte and Idier, 2011, eq. 3)."""
     (F, K), T = W.shape, len(V)
-    if K > kernels.MOST_COMPONENTS:
-        return with_torch.nmf_divergence(V, mask, W, H, beta)
     tiles = V.new_empty(-(-T // _ROWS), dtype=torch.float64)
     if T:
         with torch.cuda.device_of(V):

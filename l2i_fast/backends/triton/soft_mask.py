@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from l2i_fast.backends import dispatch as backend
+from l2i_fast.backends.triton.precision import products
 from l2i_fast.backends.triton.stft import istft, istft_adjoint
 from l2i_fast.kernels.triton import soft_mask as kernels
 
@@ -41,7 +41,7 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: 
 
         operands = _bits(X), W, H, weights, _bits(Y), *_strides(X, H, weights)
         with _TUNING, torch.cuda.device_of(X):
-            _soft_mask[grid](*operands, n_frames, eps, **sizes(W, log, backend.products()))
+            _soft_mask[grid](*operands, n_frames, eps, **sizes(W, log, products()))
     return Y
 
 
@@ -55,7 +55,7 @@ def soft_mask_gradient(
     shares = torch.empty((n_clips, n_tiles, K), dtype=torch.float32, device=X.device)
     if dH.numel():
         operands = _bits(X), W, H, weights, _bits(dY), dH, shares, *_strides(X, H, weights)
-        constants = sizes(W, log, backend.products()) | gradient_blocks(K)
+        constants = sizes(W, log, products()) | gradient_blocks(K)
         with torch.cuda.device_of(X):
             kernels.soft_mask_gradient[n_clips * n_tiles, triton.cdiv(K, constants["BLOCK_N"])](
                 *operands, n_frames, eps, **constants, **GRADIENT_LAUNCH

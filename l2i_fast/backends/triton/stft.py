@@ -1,7 +1,4 @@
-"""`stft`, `istft`, `log_mel` and `analyze` by the kernels of kernels/triton/stft.py.
-
-The transforms have native frame lengths, 256 to 4096; torch serves others.
-"""
+"""`stft`, `istft`, `log_mel` and `analyze` by the kernels of kernels/triton/stft.py, for the frame lengths in `SIZES`."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import triton
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2i_fast.backends import torch as with_torch
 from l2i_fast.kernels.triton import stft as kernels
 
 #: The transforms stay float32's at any precision of the other operations.
@@ -63,8 +59,6 @@ MEL_TILE = {"ROWS": 64, "BANDS": 32, "BINS": 16}
 
 def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
     """Spectra (B, T, F) of clips (B, N), padded by `pad` zeros at both ends."""
-    if window.numel() not in SIZES:
-        return with_torch.stft(clips, window, hop, pad)
     return _forward(clips, window, hop, pad, _n_frames(clips, window, hop, pad), log_magnitudes=False)[0]
 
 
@@ -72,8 +66,6 @@ def analyze(
     clips: Tensor, window: Tensor, hop: int, pad: int, bands: Tensor, amin: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spectra X (B, T, F), log1p(abs(X)), and decibels (B, T, M)."""
-    if window.numel() not in SIZES:
-        return with_torch.analyze(clips, window, hop, pad, bands, amin)
     X, V = _forward(clips, window, hop, pad, _n_frames(clips, window, hop, pad), log_magnitudes=True)
     return X, V, _decibels(V, bands, amin)
 
@@ -86,8 +78,6 @@ def log_mel(rows: Tensor, bands: Tensor, amin: float) -> Tensor:
 def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Tensor:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
     n_fft = window.numel()
-    if n_fft not in SIZES:
-        return with_torch.istft(rows, window, hop, start, length)
     n_clips, n_frames, _ = rows.shape
     y = torch.empty((n_clips, length), dtype=torch.float32, device=rows.device)
     if not y.numel():
@@ -124,8 +114,6 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
 def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
     """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
     n_fft = window.numel()
-    if n_fft not in SIZES:
-        return with_torch.istft_adjoint(dy, window, hop, start, n_frames)
     samples = dy * inverse_squares(window, hop, n_frames, start, dy.shape[1])
     X, _ = _forward(samples, window * (2 / n_fft), hop, start, n_frames, log_magnitudes=False)
     ends = X[..., :: n_fft // 2]  # counted once, and without their imaginary parts
