@@ -146,9 +146,9 @@ def _decoded(rows: Tensor, mask: dict[str, Any], window: Tensor, hop: int, start
     from l2i_fast import _cuda
 
     n_fft, (n, n_frames, _) = window.numel(), rows.shape
+    if not rows.numel():
+        return torch.zeros((n, length), device=rows.device)
     y = torch.empty((n, length), device=rows.device)
-    if not n:
-        return y
     with torch.cuda.device(rows.device):
         _cuda.decode(
             **_pointers(X=rows, window=window, turns=turns(n_fft, rows.device), y=y),

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from l2i_fast.arrays import Float32, host, placed
+from l2i_fast.arrays import LARGEST, TINY, Float32, host, placed
 from l2i_fast.backends.dispatch import device_of
 from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
@@ -28,7 +28,6 @@ Floats = NDArray[Any]
 _INITS = ("random", "nndsvd", "nndsvda", "nndsvdar", "custom")
 #: The solvers' names, scikit-learn's "cd" among them, and what `factorize` calls them.
 _SOLVERS = {"mu": "mu", "cd": "hals", "hals": "hals", "newton": "newton"}
-_TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -68,10 +67,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     l1_ratio : float
         Share of the L1 penalty in each, from 0 to 1; the rest is L2.
     verbose : int
-        Above 0, the error is printed whenever the stopping rule looks at it.
+        Above 0, the error is printed whenever the stopping rule computes it.
     callback : callable, optional
         Called after each iteration as ``callback(iteration, max_iter, objective)``; the objective, D_beta, is None
-        where it was not computed.
+        unless it was computed.
 
     Attributes
     ----------
@@ -161,7 +160,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Returns
         -------
-        W : ndarray (n_samples, K), float32, or what `set_output` says; a tensor where X is, if that is a GPU
+        W : ndarray (n_samples, K), float32, or the output of `set_output`; a tensor on the same device if X is on a GPU
 
         Raises
         ------
@@ -204,7 +203,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Returns
         -------
-        W : ndarray (n_samples, K), float32, or what `set_output` says; a tensor where X is, if that is a GPU
+        W : ndarray (n_samples, K), float32, or the output of `set_output`; a tensor on the same device if X is on a GPU
 
         Raises
         ------
@@ -261,7 +260,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         scale = scale_W * scale_H
         if abs(beta * math.log10(scale)) > 300:
-            raise ValueError(f"beta_loss is {beta:g}, but then X around {scale:.0e} leaves the range of float64")
+            raise ValueError(f"beta_loss is {beta:g}, but X around {scale:.0e} then leaves the range of float64")
         unit = scale**beta
         alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         activations, dictionary = np.array(W, np.float32, order="C"), np.array(H.T, np.float32, order="C")
@@ -279,9 +278,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             X, weights = X.T, None if weights is None else weights.T
             sides.reverse()
         V = np.ascontiguousarray(X, np.float32)
-        if beta <= 0 and V.min() < _TINY:
+        if beta <= 0 and V.min() < TINY:
             raise ValueError(
-                "X must be positive where beta_loss <= 0, but it holds zeros, or values that vanish in float32"
+                "X holds zeros, or values that vanish in float32, but must be positive where beta_loss <= 0"
             )
         (frames, l1_H, l2_H), (bins, l1_W, l2_W) = sides
         operands = (V, bins, frames, None if weights is None else np.ascontiguousarray(weights))
@@ -312,7 +311,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return W, dictionary.T, n_iter, max(objective, 0) * unit
 
     def _reporter(self, unit: float) -> Callback | None:
-        """The callback, told objectives in `unit`, with what `verbose` prints."""
+        """Return the callback, with objectives in `unit` and the output of `verbose`."""
         if self.callback is None and not self.verbose:
             return None
         start = time.perf_counter()
@@ -329,7 +328,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return report
 
     def _check_parameters(self) -> float:
-        """Refuse parameters that cannot be; return beta."""
+        """Check the parameters and return beta."""
         if self.n_components not in (None, "auto"):
             _check_integer("n_components", self.n_components, "an integer of at least 1, 'auto' or None")
         _check_integer("max_iter", self.max_iter, "an integer of at least 1")
@@ -347,7 +346,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return float(beta)
 
     def _check_data(self, X: Any, mask: Any, reset: bool) -> tuple[Floats, Floats | None]:
-        """X as float32 or float64 with missing entries filled in, and the weights of its entries."""
+        """Return X as float32 or float64 with missing entries filled in, and the weights of its entries."""
         dtypes = [np.float64, np.float32]
         if mask is None:
             return validate_data(self, X, dtype=dtypes, reset=reset, ensure_non_negative=True), None
@@ -356,13 +355,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         X = validate_data(self, X, dtype=dtypes, reset=reset, ensure_all_finite=False)
         weights = check_array(mask, dtype=np.float32, ensure_non_negative=True, input_name="mask")
         if weights.shape != X.shape:
-            raise ValueError(f"mask must have the shape of X, {X.shape}, got {weights.shape}")
+            raise ValueError(f"mask has shape {weights.shape}, but {X.shape} as X is needed")
         total = weights.sum(dtype=np.float64)
         if not total:
             raise ValueError("mask is 0 everywhere, but some entries must not be missing")
         X = np.where(weights > 0, X, 0)
         check_array(X, input_name="X", ensure_non_negative=True)
-        # What is missing only counts for the initial values: there it is the average.
+        # Missing entries matter to the initial values only, for which they are the average.
         return np.where(weights > 0, X, (weights * X).sum(dtype=np.float64) / total).astype(
             X.dtype, copy=False
         ), weights
@@ -399,9 +398,9 @@ def _check_number(name: str, value: Any, least: float, largest: float) -> None:
 
 
 def _custom(W: Any, H: Any, shape: tuple[int, int], n_components: Any) -> tuple[Floats, Floats]:
-    """The initial W and H that the caller gave."""
+    """Return the caller's initial W and H."""
     if W is None or H is None:
-        raise ValueError("init='custom' needs both W and H")
+        raise ValueError("init is 'custom', but W or H is missing: both are needed")
     if n_components is None:
         n_components = shape[1]
     start = []
@@ -413,15 +412,15 @@ def _custom(W: Any, H: Any, shape: tuple[int, int], n_components: Any) -> tuple[
     K = len(start[1]) if n_components == "auto" else int(n_components)
     for name, array, wanted in zip("WH", start, ((shape[0], K), (K, shape[1])), strict=True):
         if array.shape != wanted:
-            raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+            raise ValueError(f"{name} has shape {array.shape}, but {wanted} is needed")
     return start[0], start[1]
 
 
 def _scale_of(X: Floats, beta: float) -> float:
-    """A power of 4 to divide by, lest powers and sums of float32 overflow or vanish; 1 for an ordinary size."""
+    """Return the power of 4 to divide by so that powers and sums of float32 neither overflow nor vanish; usually 1."""
     peak = float(X.max())
-    if peak > _LARGEST:
-        raise ValueError(f"X must fit into float32, but its largest value is {peak:g}")
+    if peak > LARGEST:
+        raise ValueError(f"X holds {peak:g}, but must fit into float32")
     limit = 10 ** (6 / max(1, abs(beta) / 2))
     if peak == 0 or 1 / limit <= peak <= limit:
         return 1.0

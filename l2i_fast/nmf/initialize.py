@@ -1,4 +1,4 @@
-"""Where scikit-learn's NMF starts, for the same random numbers."""
+"""The initial values of scikit-learn's NMF, for the same random numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST = 1e-6
 def initialize(
     X: NDArray[Any], n_components: int, init: str | None, random_state: int | np.random.RandomState | None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return W (n_samples, K) and H (K, n_features), non-negative, to start ``X ~ W H`` from.
+    """Return initial W (n_samples, K) and H (K, n_features) of ``X ~ W H``, non-negative.
 
     "random": absolute values of normal numbers, so scaled that W H is about as large as X. "nndsvd": of each singular
     pair of X the positive or the negative parts, whichever weigh more (C. Boutsidis and E. Gallopoulos, "SVD based
@@ -41,7 +41,8 @@ def initialize(
         return W, H
     if not fits:
         raise ValueError(
-            f"init={init!r} needs n_components <= min(n_samples, n_features) = {min(X.shape)}, got {n_components}"
+            f"n_components is {n_components}, but must be at most min(n_samples, n_features) = {min(X.shape)} for "
+            f"init={init!r}"
         )
     U, S, Vh = randomized_svd(X, n_components, random_state=random_state)
     W, Ht = _larger_parts(U, S, Vh.T)
@@ -57,7 +58,7 @@ def initialize(
 
 
 def _larger_parts(U: NDArray[Any], S: NDArray[Any], V: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The non-negative halves (n, K) and (m, K) of the singular pairs U S V' that weigh more."""
+    """Return the non-negative halves (n, K) and (m, K) of the singular pairs U S V' with the larger norm."""
 
     def norms(parts: NDArray[Any]) -> NDArray[Any]:
         sizes: NDArray[Any] = np.linalg.norm(parts, axis=0)

@@ -7,10 +7,10 @@ gradient ``W'R`` and the diagonal of its Hessian, ``d = (W o W)'Q``, are the fra
     Q = M^(beta-3) max((beta-1) M + (2-beta) V, M)           second, but at least what it is on average at a good fit
 
 and off the diagonal it has the correlations of ``W' diag(a) W``, ``a = mean_t(M)^(beta-2)``, which all frames share:
-one matrix of K x K serves for all. Each frame scales its Hessian by a damping of its own, which grows where a step went
-too far. Rows of W step in the same way.
+a single K x K matrix. Each frame scales its Hessian by a damping of its own, which grows after a step that
+was too long. Rows of W step in the same way.
 
-A pass that does not lower the objective is taken back, and W steps again, with more damping.
+A pass that does not lower the objective is undone, and W steps again, with more damping.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from l2i_fast.backends import native
 #: Gradient by W (F, K), the diagonal of its Hessian (F, K), and the weighted Gram matrix of H (K, K).
 Sums = tuple[Float64, Float64, Float64]
 
-#: Multiplicative passes that come first: steps from zeros and far-off starts end in poor valleys.
+#: Multiplicative passes before the first step: steps from zeros and distant starts end in poor minima.
 N_GENTLE = 2
 _MORE_DAMPING, _LESS_DAMPING, _LEAST_DAMPING = 4.0, 0.6, 0.7
-#: Means of the model count as at least this share of their mean.
+#: Lower bound of the means of the model, as a share of their mean.
 _LEAST_MEAN = 1e-5
 
 
 class Newton:
-    """The state of the steps: dampings, and the best W and H so far with what W's next step needs.
+    """The state of the steps: dampings, and the best W and H so far with the sums for W's next step.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Newton:
         return total
 
     def _share_scale(self) -> None:
-        """Columns of W sum to 1: without it those that are hardly used drift away."""
+        """Scale the columns of W to a sum of 1, without which hardly used ones would drift."""
         scale = self.W.sum(axis=0)
         scale[scale == 0] = 1
         self.W /= scale

@@ -19,15 +19,15 @@ from l2i_fast.stream.decoder import stream_settings
 
 
 class DeviceStreams:
-    """Independent signals on a device, of which each push takes a hop and gives a hop of the decoded audio.
+    """Independent signals on a device; each push takes a hop of every signal and returns a hop of decoded audio.
 
-    Row i of what comes out is what a `StreamDecoder` with the same settings gives for row i of what goes in (its sums
-    are added up in another order, so they differ by rounding). All state lies on the device; a push launches work on
-    the caller's current stream and neither waits nor allocates anything but its answer. With the CUDA library it is a
-    single launch; otherwise plain torch computes the same on any device (L2I_BACKEND=torch or cuda names one).
+    Row i of the output is that of a `StreamDecoder` with the same settings for row i of the input (sums are added in
+    another order, so the two differ by rounding). All state is on the device; a push launches work on the caller's
+    current CUDA stream, and neither waits nor allocates anything but its answer. With the CUDA library it is a single
+    launch; otherwise plain torch computes the same on any device (L2I_BACKEND=torch or cuda names one).
 
-    Values of tensors on a device are not looked at, since that would wait: a sample, weight or activation that is NaN,
-    infinite or out of range spoils its own stream until `reset`.
+    Values of tensors on a device are not checked, since that would wait for it: a sample, weight or activation that is
+    NaN, infinite or out of range spoils its own stream until `reset`.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class DeviceStreams:
     hop_length, n_iter, domain, eps, win_length, window
         As in `StreamDecoder`.
     device : str or torch.device
-        Where the streams live.
+        Device of the streams.
 
     Raises
     ------
     ValueError
-        For a setting out of range, or a device that is not here.
+        For a setting out of range, or a device that is not present.
     RuntimeError
-        The backend that L2I_BACKEND names cannot serve here; the message says why.
+        If the backend that L2I_BACKEND names does not take these streams; the message says why.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class DeviceStreams:
 
     @property
     def weights(self) -> Tensor:
-        """How much of each component to keep (n, K), in [0, 1]; all ones at first. Set (n, K) or (K,).
+        """Weights of the components (n, K), in [0, 1]; initially all ones. Set (n, K) or (K,).
 
-        A row that changes fades in over four hops; before the first frame of its signal is analysed it holds at once.
+        A row that changes fades in over four hops; before the first frame of its signal it takes effect at once.
         """
         return self._state.next_weights.clone()
 
@@ -130,7 +130,7 @@ class DeviceStreams:
 
     @property
     def scale(self) -> Tensor:
-        """What magnitudes are divided by before their logarithm (n,), 1 at first; it fades. Set (n,) or a number."""
+        """Divisors of magnitudes before the logarithm (n,), initially 1; they fade. Set (n,) or a number."""
         return self._state.next_scale.clone()
 
     @scale.setter
@@ -140,7 +140,7 @@ class DeviceStreams:
 
     @property
     def start(self) -> Tensor | None:
-        """Activations (n, K) that the updates of each frame begin with; None, as at first: those of the frame before.
+        """Activations (n, K) from which the updates of each frame start; None, the default: those of the frame before.
 
         Set (n, K), (K,) or None; it fades as the weights do.
         """
@@ -157,7 +157,7 @@ class DeviceStreams:
             state.fresh.fill_(1)
 
     def push(self, blocks: Tensor, H: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        """Take a hop of each signal and give a hop of each answer.
+        """Take a hop of each signal and return a hop of each answer.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class DeviceStreams:
         H : Tensor, shape (n, K), optional
             Activations of the frames that the hop completes, instead of updates.
         out : Tensor, shape (n, hop), optional
-            Where the answer goes; it must not overlap `blocks`.
+            Memory for the answer, which must not overlap `blocks`.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class DeviceStreams:
         Raises
         ------
         TypeError, ValueError
-            For a tensor of another kind, dtype, shape or device. Nothing is taken then.
+            For a tensor of another kind, dtype, shape or device; the push is then ignored.
         """
         n, K = self._state.h.shape
         shape = (n, self._plan.hop)
@@ -191,7 +191,7 @@ class DeviceStreams:
         return out
 
     def reset(self, which: Any = None) -> None:
-        """Begin new signals: of all streams, or of those named by numbers or by a mask (n,); weights and scale stay."""
+        """Begin new signals in all streams, or in those given by indices or a mask (n,); weights and scale stay."""
         state, n = self._state, self._state.fresh.numel()
         if is_tensor(which) and which.dtype == torch.bool:
             rows = which.to(self.device)
@@ -204,27 +204,27 @@ class DeviceStreams:
             raise ValueError(f"which has shape {tuple(rows.shape)}, but a mask of shape {(n,)} is needed")
         state.hops.masked_fill_(rows, 0)
         state.h.masked_fill_(rows[:, None], 0)
-        state.fresh.masked_fill_(rows, 1)  # what was published last holds from the first frame on
+        state.fresh.masked_fill_(rows, 1)  # the mask published last applies from the first frame on
 
     def capture(self, H: bool = False) -> Replay:
-        """Record a push as a CUDA graph, whose replay costs the least that a hop can cost.
+        """Record a push as a CUDA graph, whose replay is the cheapest way to run a hop.
 
         Parameters
         ----------
         H : bool
-            Whether activations are given. Replays and pushes may be mixed; setters and `reset` act on both.
+            Whether activations are given. Replays and pushes may be mixed; setters and `reset` affect both.
 
         Raises
         ------
         RuntimeError
-            The streams are not on a CUDA device.
+            If the streams are not on a CUDA device.
         """
         if self.device.type != "cuda":
             raise RuntimeError(f"the streams are on {self.device}, but a graph can be captured on a CUDA device only")
         n, K = self._state.h.shape
         blocks, out = (torch.zeros((n, self._plan.hop), device=self.device) for _ in range(2))
         given = torch.zeros((n, K), device=self.device) if H else None
-        # The first run may allocate and load what a capture must not; what it changes is put back.
+        # The first run may allocate and load, which a capture must not; its changes are undone.
         tensors = [getattr(self._state, field.name) for field in fields(self._state)]
         before = [x.clone() for x in tensors]
         side = torch.cuda.Stream(self.device)
@@ -255,7 +255,7 @@ class DeviceStreams:
         values = values.to(torch.float32).contiguous()
         if values.device.type == "cpu" and not in_range(np.atleast_1d(values.numpy()), low, high):
             raise ValueError(f"{name} holds numbers outside [{low:g}, {high:g}] or NaN")
-        # Numbers in pinned memory would be read later, when they may have changed.
+        # Pinned memory would be read later, when it may have changed.
         return values.to(self.device, non_blocking=not values.is_pinned())
 
     def _check(self, x: Tensor, name: str, shape: tuple[int, ...]) -> None:
