@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from l2i_fast.version import __version__
+
 if TYPE_CHECKING:
     from l2i_fast.model import L2I, load
     from l2i_fast.nmf.activations import activations
@@ -25,7 +27,6 @@ try:
 except ImportError as error:
     _failure = error
 
-__version__ = "0.1.0"
 __all__ = [
     "L2I",
     "NMF",
@@ -33,6 +34,7 @@ __all__ = [
     "Explanation",
     "Result",
     "StreamDecoder",
+    "__version__",
     "activations",
     "analyze",
     "decode",

@@ -80,9 +80,9 @@ def constant(array: Float32, device: Device) -> Any:
 
 @lru_cache(maxsize=64)
 def _constant(values: bytes, device: torch.device) -> torch.Tensor:
-    torch = sys.modules["torch"]
-    tensor: torch.Tensor = torch.frombuffer(bytearray(values), dtype=torch.float32).to(device)
-    return tensor
+    import torch
+
+    return torch.frombuffer(bytearray(values), dtype=torch.float32).to(device)
 
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:

@@ -98,7 +98,7 @@ def decode(
 
 
 def ticker(plan: Plan, state: State) -> Tick:
-    """Return one hop of all streams, a single launch, as a function of samples in, given activations, and samples out."""
+    """Return one hop of all streams, a single launch, as a function of samples, given activations and output."""
     from l2i_fast import _cuda
 
     tensors, numbers = tick_members(plan, state)

@@ -15,7 +15,7 @@ import os
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from l2i_fast.arrays import Device, is_tensor
 
@@ -68,7 +68,8 @@ def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) 
     RuntimeError
         If the backend that L2I_BACKEND names does not take the call; the message says why.
     """
-    among, forced = HOST if device is None else DEVICE, forced_backend()
+    among: tuple[str, ...] = HOST if device is None else DEVICE
+    forced = forced_backend()
     if forced is not None and (device is not None or forced in among):
         among = (forced,)
     reason = ""
@@ -81,7 +82,9 @@ def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) 
             if _log.isEnabledFor(logging.DEBUG):
                 _log.debug("%s on %s (n_fft %d, K %d): %s", operation, device or "the host", n_fft, K, name)
             return module
-        _log.debug("%s on %s (n_fft %d, K %d): not %s, since %s", operation, device or "the host", n_fft, K, name, reason)
+        _log.debug(
+            "%s on %s (n_fft %d, K %d): not %s, since %s", operation, device or "the host", n_fft, K, name, reason
+        )
     raise RuntimeError(f"L2I_BACKEND is {forced}, but {reason}")
 
 
@@ -102,7 +105,7 @@ def device_of(**arrays: Any) -> Device:
     ValueError
         If they are on several devices, or on one that no backend supports.
     """
-    name, device = "", None
+    name, device = "", cast("Device", None)
     for other, x in arrays.items():
         if is_tensor(x) and (device is None or device.type == "cpu"):
             name, device = other, x.device

@@ -32,9 +32,7 @@ def stft(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | N
     return rows
 
 
-def istft(
-    rows: Complex64, window: Float32, hop: int, start: int, length: int, out: Float32 | None = None
-) -> Float32:
+def istft(rows: Complex64, window: Float32, hop: int, start: int, length: int, out: Float32 | None = None) -> Float32:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
     import scipy.fft
 

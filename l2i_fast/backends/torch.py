@@ -241,7 +241,7 @@ def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: f
 
 
 def ticker(plan: Plan, state: State) -> Tick:
-    """Return one hop of all streams as a function of samples in, given activations, and samples out."""
+    """Return one hop of all streams as a function of samples, given activations and output."""
     return lambda blocks, H, out: tick(plan, state, blocks, H, out)
 
 

@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 
 from l2i_fast import reference
-from l2i_fast.ops.analyze import analyze
 from l2i_fast.arrays import Float32
+from l2i_fast.backends.precision import CpuPrecision as Precision
+from l2i_fast.backends.precision import at_cpu_precision as at_precision
 from l2i_fast.bench import peers_nmf
 from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.problem import SAMPLE_RATE, SIZES, Problem
-from l2i_fast.ops.log_mel import log_mel, mel_filters
 from l2i_fast.nmf.activations import activations
 from l2i_fast.nmf.factorize import Factorization, factorize
-from l2i_fast.backends.precision import CpuPrecision as Precision, at_cpu_precision as at_precision
+from l2i_fast.ops.analyze import analyze
+from l2i_fast.ops.log_mel import log_mel, mel_filters
 from l2i_fast.ops.soft_mask import decode, soft_mask
 from l2i_fast.ops.stft import istft, stft
 from l2i_fast.stream import StreamDecoder

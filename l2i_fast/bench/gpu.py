@@ -23,15 +23,15 @@ from torch import Tensor
 
 from l2i_fast import reference
 from l2i_fast.arrays import Float32
+from l2i_fast.backends import dispatch as backend
+from l2i_fast.backends import torch as with_torch
 from l2i_fast.bench.cases import ELEMENTARY, N_MELS
 from l2i_fast.bench.machine import version
 from l2i_fast.bench.problem import SAMPLE_RATE, Problem
 from l2i_fast.files import write_whole
-from l2i_fast.backends import dispatch as backend
-from l2i_fast.backends import torch as with_torch
 from l2i_fast.nmf.device import full_denominator, updated
-from l2i_fast.stream.device import DeviceStreams
 from l2i_fast.progress import Report
+from l2i_fast.stream.device import DeviceStreams
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,8 +11,8 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from l2i_fast import _core
-from l2i_fast.cli.doctor import processor
 from l2i_fast.backends.threads import get_num_threads, set_num_threads
+from l2i_fast.cli.doctor import processor
 
 #: Sizes of the arrays, for each thread, whose reading is timed; and how long that takes.
 ARRAYS = 1 << 18, 1 << 22, 1 << 28

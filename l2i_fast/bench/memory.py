@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from l2i_fast.bench.cases import Case, cases
 from l2i_fast.backends.threads import set_num_threads
+from l2i_fast.bench.cases import Case, cases
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from l2i_fast.backends.threads import get_num_threads, set_num_threads
 from l2i_fast.bench.cases import Answer, Case
 from l2i_fast.bench.hops import Hops
 from l2i_fast.bench.peers_nmf import ByDifference
-from l2i_fast.backends.threads import get_num_threads, set_num_threads
 
 #: Pairs of a comparison: the first number even if time runs out; from the second to the third where there is time.
 LEAST_PAIRS, PAIRS, MOST_PAIRS = 5, 20, 500

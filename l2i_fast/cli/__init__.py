@@ -327,8 +327,8 @@ def stream(
     output = output or ("-" if source == "-" else "speaker")
     _check_stream(source, output, fast, raw_format, rate, channels, device, output_device)
 
-    from l2i_fast.live.devices import Microphone, Speaker, sounddevice
     from l2i_fast.live import RawInput, RawOutput, Recording, Session, Sink, Source, WavFile, deferred_interrupt
+    from l2i_fast.live.devices import Microphone, Speaker, sounddevice
 
     came_from: Source
     goes_to: Sink
@@ -338,8 +338,8 @@ def stream(
     if source is None or output == "speaker":
         sounddevice()
 
-    from l2i_fast.model import load
     from l2i_fast.live.terminal import summary, watch
+    from l2i_fast.model import load
 
     engine = load(model)
     settings = _selection(engine, target, threshold, top_k, domain)
@@ -526,10 +526,10 @@ def bench(
     if device != "cpu":
         _bench_device(device, peers, seconds, output)
         return
+    from l2i_fast.backends.threads import get_num_threads
     from l2i_fast.bench.pictures import save_pictures
     from l2i_fast.bench.report import blas_hint, render, summary
     from l2i_fast.bench.run import Measurements, run
-    from l2i_fast.backends.threads import get_num_threads
 
     measurements = Measurements()
     interrupted = False
@@ -554,10 +554,10 @@ def bench(
 
 def _bench_device(name: str, compiled: bool, seconds: float, output: Path) -> None:
     """Measure on a GPU: `l2i_fast.bench.gpu`."""
+    from l2i_fast.backends.dispatch import find_device
     from l2i_fast.bench.gpu import DeviceMeasurements, describe, render, run
     from l2i_fast.bench.pictures import device_roofline
     from l2i_fast.files import write_whole
-    from l2i_fast.backends.dispatch import find_device
 
     device = find_device(name)
     measurements = DeviceMeasurements(describe(device))
@@ -740,4 +740,3 @@ def _why(result: Result, explanation: Explanation) -> Any:
             Text(f"mostly at {hertz(peak)}, loudest at {second:.1f} s"),
         )
     return Group(head, rows)
-

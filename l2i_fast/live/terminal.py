@@ -19,8 +19,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from l2i_fast.live.devices import Microphone
 from l2i_fast.live import Recording, Session
+from l2i_fast.live.devices import Microphone
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I

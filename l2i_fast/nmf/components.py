@@ -19,7 +19,7 @@ EPS = 1e-9
 
 
 def initial(V: Any, K: int, rng: np.random.Generator, known: Float32 | None = None) -> tuple[Any, Any]:
-    """Return initial W: known components, then frames with multiplicative noise, so that equal ones part; and random H."""
+    """Return W, known components and frames with noise that tells equal ones apart, and random H."""
     n_frames, n_bins = V.shape
     picks = rng.integers(n_frames, size=K)
     frames = np.ascontiguousarray(host(V[picks]).T)

@@ -123,7 +123,7 @@ def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l
 
 
 def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
-    """Return the method of a solver for this loss, and its sweeps in an iteration; only "mu" has a choice of precision."""
+    """Return the method of a solver for this loss and its sweeps in an iteration; only "mu" has several precisions."""
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}, but must be one of {SOLVERS}")
     if solver == "newton":

@@ -79,7 +79,7 @@ def analyze(
     bands = mel_bands(float(sr), frames.n_fft, n_mels, float(fmin), fmax, device)
     into = _targets(out, y, frames, n_mels, device)
     run = serving("analyze", device, frames.n_fft)
-    operands = *frames.operands, bands, amin
+    operands: tuple[Any, ...] = (*frames.operands, bands, amin)
     rows = run(*operands) if into is None else run(*operands, into)
     limit(rows[2], top_db)
     return Spectra(*(like(public(part, frames.lead), y) for part in rows)) if out is None else Spectra(*out)

@@ -66,9 +66,7 @@ def soft_mask(
     """
     mask = _operands(X, W, H, weights, domain, eps)
     tracked = needs_gradient(H, weights)
-    into = target(
-        out, X, mask.lead, mask.inner, np.complex64, mask.given, mask.device, tracked=tracked, in_place="X"
-    )
+    into = target(out, X, mask.lead, mask.inner, np.complex64, mask.given, mask.device, tracked=tracked, in_place="X")
     run = partial(serving("soft_mask", mask.device, K=mask.K), *mask.operands)
     if tracked:
         tracked_rows: Any = _tracked(mask, run, partial(serving("soft_mask_gradient", mask.device), *mask.operands))
@@ -113,7 +111,7 @@ def decode(
     synthesis = Synthesis(mask.operands[0].shape, hop_length, win_length, n_fft, window, center, length, mask.device)
     tracked = needs_gradient(H, weights)
     into = target(out, X, mask.lead, (synthesis.length,), np.float32, mask.given, mask.device, tracked=tracked)
-    operands = *mask.operands, *synthesis.operands
+    operands: tuple[Any, ...] = (*mask.operands, *synthesis.operands)
     run = partial(serving("decode", mask.device, synthesis.n_fft, mask.K), *operands, synthesis.length)
     if tracked:
         gradient = partial(serving("decode_gradient", mask.device, synthesis.n_fft, mask.K), *operands)

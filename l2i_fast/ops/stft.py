@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from l2i_fast.arrays import ArrayT, like
@@ -103,6 +105,6 @@ def istft(
     synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length, device)
     into = target(out, X, lead, (synthesis.length,), np.float32, {"X": X}, device)
     run = serving("istft", device, synthesis.n_fft)
-    operands = rows, *synthesis.operands, synthesis.length
+    operands: tuple[Any, ...] = (rows, *synthesis.operands, synthesis.length)
     samples = run(*operands) if into is None else run(*operands, into)
     return like(samples.reshape(*lead, synthesis.length), X) if out is None else out

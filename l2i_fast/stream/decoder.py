@@ -168,7 +168,7 @@ class StreamDecoder:
         self._engine.reset()
 
     def _activations(self, H: Array, n: int, name: str = "H") -> Float32:
-        values = to_float32(H, name)
+        values: Float32 = to_float32(H, name)
         shape = (self._weights.size, n)
         if values.shape != shape:
             raise ValueError(f"{name} has shape {values.shape}, but (K, n) = {shape} is needed, n being frames_in(...)")
@@ -187,26 +187,26 @@ def stream_engines(
     window: Window = "hann",
     filters: Float32 | None = None,
 ) -> StreamEngines:
-    """Return the factory of engines with checked settings: see `StreamDecoder`; `filters` (F, n_mels) are of mel bands."""
-    W, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
-    return StreamEngines(W, frame.window, frame.hop, n_iter, domain == "log", eps, filters)
+    """Return the factory of engines for the settings of `StreamDecoder`, and mel `filters` (F, n_mels)."""
+    values, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
+    return StreamEngines(values, frame.window, frame.hop, n_iter, domain == "log", eps, filters)
 
 
 def stream_settings(
     W: Array, hop_length: int | None, n_iter: int, domain: str, eps: float, win_length: int | None, window: Window
 ) -> tuple[Float32, Frame]:
     """Check the settings of `StreamDecoder`; return the dictionary, and frame length, hop and window."""
-    W = to_float32(W, "W")
-    if W.ndim != 2 or W.shape[1] == 0 or not takes_frames(2 * (W.shape[0] - 1)):
-        raise ValueError(f"W has shape {W.shape}, but (F, K) with F - 1 a power of two from 16 to 32768 is needed")
-    if not in_range(W, low=0):
+    values: Float32 = to_float32(W, "W")
+    if values.ndim != 2 or values.shape[1] == 0 or not takes_frames(2 * (values.shape[0] - 1)):
+        raise ValueError(f"W has shape {values.shape}, but (F, K) with F - 1 a power of two from 16 to 32768 is needed")
+    if not in_range(values, low=0):
         raise ValueError("W holds negative numbers, NaN or infinity, but must be non-negative and finite")
-    frame = Frame(2 * (W.shape[0] - 1), hop_length, win_length, window)
+    frame = Frame(2 * (values.shape[0] - 1), hop_length, win_length, window)
     if frame.hop > frame.window.size:
         raise ValueError(f"hop_length is {frame.hop}, but must be at most the {frame.window.size} samples of a frame")
     check_mask(domain, eps)
     positive_int(n_iter, "n_iter")
-    return W, frame
+    return values, frame
 
 
 def mono(block: Any, channels: int = 1) -> Float32:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from l2i_fast.arrays import Float32, positive_int
-from l2i_fast.ops.log_mel import mel_filters
 from l2i_fast.networks.incremental import GRID, State, StreamingNetwork, why_not_streamable
+from l2i_fast.ops.log_mel import mel_filters
 from l2i_fast.stream.decoder import stream_engines
 
 if TYPE_CHECKING:

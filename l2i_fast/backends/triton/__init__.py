@@ -11,10 +11,10 @@ from l2i_fast.backends.torch import nmf_update_W
 try:
     import triton
 
+    from l2i_fast.backends.triton.launch_nmf import nmf_divergence, nmf_gather, nmf_pass, nmf_update_H
+    from l2i_fast.backends.triton.launch_soft_mask import decode, decode_gradient, soft_mask, soft_mask_gradient
+    from l2i_fast.backends.triton.launch_stft import SIZES, analyze, istft, istft_adjoint, log_mel, stft
     from l2i_fast.kernels.triton.nmf import MOST_COMPONENTS
-    from l2i_fast.backends.triton.nmf import nmf_divergence, nmf_gather, nmf_pass, nmf_update_H
-    from l2i_fast.backends.triton.soft_mask import decode, decode_gradient, soft_mask, soft_mask_gradient
-    from l2i_fast.backends.triton.stft import SIZES, analyze, istft, istft_adjoint, log_mel, stft
 
     _missing = ""
 except ImportError as error:

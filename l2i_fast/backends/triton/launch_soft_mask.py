@@ -9,8 +9,8 @@ import torch
 import triton
 from torch import Tensor
 
+from l2i_fast.backends.triton.launch_stft import istft, istft_adjoint
 from l2i_fast.backends.triton.precision import products
-from l2i_fast.backends.triton.stft import istft, istft_adjoint
 from l2i_fast.kernels.triton import soft_mask as kernels
 
 #: Blocks of frames x bins, and the warps of a program; all add up a bin in the same order.

@@ -1,4 +1,4 @@
-"""`stft`, `istft`, `log_mel` and `analyze` by the kernels of kernels/triton/stft.py, for the frame lengths in `SIZES`."""
+"""`stft`, `istft`, `log_mel` and `analyze` by the kernels of kernels/triton/stft.py, for frames of `SIZES` samples."""
 
 from __future__ import annotations
 
