@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -78,9 +79,8 @@ def analyze(
     n_mels = positive_int(n_mels, "n_mels")
     bands = mel_bands(float(sr), frames.n_fft, n_mels, float(fmin), fmax, device)
     into = _targets(out, y, frames, n_mels, device)
-    run = serving("analyze", device, frames.n_fft)
-    operands: tuple[Any, ...] = (*frames.operands, bands, amin)
-    rows = run(*operands) if into is None else run(*operands, into)
+    run = partial(serving("analyze", device, frames.n_fft), *frames.operands, bands, amin)
+    rows = run() if into is None else run(into)
     limit(rows[2], top_db)
     return Spectra(*(like(public(part, frames.lead), y) for part in rows)) if out is None else Spectra(*out)
 

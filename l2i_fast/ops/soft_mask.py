@@ -111,10 +111,10 @@ def decode(
     synthesis = Synthesis(mask.operands[0].shape, hop_length, win_length, n_fft, window, center, length, mask.device)
     tracked = needs_gradient(H, weights)
     into = target(out, X, mask.lead, (synthesis.length,), np.float32, mask.given, mask.device, tracked=tracked)
-    operands: tuple[Any, ...] = (*mask.operands, *synthesis.operands)
-    run = partial(serving("decode", mask.device, synthesis.n_fft, mask.K), *operands, synthesis.length)
+    sizes = synthesis.n_fft, mask.K
+    run = partial(serving("decode", mask.device, *sizes), *mask.operands, *synthesis.operands, synthesis.length)
     if tracked:
-        gradient = partial(serving("decode_gradient", mask.device, synthesis.n_fft, mask.K), *operands)
+        gradient = partial(serving("decode_gradient", mask.device, *sizes), *mask.operands, *synthesis.operands)
         return cast("ArrayT", _tracked(mask, run, gradient))
     samples = run() if into is None else run(into)
     return like(samples.reshape(*mask.lead, synthesis.length), X) if out is None else out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -63,8 +63,8 @@ def stft(
     device = device_of(y=y)
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode, device)
     into = target(out, y, frames.lead, frames.inner, np.complex64, {"y": y}, device)
-    run = serving("stft", device, frames.n_fft)
-    rows = run(*frames.operands) if into is None else run(*frames.operands, into)
+    run = partial(serving("stft", device, frames.n_fft), *frames.operands)
+    rows = run() if into is None else run(into)
     return like(public(rows, frames.lead), y) if out is None else out
 
 
@@ -104,7 +104,6 @@ def istft(
     rows, lead = frame_major(X, "X", device)
     synthesis = Synthesis(rows.shape, hop_length, win_length, n_fft, window, center, length, device)
     into = target(out, X, lead, (synthesis.length,), np.float32, {"X": X}, device)
-    run = serving("istft", device, synthesis.n_fft)
-    operands: tuple[Any, ...] = (rows, *synthesis.operands, synthesis.length)
-    samples = run(*operands) if into is None else run(*operands, into)
+    run = partial(serving("istft", device, synthesis.n_fft), rows, *synthesis.operands, synthesis.length)
+    samples = run() if into is None else run(into)
     return like(samples.reshape(*lead, synthesis.length), X) if out is None else out
