@@ -15,12 +15,12 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS
 
 
 def ms(samples: float) -> float:
-    """Milliseconds of so many samples."""
+    """Convert a number of samples to milliseconds."""
     return 1000 * samples / RATE
 
 
 def draw() -> Figure:
-    """Draw the way of one sample above, and the way of a decision below."""
+    """Draw the timeline of a sample above that of a decision."""
     figure = Figure(figsize=(11, 6.6), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     sample(figure.add_axes((0.13, 0.55, 0.84, 0.37)))
@@ -29,9 +29,9 @@ def draw() -> Figure:
 
 
 def sample(axes: Axes) -> None:
-    """Draw what a sample waits for, from the microphone to the speaker."""
-    device = 9.0  # as an example: it is the system's, not ours
-    early = 0.3 * ms(HOP)  # how long the last frame that holds the sample has gone on when the sample comes
+    """Draw the delays of a sample, from the microphone to the speaker."""
+    device = 9.0  # an example: this delay depends on the system
+    early = 0.3 * ms(HOP)  # time from the start of the last frame that contains the sample to the sample
     frame, latency, block = ms(N_FFT) - early, ms(N_FFT), ms(BLOCK)
     dress(axes, "A sample on its way: 1,024 samples a frame, hop 512, blocks of 512, 44.1 kHz")
     bars = [
@@ -73,8 +73,8 @@ def sample(axes: Axes) -> None:
 
 
 def decision(axes: Axes) -> None:
-    """Draw what it takes until the network has heard a new sound and the mask follows."""
-    network, begins = 40.0, 80.0  # as an example
+    """Draw the delays between the start of a new sound and the change of the mask."""
+    network, begins = 40.0, 80.0  # examples
     refresh, fade, end = 1000 * REFRESH, ms(FADE * HOP), 600
     dress(axes, "A decision on its way: a refresh every 0.25 s, which the sound never waits for")
     bars = [
@@ -103,7 +103,7 @@ def decision(axes: Axes) -> None:
 
 
 def say(axes: Axes, x: float, y: float, text: str, colour: str, boxed: bool) -> None:
-    """Write into a bar."""
+    """Write text into a bar."""
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5} if boxed else None
     axes.text(x, y, text, ha="center", va="center", fontsize=9, color=colour, family=FONT, bbox=box)
 
@@ -115,7 +115,7 @@ def span(axes: Axes, left: float, right: float, y: float, text: str) -> None:
 
 
 def dress(axes: Axes, title: str) -> None:
-    """Give axes their title and take away what is not needed."""
+    """Set the title of the axes and remove ticks and spines that are not needed."""
     axes.set_title(title, loc="left", fontsize=11, color=INK, family=FONT)
     axes.tick_params(labelsize=9, colors=INK, labelfontfamily=FONT)
     axes.tick_params(axis="y", length=0)
