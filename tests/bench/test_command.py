@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import get_args
 
 import pytest
 import torch
-import typer
 from matplotlib.image import imread
 
-from l2i_fast import cli
 from l2i_fast.bench import cases_cpu, cpu, names, scaling
 from l2i_fast.bench.cases_cpu import OPERATIONS
 from l2i_fast.bench.measurements import Measurements
@@ -134,11 +133,13 @@ def test_bad_options(option, value, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_offers_every_operation_and_size():
-    command = typer.main.get_command(cli.app).commands["bench"]
-    choices = {parameter.name: getattr(parameter.type, "choices", None) for parameter in command.params}
-    assert list(choices["operation"]) == [*OPERATIONS, "scaling"] == list(get_args(names.Operation))
-    assert list(choices["size"]) == list(SIZES) == list(get_args(names.Size))
+@pytest.mark.parametrize(
+    ("option", "every"), [("--operation", [*OPERATIONS, "scaling"]), ("--size", list(SIZES))], ids=["operation", "size"]
+)
+def test_the_command_offers_every_operation_and_size(option, every):
+    (line,) = bench(option, "unknown").stderr.splitlines()
+    assert re.findall(r"'(\w+)'", line.split(" is not one of ")[1]) == every
+    assert list(get_args({"--operation": names.Operation, "--size": names.Size}[option])) == every
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")

@@ -10,6 +10,7 @@ from l2i_fast.bench import cases_gpu, gpu
 from l2i_fast.bench.cases_gpu import Sizes
 from l2i_fast.bench.measurements import Measurements
 from l2i_fast.bench.report import markdown, render, save, summary
+from l2i_fast.bench.timing import threads
 
 from .helpers import case_of
 
@@ -25,7 +26,8 @@ def measurements(device, monkeypatch):
             cases_gpu, "refusal", lambda name, *call: refusal(name, *call) if name == "torch" else "not here"
         )
     every, reports = Measurements(gpu.describe(device)), []
-    gpu.run(every, device, False, 0.01, lambda *words: reports.append(words), SMALL)
+    with threads(1):
+        gpu.run(every, device, False, 0.01, lambda *words: reports.append(words), SMALL)
     assert reports[-1][1] == reports[-1][2] == len(every.rows)
     return every
 

@@ -28,8 +28,10 @@ def test_streams_are_watched_over_time(soak, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(soak, "SECONDS", 0.1)
     assert soak._load(tiny_model, 2, None, False) > 0
     assert soak._load(tiny_model, 2, 2.5, False) > 0
-    every = soak.Soak(memories=[soak.measure_memory(tiny_model, 2 / 3600)])
-    every.lives = [soak.measure_live(tiny_model, 0.01, busy, refresh=0.5) for busy in (False, True)]
+    every = soak.Soak()
+    with soak.threads(1):
+        every.memories = [soak.measure_memory(tiny_model, 2 / 3600)]
+        every.lives = [soak.measure_live(tiny_model, 0.01, busy, refresh=0.5) for busy in (False, True)]
     for one in every.lives:
         assert one.deadline == 512 / 44100
         assert len(one.times) == round(0.6 / one.deadline)
