@@ -69,7 +69,7 @@ class Ceilings:
     products: str = ""  # precision of the matrix products on a GPU: "float32" or "tf32"
 
     def bandwidth(self, n_bytes: float) -> float:
-        """Return bytes a second for so many bytes: those of the smallest array that holds each thread's share."""
+        """Return bytes a second for a number of bytes: the rate of the smallest array that holds a thread's share."""
         rates = zip(ARRAYS, self.bandwidths, strict=False)
         return next((rate for size, rate in rates if n_bytes / self.threads <= size), self.bandwidths[-1])
 

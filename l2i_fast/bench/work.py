@@ -35,7 +35,7 @@ def istft(p: Problem) -> Work:
 
 
 def log_mel(p: Problem, n_weights: int) -> Work:
-    """Mel decibels of a spectrum, by filters with so many non-zero weights."""
+    """Mel decibels of a spectrum, by filters with `n_weights` non-zero weights."""
     T, F, _, _ = p.dims
     return T * (4 * F + 2 * n_weights + ELEMENTARY * N_MELS), 8 * T * F + 4 * T * N_MELS
 
@@ -85,7 +85,7 @@ def activations(T: int, F: int, K: int, beta: float, n: int) -> Work:
 
 
 def hop_flops(p: Problem, n_updates: int) -> float:
-    """Operations of a hop of one stream, with so many updates of its activations, or with given ones for 0."""
+    """Operations of a hop of one stream, with updates of its activations or, for 0, with given ones."""
     T, F, K, _ = p.dims
     updates = 2 * K * (F + n_updates * K) if n_updates else 0
     return decode(p)[0] / T + fft_flops(p.n_fft) + updates

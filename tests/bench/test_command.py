@@ -1,4 +1,4 @@
-"""`l2i bench`: it prints and keeps what it measures, and names what is missing."""
+"""`l2i bench`: its output, its files, and missing packages."""
 
 from __future__ import annotations
 
