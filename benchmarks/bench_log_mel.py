@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from l2i_fast.bench.cases import cases
+from l2i_fast.bench.cases_cpu import cases
 
 
 def test_log_mel(compare: Any) -> None:

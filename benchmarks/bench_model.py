@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import l2i_fast as l2i
 from l2i_fast.bench import peers
-from l2i_fast.bench.cases import Case
+from l2i_fast.bench.case import Case
 from l2i_fast.bench.problem import Problem
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
@@ -115,7 +115,7 @@ def test_interpret(compare: Any) -> None:
             "5 s at 44.1 kHz",
             flops=counter.get_total_flops(),  # those of convolutions and products
             bytes=8 * problem.y.size,
-            ours=lambda: lambda: model.interpret((problem.y, 44100)).audio,
+            ours={"ours": lambda: lambda: model.interpret((problem.y, 44100)).audio},
             exact=authors_interpretation(model, problem),
             peers={
                 "torch, tuned": lambda: torch_interpretation(model, problem, True),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from l2i_fast.bench.cases import LOSSES, cases
+from l2i_fast.bench.case import LOSSES
+from l2i_fast.bench.cases_cpu import cases
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from l2i_fast.bench.cases import cases
+from l2i_fast.bench.cases_cpu import cases
 
 
 @pytest.mark.parametrize("operation", ["soft_mask", "decode"])

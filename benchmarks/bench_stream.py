@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from l2i_fast.bench.cases import FRAMES, cases
+from l2i_fast.bench.cases_cpu import FRAMES, cases
 
 
 @pytest.mark.parametrize("n_fft", [n_fft for n_fft, _ in FRAMES])

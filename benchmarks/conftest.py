@@ -1,4 +1,4 @@
-"""The cases of `l2i bench` as benchmarks of pytest: one thread, every peer; the tables stand at the end."""
+"""The cases of `l2i bench` as benchmarks of pytest, with one thread and every peer; the tables come last."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from l2i_fast.bench.cases import Case
+from l2i_fast.bench.case import Case
 from l2i_fast.bench.machine import measure_ceilings
+from l2i_fast.bench.measurements import Measurements, Row
 from l2i_fast.bench.report import render
-from l2i_fast.bench.run import Measurements
-from l2i_fast.bench.timing import Row, measure, threads
+from l2i_fast.bench.timing import measure, threads
 
 Compare = Callable[..., None]
 
@@ -22,14 +22,14 @@ _rows: list[Row] = []
 
 @pytest.fixture
 def compare(benchmark: Any) -> Compare:
-    """Time ours and the peers of cases in turns for two seconds each, and check both against the exact answer."""
+    """Time ours and each peer of cases alternately for two seconds, and check both against the exact answer."""
 
     def run(*cases: Case) -> None:
         rows = [measure(case, case.exact(), 1, case.peers, seconds=2) for case in cases]
         _rows.extend(rows)
         benchmark.extra_info["cases"] = [asdict(row) for row in rows]
         with threads(1):
-            benchmark.pedantic(cases[0].ours(), rounds=10)
+            benchmark.pedantic(cases[0].ours["ours"](), rounds=10)
 
     return run
 

@@ -122,9 +122,9 @@ def _parallel() -> list[str]:
 def _keep(output: Path, work: Path, outcomes: dict[str, str]) -> None:
     # The measurements, under the device's name, together with the outcome of the steps.
     measured = work / "gpu.json"
-    found = json.loads(measured.read_text()) if measured.exists() else {"device": {"name": "unknown"}}
+    found = json.loads(measured.read_text()) if measured.exists() else {"machine": {"GPU": "unknown"}}
     found["steps"] = outcomes
-    name = re.sub(r"[^a-z0-9]+", "-", found["device"]["name"].lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", found["machine"]["GPU"].lower()).strip("-")
     (output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     measured.unlink(missing_ok=True)  # or a later run that measures nothing would keep it again
     if (picture := work / "gpu.png").exists():

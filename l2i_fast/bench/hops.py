@@ -1,4 +1,4 @@
-"""A stream, timed push by push."""
+"""Times of the pushes of a stream."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy as np
 from l2i_fast.arrays import Float32
 from l2i_fast.bench.problem import Problem
 
-#: Pushes that ours and a peer do in turns.
+#: Pushes in a chunk; ours and a peer alternate by chunks.
 CHUNK = 250
-#: Of the times of all pushes: the median first, the longest last.
+#: Percentiles of the times of all pushes: the median first, the longest last.
 PERCENTILES = 50, 90, 99, 99.9, 100
 
 
 def split(p: Problem) -> tuple[Float32, Float32]:
-    """Return the samples before the first push, and the blocks (CHUNK, hop), the first of which makes frame 0 whole."""
+    """Return the samples before the first push, and blocks (CHUNK, hop), of which the first completes frame 0."""
     first, blocks, _ = np.split(p.y, np.cumsum([p.n_fft // 2 - p.hop, CHUNK * p.hop]))
     return first, blocks.reshape(CHUNK, p.hop)
 
 
 class Hops:
-    """Push `CHUNK` blocks of one hop at each call, the same blocks again and again, and return what came out.
+    """Pushes `CHUNK` blocks of one hop in each call, always the same blocks, and returns their output.
 
     Parameters
     ----------
     push : called with a block and activations
     blocks, given : of length `CHUNK`
-    mode : what all calls of a chunk are made in
+    mode : makes the context of all pushes of a chunk
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Hops:
             return np.concatenate([np.asarray(self.push(*one)).copy() for one in self.arguments])
 
     def seconds(self) -> float:
-        """Return the median time of a push in a chunk; `times` keeps them all."""
+        """Return the median time of a push in a chunk; `times` collects all times."""
         clock, push, times = time.perf_counter, self.push, []
         with self.mode():
             for block, given in self.arguments:
@@ -61,5 +61,5 @@ class Hops:
         return float(np.median(times))
 
     def percentiles(self) -> list[float]:
-        """Return the times in s that `PERCENTILES` of the pushes do not exceed."""
+        """Return the `PERCENTILES` of the times in s."""
         return [float(seconds) for seconds in np.percentile(self.times, PERCENTILES)]

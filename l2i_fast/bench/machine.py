@@ -1,4 +1,4 @@
-"""What the figures were measured on, and its ceilings."""
+"""The machine that the figures were measured on, and its ceilings."""
 
 from __future__ import annotations
 
@@ -10,45 +10,44 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from l2i_fast import _core
+from l2i_fast.backends.native import cpu_features, peak_flops, read_bandwidth
 from l2i_fast.backends.threads import get_num_threads, set_num_threads
-from l2i_fast.cli.doctor import processor
+from l2i_fast.system import processor
 
-#: Sizes of the arrays, for each thread, whose reading is timed; and how long that takes.
+#: Bytes of the arrays, for each thread, whose reading is timed, and seconds that one measurement takes.
 ARRAYS = 1 << 18, 1 << 22, 1 << 28
 _SECONDS = 0.05
 
 
 def describe() -> dict[str, Any]:
-    """Processor, CPU path, versions, BLAS kernels and date."""
-    import scipy.linalg  # noqa: F401  so that its BLAS is seen
+    """Describe the processor: its name, CPU path, BLAS, versions and date."""
+    import scipy.linalg  # noqa: F401  loads the BLAS of SciPy
 
-    names = "l2i_fast", "numpy", "scipy", "torch", "scikit-learn", "librosa", "torchnmf"
-    return {
-        "processor": processor(),
-        "path": _core.cpu_features()["path"],
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
-        "blas": blas(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    machine = {"processor": processor(), "path": cpu_features()["path"], "blas": blas()}
+    return machine | versions("numpy", "scipy", "torch", "scikit-learn", "librosa", "torchnmf")
 
 
-def blas() -> str:
-    """Library, version and kernels of the BLAS that NumPy uses, as far as can be seen."""
-    found = [
-        f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".rstrip()
-        for info in threadpool_info()
-        if info["user_api"] == "blas"
-    ]
-    return ", ".join(sorted(set(found))) or "unknown"
+def versions(*names: str) -> dict[str, Any]:
+    """Return the versions of Python, of this package and of others, and the date."""
+    known = {"python": platform.python_version()} | {name: _version(name) for name in ("l2i_fast", *names)}
+    return {"versions": known, "date": time.strftime("%Y-%m-%d")}
 
 
-def version(name: str) -> str | None:
-    """Return the version of an installed package."""
+def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def blas() -> str:
+    """Return library, version and kernels of the BLAS libraries that are loaded, "unknown" if none is recognised."""
+    libraries = [
+        f"{info['internal_api']} {info['version']} {info.get('architecture', '')}".rstrip()
+        for info in threadpool_info()
+        if info["user_api"] == "blas"
+    ]
+    return ", ".join(sorted(set(libraries))) or "unknown"
 
 
 def size_text(n_bytes: int) -> str:
@@ -58,31 +57,33 @@ def size_text(n_bytes: int) -> str:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """float32 operations a second with all operands in registers, and bytes a second read from arrays of `ARRAYS`."""
+    """The most that a machine reaches: operations, and bytes, a second.
 
-    threads: int
+    On the CPU, float32 operations with all operands in registers, and bytes read from arrays of `ARRAYS`. On a GPU,
+    matrix products, and the bytes that a copy of a large array reads and writes.
+    """
+
+    threads: int  # of the CPU; 0 on a GPU
     flops: float
     bandwidths: list[float]
+    products: str = ""  # precision of the matrix products on a GPU: "float32" or "tf32"
 
     def bandwidth(self, n_bytes: float) -> float:
-        """Bytes a second where this many are at work: the smallest array that holds each thread's share tells."""
-        return next(
-            (rate for size, rate in zip(ARRAYS, self.bandwidths, strict=True) if n_bytes / self.threads <= size),
-            self.bandwidths[-1],
-        )
+        """Return bytes a second for a number of bytes: the rate of the smallest array that holds a thread's share."""
+        rates = zip(ARRAYS, self.bandwidths, strict=False)
+        return next((rate for size, rate in rates if n_bytes / self.threads <= size), self.bandwidths[-1])
 
     def floor(self, flops: float, n_bytes: float) -> float:
-        """The least time in seconds: for arithmetic or for moving, whichever takes longer."""
+        """Return the least time in s: that of the operations or that of the bytes, whichever is longer."""
         return max(flops / self.flops, n_bytes / self.bandwidth(n_bytes))
 
 
 def measure_ceilings(n_threads: int) -> Ceilings:
-    """Measure the ceilings of the CPU path in use; less than half a second."""
+    """Measure the ceilings of the CPU path in use, in less than half a second."""
     before = get_num_threads()
     set_num_threads(n_threads)
     try:
-        return Ceilings(
-            n_threads, _core.peak_flops(_SECONDS), [_core.read_bandwidth(size, _SECONDS) for size in ARRAYS]
-        )
+        rates = [read_bandwidth(size, _SECONDS) for size in ARRAYS]
+        return Ceilings(n_threads, peak_flops(_SECONDS), rates)
     finally:
         set_num_threads(before)

@@ -1,4 +1,4 @@
-"""How much memory a case takes beyond its inputs and outputs, looked at in a process of its own."""
+"""Memory that a case takes beyond its inputs and outputs, measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from l2i_fast.backends.threads import set_num_threads
-from l2i_fast.bench.cases import Case, cases
+from l2i_fast.bench.case import Case
+from l2i_fast.bench.cases_cpu import cases
+from l2i_fast.bench.names import Operation, Size
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def extra_memory(operation: str, size: str, n_threads: int = 1) -> list[int]:
-    """Return the bytes that a first call of each of an operation's cases takes at most, inputs and outputs aside.
+def extra_memory(operation: Operation, size: Size, n_threads: int = 1) -> list[int]:
+    """Return the most bytes that the first call of each case of an operation takes, without inputs and outputs.
 
-    Empty where the system does not tell (elsewhere than on Linux).
+    The list is empty on systems that do not report them, which are all but Linux.
     """
     if not _RESET.exists():
         return []
@@ -26,14 +28,14 @@ def extra_memory(operation: str, size: str, n_threads: int = 1) -> list[int]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"memory of {operation} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
-    found: list[int] = json.loads(done.stdout)
-    return found
+    extra: list[int] = json.loads(done.stdout)
+    return extra
 
 
 def _first_call(case: Case) -> int:
-    ours = case.ours()
+    ours = case.ours["ours"]()
     before = resident("VmRSS")
-    _RESET.write_text("5")  # sets the high-water mark to the present
+    _RESET.write_text("5")  # resets the high-water mark
     answer = ours()
     outputs = 0 if case.in_place else _size(answer)
     return max(resident("VmHWM") - before - outputs, 0)
@@ -44,13 +46,13 @@ def _size(answer: Any) -> int:
 
 
 def resident(name: str = "VmRSS") -> int:
-    """Bytes of memory of this process, at present or, as "VmHWM", at most."""
-    found = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())
-    if found is None:
-        raise RuntimeError(f"{_STATUS} does not tell {name}")
-    return 1024 * int(found[1])
+    """Return the bytes of memory of this process: now or, for "VmHWM", at most."""
+    match = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())
+    if match is None:
+        raise RuntimeError(f"{_STATUS} has no {name}")
+    return 1024 * int(match[1])
 
 
 if __name__ == "__main__":
     set_num_threads(int(sys.argv[3]))
-    print(json.dumps([_first_call(case) for case in cases(sys.argv[1], sys.argv[2])]))
+    print(json.dumps([_first_call(case) for case in cases(sys.argv[1], sys.argv[2])]))  # type: ignore[arg-type]

@@ -1,25 +1,24 @@
-"""The strongest other ways to the same answers, each at its best settings, for one clip.
+"""Other libraries at their best settings, for one clip.
 
 All peers work on float32, frame-major where they can, with denormals flushed. Those named "tuned" reuse preallocated
 buffers and work in slices of frames that stay in the second-level cache. Each function prepares a problem and returns
-what is timed.
+the call that is timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from l2i_fast.bench.case import Answer
 from l2i_fast.bench.problem import SAMPLE_RATE, Problem
 from l2i_fast.ops.log_mel import mel_filters
 
+#: Frames in a slice.
 SLICE = 144
-
-Answer = Callable[[], Any]
 
 
 def stft_torch(p: Problem) -> Answer:
@@ -74,14 +73,14 @@ class TunedIstft:
         self.scale = torch.where(squares > 1e-30, 1 / squares, 1.0)
 
     def __call__(self, t: int, rows: torch.Tensor) -> None:
-        """Add the frames of these rows, which stand at t."""
+        """Add the frames of these rows, the first of which is frame t."""
         n = len(rows)
         frames = torch.fft.irfft(rows, n=self.n_fft, out=self.frames[:n]).mul_(self.window)
         self.sums[t : t + n] += frames[:, : self.hop]
         self.sums[t + 1 : t + n + 1] += frames[:, self.hop :]
 
     def finish(self) -> NDArray[Any]:
-        """Return the audio of all slices."""
+        """Return the samples of all slices."""
         audio = self.sums.mul_(self.scale).view(-1)
         return audio[self.hop :][: self.length].numpy()
 
@@ -160,7 +159,7 @@ def analyze_tuned(p: Problem) -> Answer:
 
 
 def analyze_librosa(p: Problem) -> Answer:
-    """The same in the manner of the published code."""
+    """The same with librosa, as in the published code."""
     import librosa
 
     bands = mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, None).T
@@ -174,7 +173,7 @@ def analyze_librosa(p: Problem) -> Answer:
 
 
 def soft_mask_torch(p: Problem) -> Answer:
-    """Both products in full, phase and magnitude apart."""
+    """Both products in full, phase and magnitude separately."""
     X, W, H, weights = (torch.from_numpy(a) for a in (p.X, p.W, p.H, p.weights))
 
     def run() -> NDArray[Any]:
@@ -186,7 +185,7 @@ def soft_mask_torch(p: Problem) -> Answer:
 
 
 class TunedMask:
-    """Two products, the denominator's in full, the numerator's over the selected columns; the rest in place."""
+    """The product of the denominator in full, that of the numerator over the selected columns; the rest in place."""
 
     def __init__(self, p: Problem) -> None:
         selected = np.flatnonzero(p.weights)
@@ -248,40 +247,30 @@ def decode_torch(p: Problem) -> Answer:
     return lambda: torch.istft(torch.from_numpy(masked()), p.n_fft, p.hop, window=window, length=p.y.size).numpy()
 
 
-def _component(p: Problem, k: int, V: NDArray[Any]) -> NDArray[Any]:
-    # The published code computes W H afresh for every component.
-    ratio = np.outer(p.W[:, k], p.H[k]) / (1e-6 + np.dot(p.W, p.H))
-    part: NDArray[Any] = V * ratio
-    return part
-
-
-def decode_loop(p: Problem) -> Answer:
-    """Select one component after another and sum, in float64, as the published code does to judge an interpretation."""
+def decode_loop(p: Problem, audible: bool = False) -> Answer:
+    """Sum one selected component after another in float64, as the published code does to judge an interpretation."""
     import librosa
 
     V, phase = np.log1p(np.abs(p.X)), np.exp(1j * np.angle(p.X))
 
+    def sound(part: NDArray[Any]) -> NDArray[Any]:
+        y: NDArray[Any] = librosa.istft((np.exp(part) - 1) * phase, hop_length=p.hop, length=p.y.size)
+        return y
+
     def run() -> NDArray[Any]:
         total = np.zeros(V.shape)
         for k in np.flatnonzero(p.weights).tolist():
-            total += _component(p, k, V)
-        return librosa.istft((np.exp(total) - 1) * phase, hop_length=p.hop, length=p.y.size)
+            # The published code computes W H again for every component.
+            part = V * (np.outer(p.W[:, k], p.H[k]) / (1e-6 + np.dot(p.W, p.H)))
+            if audible:
+                part = part.astype(np.float64)
+                sound(part)
+            total += part
+        return sound(total)
 
     return run
 
 
 def decode_loop_audible(p: Problem) -> Answer:
-    """The same with the sound of every single component, as the published code does to explain a prediction."""
-    import librosa
-
-    V, phase = np.log1p(np.abs(p.X)), np.exp(1j * np.angle(p.X))
-
-    def run() -> NDArray[Any]:
-        total = np.zeros(V.shape)
-        for k in np.flatnonzero(p.weights).tolist():
-            part = _component(p, k, V).astype(np.float64)
-            total += part
-            librosa.istft((np.exp(part) - 1) * phase, hop_length=p.hop, length=p.y.size)
-        return librosa.istft((np.exp(total) - 1) * phase, hop_length=p.hop, length=p.y.size)
-
-    return run
+    """`decode_loop` with the sound of every component, as the published code does to explain a prediction."""
+    return decode_loop(p, audible=True)

@@ -1,8 +1,8 @@
-"""Non-negative matrix factorisation as others do it, each at its best settings.
+"""Non-negative matrix factorisation by other libraries at their best settings.
 
-All work on float32: V (T, F), W (F, K) and H (T, K), ``V ~ H W'``. What `Iteration` and `Activations` take as `xp`,
-numpy or torch, names the library: both spell what is needed alike. They reuse preallocated buffers and work in slices
-of frames that stay in the cache.
+All work on float32: V (T, F), W (F, K) and H (T, K), ``V ~ H W'``. `xp` is the library, numpy or torch, which name
+the functions that are needed alike. `Iteration` and `Activations` reuse preallocated buffers and work in slices of
+frames that stay in the cache.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Sliced:
         self.narrow = [xp.empty((rows, K), dtype=xp.float32) for _ in range(2)]
 
     def ratios(self, v: Any, h: Any) -> tuple[Any, Any]:
-        """V (W H)^(beta - 2) and (W H)^(beta - 1) of a slice; the latter None for beta 1."""
+        """Return V (W H)^(beta - 2) and (W H)^(beta - 1) of a slice; the latter is None for beta 1."""
         xp, up = self.xp, self.wide[0][: len(v)]
         xp.matmul(h, self.W.T, out=up)
         if self.beta == 1:
@@ -42,7 +42,7 @@ class _Sliced:
         return up, down
 
     def update_H(self, v: Any, h: Any, shrink: Any) -> None:
-        """Multiplicative update of a slice of H; `shrink` is W'W for beta 2, the sums of W for beta 1."""
+        """Update a slice of H; `shrink` is W'W for beta 2, the sums of W for beta 1."""
         xp = self.xp
         grow, against = self.narrow[0][: len(v)], self.narrow[1][: len(v)]
         if self.beta == 2:
@@ -61,12 +61,12 @@ class _Sliced:
         h *= grow
 
     def shrink(self) -> Any:
-        """What the denominators of all frames share."""
+        """Return the part of the denominators that all frames share."""
         return self.W.T @ self.W if self.beta == 2 else self.W.sum(0)
 
 
 class Iteration(_Sliced):
-    """Calls do one multiplicative update of H and W each and return both; beta 2, 1 or 0."""
+    """Updates H and W once in each call and returns both; beta is 2, 1 or 0."""
 
     frames = 432
 
@@ -75,7 +75,7 @@ class Iteration(_Sliced):
         self.sums = [xp.empty(W.shape, dtype=xp.float32) for _ in range(3)]
 
     def __call__(self) -> tuple[Float32, Float32]:
-        """Update H, then W, in one walk over the frames."""
+        """Update H, then W, in one pass over the frames."""
         xp, shrink = self.xp, self.shrink()
         grow, against, part = self.sums
         grow[...] = 0
@@ -99,7 +99,7 @@ class Iteration(_Sliced):
 
 
 class Activations(_Sliced):
-    """Calls do `n_iter` updates of H from 1 on, W fixed, and return H (T, K)."""
+    """Updates H `n_iter` times in each call, starting from ones with W fixed, and returns H (T, K)."""
 
     frames = 216
 
@@ -108,12 +108,12 @@ class Activations(_Sliced):
         self.n_iter = n_iter
 
     def __call__(self) -> Float32:
-        """Update slice by slice."""
+        """Update one slice after the other."""
         xp, shrink = self.xp, self.shrink()
         self.H[...] = 1
         for s in self.slices:
             v, h = self.V[s], self.H[s]
-            if self.beta == 2:  # V W is the same each time
+            if self.beta == 2:  # V W stays the same
                 grow, against = self.narrow[0][: len(v)], self.narrow[1][: len(v)]
                 xp.matmul(v, self.W, out=grow)
                 for _ in range(self.n_iter):
@@ -126,7 +126,7 @@ class Activations(_Sliced):
 
 
 class ByDifference:
-    """An iteration of an estimator that does other work besides: the difference of two runs, 1 iteration and 6."""
+    """An iteration of an estimator that also does other work, timed as the difference of 1 iteration and 6."""
 
     def __init__(self, run: Callable[[int], Any]) -> None:
         self.run = run
@@ -136,7 +136,7 @@ class ByDifference:
         return self.run(1)
 
     def seconds(self) -> float:
-        """Return the time of one iteration. Disturbances may make it too short, too."""
+        """Return the seconds of one iteration, which disturbances may also make too short."""
         times = [time.perf_counter()]
         for n in (1, 6):
             self.run(n)
@@ -145,7 +145,7 @@ class ByDifference:
 
 
 def scikit_learn(V: Float32, W: Float32, H: Float32, beta: float) -> Callable[[int], tuple[Float32, Float32]]:
-    """scikit-learn's multiplicative updates, `n` of them from W and H on; its W is our H."""
+    """Return scikit-learn's multiplicative updates, `n` of them from W and H on; its W is our H."""
     from sklearn.decomposition import NMF
 
     def run(n: int) -> tuple[Float32, Float32]:
@@ -157,7 +157,7 @@ def scikit_learn(V: Float32, W: Float32, H: Float32, beta: float) -> Callable[[i
 
 
 def torchnmf(V: Float32, W: Float32, H: Float32, beta: float) -> Callable[[int], tuple[Float32, Float32]]:
-    """torchnmf's updates by autograd, `n` of them. It updates its W before its H, so it gets ours in its W."""
+    """Return torchnmf's updates by autograd, `n` of them. Its W, which it updates first, is our H."""
     import torch
     from torchnmf.nmf import NMF
 

@@ -1,7 +1,7 @@
-"""A stream's hop in NumPy and torch: nothing is allocated that can be reused, denormals are flushed by torch.
+"""A hop of a stream in NumPy and in torch: all memory that can be reused is, and torch flushes denormals.
 
-A push of one hop completes one frame and returns what is ready, `n_fft` samples behind the newest, as ours does. It is
-a view that the next push overwrites.
+A push of one hop completes one frame and returns a hop of samples, `n_fft` samples behind the newest, as ours does. It
+is a view that the next push overwrites.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from l2i_fast.arrays import Float32
 from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.problem import Problem
 
-#: Frames that stand in the buffers before the newest one moves to the front.
+#: Frames that the buffers take before the newest one moves to the front.
 FRAMES = 16
-#: What activations begin with at least, as a part of W' v, and magnitudes that are divided by.
+#: Least initial activations, relative to W' v, and least magnitudes in a division.
 START, TINY = 1e-3, 1e-30
 
 
 class Buffers:
     """The newest samples and the sums of frames, and views of both for each position of a frame.
 
-    `first` (less than n_fft) are the samples before the first push.
+    `first` holds the samples before the first push, fewer than n_fft.
     """
 
     def __init__(self, n_fft: int, hop: int, first: Float32) -> None:
@@ -50,14 +50,14 @@ class Buffers:
 
 
 def synthesis_window(window: Float32, hop: int) -> Float32:
-    """The window over the sum of the squares of all frames that overlap, in the midst of a signal."""
+    """Return the window over the sum of the squared windows that overlap in the middle of a signal."""
     squares = (window.astype(np.float64) ** 2).reshape(-1, hop).sum(0)
     synthesis: Float32 = (window / np.tile(squares, window.size // hop)).astype(np.float32)
     return synthesis
 
 
 def stream_numpy(p: Problem, n_iter: int) -> Hops:
-    """NumPy: float32 throughout, SciPy's FFT there and NumPy's back, which are the quicker ones."""
+    """NumPy in float32: SciPy's forward FFT and NumPy's inverse, which are the faster ones."""
     n_fft, K = p.n_fft, p.W.shape[1]
     first, blocks = split(p)
     buffers = Buffers(n_fft, p.hop, first)
@@ -69,7 +69,7 @@ def stream_numpy(p: Problem, n_iter: int) -> Hops:
     part = np.empty(selected.size, np.float32)
     frame = np.empty(n_fft, np.float32)
     magnitude, log, mask, whole = np.empty((4, len(p.W)), np.float32)
-    eps, start, tiny = (np.array(value, np.float32) for value in (1e-6, START, TINY))  # quicker than Python's numbers
+    eps, start, tiny = (np.array(value, np.float32) for value in (1e-6, START, TINY))  # faster than Python's numbers
 
     def push(block: Float32, given: Float32 | None = None) -> Float32:
         i = buffers.advance()
@@ -95,7 +95,7 @@ def stream_numpy(p: Problem, n_iter: int) -> Hops:
         np.expm1(mask, out=mask)
         np.divide(mask, np.maximum(magnitude, tiny, out=magnitude), out=mask)
         np.multiply(X, mask, out=X)
-        np.fft.irfft(X, n_fft, out=frame)  # type: ignore[arg-type]  # it takes float32, too
+        np.fft.irfft(X, n_fft, out=frame)  # type: ignore[arg-type]  # accepts float32, too
         np.multiply(frame, synthesis, out=frame)
         np.add(buffers.open[i], frame, out=buffers.open[i])
         return buffers.ready[i]
@@ -105,7 +105,7 @@ def stream_numpy(p: Problem, n_iter: int) -> Hops:
 
 @torch.inference_mode()
 def stream_torch(p: Problem, n_iter: int) -> Hops:
-    """torch: MKL's FFT, products and sums in one where torch can."""
+    """torch: MKL's FFT, products fused with sums where torch can."""
     n_fft, K = p.n_fft, p.W.shape[1]
     first, blocks = split(p)
     buffers = Buffers(n_fft, p.hop, first)

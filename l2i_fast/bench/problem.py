@@ -1,4 +1,4 @@
-"""What the benchmarks work on."""
+"""The input of the benchmarks."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import numpy as np
 from scipy.signal import get_window
 
 from l2i_fast.arrays import Float32
+from l2i_fast.bench.names import Size
 from l2i_fast.ops.stft import stft
 
 SAMPLE_RATE = 44100
 CLIP = 5 * SAMPLE_RATE
-#: The sizes that can be asked for, in clips of 5 s (431 frames).
-SIZES = {"clip": 1, "batch": 32, "archive": 64, "hour": 720}
+#: Each size in clips of 5 s (431 frames).
+SIZES: dict[Size, int] = {"clip": 1, "batch": 32, "archive": 64, "hour": 720}
 
 
 class Problem:
-    """Clips of modulated noise, their spectra, a dictionary with activations, and which components to keep.
+    """Clips of modulated noise, their spectra, a dictionary with activations, and weights that select components.
 
     Parameters
     ----------
     n_clips : int
-        B, the leading dimension of `y`, `X`, `V` and `H`; 1 stands for no such dimension.
+        B, the leading dimension of `y`, `X` and `H`, which 1 leaves out.
     n_samples : int
-        N, the length of a clip at 44.1 kHz: 5 s of noise, repeated.
+        N, the length of a clip at 44.1 kHz, by default 5 s: noise, repeated every 5 s.
     n_components, n_selected : int
-        K, and how many of the `weights` are 1 instead of 0.
+        K, and the number of `weights` that are 1 instead of 0.
     n_fft, hop : int
-        Frame length, and from one frame to the next, half of it by default.
+        Frame length and hop, by default half of it.
     size : str
-        What the problem is called.
+        Name of the size.
     """
 
     def __init__(
         self,
         n_clips: int = 1,
-        n_samples: int = CLIP,
+        n_samples: int | None = None,
         n_components: int = 100,
         n_selected: int = 6,
         n_fft: int = 1024,
@@ -43,6 +44,7 @@ class Problem:
     ) -> None:
         rng = np.random.default_rng(0)
         self.size, self.n_clips, self.n_fft, self.hop = size, n_clips, n_fft, hop or n_fft // 2
+        n_samples = CLIP if n_samples is None else n_samples
         envelope = np.repeat(rng.uniform(0.01, 1, 50), CLIP // 50)
         clip = (0.3 * envelope * rng.standard_normal(CLIP)).astype(np.float32)
         self.y = np.resize(clip, n_samples)
@@ -59,15 +61,15 @@ class Problem:
         self.X = stft(self.y, n_fft=n_fft, hop_length=self.hop)
 
     @classmethod
-    def of_size(cls, size: str) -> Problem:
-        """The problem of one of `SIZES`: as many clips, but the hour, which is one long recording."""
+    def of_size(cls, size: Size) -> Problem:
+        """Return the problem of one of `SIZES`: clips, except for the hour, which is one long recording."""
         if size == "hour":
             return cls(n_samples=SIZES[size] * CLIP, size=size)
         return cls(n_clips=SIZES[size], size=size)
 
     @property
     def dims(self) -> tuple[int, int, int, int]:
-        """B T (frames of all clips), F, K, and the number of selected components."""
+        """B T (the frames of all clips), F, K, and the number of selected components."""
         F, K = self.W.shape
         return self.n_clips * self.n_frames, F, K, int(np.count_nonzero(self.weights))
 
@@ -79,12 +81,17 @@ class Problem:
         return V
 
     def clips(self) -> list[Problem]:
-        """The clips one by one, as views."""
+        """Return the clips one by one, as views."""
         if self.n_clips == 1:
             return [self]
-        found = []
+        every = []
         for y, X, H in zip(self.y, self.X, self.H, strict=True):
             one = object.__new__(Problem)
             one.__dict__ = self.__dict__ | {"n_clips": 1, "y": y, "X": X, "H": H}
-            found.append(one)
-        return found
+            every.append(one)
+        return every
+
+    def head(self) -> Problem:
+        """Return the first 5 s, at most, of the first clip."""
+        first = self.clips()[0]
+        return first if first.y.size <= CLIP else Problem(1, CLIP, self.W.shape[1], self.dims[3], self.n_fft)

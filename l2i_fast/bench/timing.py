@@ -1,66 +1,32 @@
-"""Ours and the peers, timed in turns in one process."""
+"""Times of ours and of the peers on the CPU, which alternate in one process."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from l2i_fast.arrays import is_tensor
 from l2i_fast.backends.threads import get_num_threads, set_num_threads
-from l2i_fast.bench.cases import Answer, Case
+from l2i_fast.bench.case import Answer, Case, Prepare
 from l2i_fast.bench.hops import Hops
+from l2i_fast.bench.measurements import Row, Timing
 from l2i_fast.bench.peers_nmf import ByDifference
 
-#: Pairs of a comparison: the first number even if time runs out; from the second to the third where there is time.
+#: Pairs of a comparison: the least number, and the range of the number where time allows.
 LEAST_PAIRS, PAIRS, MOST_PAIRS = 5, 20, 500
 #: Seconds after which the threads of OpenBLAS (2^28 cycles) and OpenMP no longer spin, as they do after a call.
 REST = 0.2
 
 
-@dataclass
-class Rival:
-    """A peer beside ours.
-
-    Its least time in s (the median where it is a difference), the median of its time to ours over the pairs, and its
-    relative L2 error against float64.
-    """
-
-    name: str
-    seconds: float = 0.0
-    ratio: float = 0.0
-    pairs: int = 0
-    error: float = 0.0
-    missing: str = ""  # the package that is not installed; then nothing was measured
-    percentiles: list[float] = field(default_factory=list)  # of a stream's pushes, in s
-
-
-@dataclass
-class Row:
-    """A case as measured: operations, bytes, our least time in s, relative L2 errors against float64."""
-
-    operation: str
-    variant: str
-    size: str
-    dims: str
-    threads: int
-    flops: float
-    bytes: float
-    seconds: float = 0.0
-    error: float = 0.0
-    extra_bytes: float | None = None  # memory beyond inputs and outputs
-    rivals: list[Rival] = field(default_factory=list)
-    percentiles: list[float] = field(default_factory=list)
-
-
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Give ours, torch and BLAS `n` threads each for a while, and let torch flush denormals, as ours does."""
+    """Give ours, torch and BLAS `n` threads each, and let torch flush denormals, as ours does."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -81,48 +47,46 @@ def threads(n: int) -> Iterator[None]:
             torch.set_flush_denormal(False)
 
 
-def measure(case: Case, exact: Any, n_threads: int, peers: dict[str, Callable[[], Answer]], seconds: float) -> Row:
-    """Time a case with `n_threads` threads beside these of its peers, about `seconds` for each.
+def measure(case: Case, exact: Any, n_threads: int, peers: dict[str, Prepare], seconds: float) -> Row:
+    """Time a case beside some of its peers with `n_threads` threads, about `seconds` for each peer.
 
-    Where there is more than one thread, ours with a single one is a peer, too.
+    With several threads, ours with a single one is a peer, too.
 
     Raises
     ------
     RuntimeError
-        If an answer is not the exact one.
+        If an answer differs from the exact one.
     """
-    row = Row(case.operation, case.variant, case.size, case.dims, n_threads, case.flops, case.bytes)
+    row, prepare_ours = Row.of(case, n_threads), case.ours["ours"]
     if n_threads > 1:
-        peers = peers | {"ours, 1 thread": lambda: partial(_alone, case.ours(), n_threads)}
+        peers = peers | {"ours, 1 thread": lambda: partial(_alone, prepare_ours(), n_threads)}
     with threads(n_threads):
-        ours = case.ours()
-        row.error = error_of(case, ours(), exact, "ours")
+        ours = prepare_ours()
+        own_error = checked(case, ours(), exact, "ours")
         times = [time_of(ours) for _ in range(3)]
         for name, prepare in peers.items():
             try:
                 peer = prepare()
-                error = error_of(case, peer(), exact, name)
+                error = checked(case, peer(), exact, name)
             except ModuleNotFoundError as missing:
-                row.rivals.append(Rival(name, missing=missing.name or str(missing)))
+                row.peers.append(Timing(name, missing=f"{missing.name or missing} is missing"))
                 continue
-            pairs = in_turns(ours, peer, seconds, REST if n_threads > 1 else 0.0)
+            pairs = alternate(ours, peer, seconds, REST if n_threads > 1 else 0.0)
             times += pairs[:, 0].tolist()
             typical = np.median if isinstance(peer, ByDifference) else np.min
             ratio = float(np.median(pairs[:, 1] / pairs[:, 0]))
-            row.rivals.append(
-                Rival(name, float(typical(pairs[:, 1])), ratio, len(pairs), error, percentiles=_percentiles(peer))
-            )
-    row.seconds = min(times)
-    row.percentiles = _percentiles(ours)
+            their_time = float(typical(pairs[:, 1]))
+            row.peers.append(Timing(name, their_time, ratio, len(pairs), error, percentiles=_percentiles(peer)))
+    row.ours.append(Timing("ours", min(times), error=own_error, percentiles=_percentiles(ours)))
     return row
 
 
-def in_turns(
+def alternate(
     ours: Answer, peer: Answer, seconds: float, rest: float = 0.0
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Time both in turns, (pairs, 2), for about `seconds`, or less if there are many pairs in a second.
+    """Time both alternately, (pairs, 2), for about `seconds`, or less if many pairs fit into a second.
 
-    With a `rest` in seconds each has the processor to itself: it is waited for so long, then called once untimed.
+    With a `rest` in s each has the processor to itself: before it is timed comes a pause, then an untimed call.
     """
 
     def once(call: Answer) -> float:
@@ -139,7 +103,7 @@ def in_turns(
 
 
 def time_of(call: Answer) -> float:
-    """Seconds of one call, or of what of it counts."""
+    """Return the seconds of one call, or of the part of it that counts."""
     if isinstance(call, ByDifference | Hops):
         return call.seconds()
     start = time.perf_counter()
@@ -147,11 +111,26 @@ def time_of(call: Answer) -> float:
     return time.perf_counter() - start
 
 
-def error_of(case: Case, answer: Any, exact: Any, name: str) -> float:
-    """Return how far an answer is from the exact one, relative in L2; of several arrays the largest."""
-    found = case.piece(answer)
-    pairs = zip(found, exact, strict=True) if isinstance(exact, tuple) else [(found, exact)]
-    error = max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
+def error_of(case: Case, answer: Any, exact: Any) -> float:
+    """Return the relative L2 error of an answer; of several arrays the largest."""
+    piece = case.piece(answer)
+    pairs = zip(piece, exact, strict=True) if isinstance(exact, tuple) else [(piece, exact)]
+    return max(_norm(one - other) / _norm(other) for one, other in pairs)
+
+
+def _norm(x: Any) -> float:
+    return float(x.norm() if is_tensor(x) else np.linalg.norm(x))
+
+
+def checked(case: Case, answer: Any, exact: Any, name: str) -> float:
+    """Return the error of an answer of `name`.
+
+    Raises
+    ------
+    RuntimeError
+        If it is above the tolerance of the case.
+    """
+    error = error_of(case, answer, exact)
     if not error <= case.tolerance:
         raise RuntimeError(f"{case.name}: {name}: differs from the exact answer by {error:.1e}")
     return error

@@ -327,8 +327,8 @@ def stream(
     output = output or ("-" if source == "-" else "speaker")
     _check_stream(source, output, fast, raw_format, rate, channels, device, output_device)
 
-    from l2i_fast.live import RawInput, RawOutput, Recording, Session, Sink, Source, WavFile, deferred_interrupt
     from l2i_fast.live.devices import Microphone, Speaker, sounddevice
+    from l2i_fast.live import RawInput, RawOutput, Recording, Session, Sink, Source, WavFile, deferred_interrupt
 
     came_from: Source
     goes_to: Sink
@@ -338,8 +338,8 @@ def stream(
     if source is None or output == "speaker":
         sounddevice()
 
-    from l2i_fast.live.terminal import summary, watch
     from l2i_fast.model import load
+    from l2i_fast.live.terminal import summary, watch
 
     engine = load(model)
     settings = _selection(engine, target, threshold, top_k, domain)
@@ -523,55 +523,35 @@ def bench(
     ] = "cpu",
 ) -> None:
     """Time the operations beside the strongest peers and this machine's limits. Ctrl-C keeps what was measured."""
-    if device != "cpu":
-        _bench_device(device, peers, seconds, output)
-        return
-    from l2i_fast.backends.threads import get_num_threads
-    from l2i_fast.bench.pictures import save_pictures
-    from l2i_fast.bench.report import blas_hint, render, summary
-    from l2i_fast.bench.run import Measurements, run
+    from functools import partial
 
-    measurements = Measurements()
+    from l2i_fast.bench.measurements import Measurements
+    from l2i_fast.bench.report import blas_hint, render, save, summary
+
+    if device == "cpu":
+        from l2i_fast.backends.threads import get_num_threads
+        from l2i_fast.bench import cpu
+
+        measurements = Measurements()
+        operations = [one.value for one in operation or Operation]
+        sizes = [one.value for one in size or (Size.clip, Size.batch, Size.archive)]
+        n_threads = list(dict.fromkeys(threads or (1, get_num_threads())))
+        run: Any = partial(cpu.run, measurements, operations, sizes, n_threads)  # type: ignore[arg-type]
+    else:
+        from l2i_fast.backends.dispatch import find_device
+        from l2i_fast.bench import gpu
+
+        where = find_device(device)
+        measurements = Measurements(gpu.describe(where))
+        run = partial(gpu.run, measurements, where)
     interrupted = False
     try:
         with _progress() as report:
-            run(
-                measurements,
-                [one.value for one in operation or Operation],
-                [one.value for one in size or (Size.clip, Size.batch, Size.archive)],
-                list(dict.fromkeys(threads or (1, get_num_threads()))),
-                peers,
-                seconds,
-                report,
-            )
+            run(with_peers=peers, seconds=seconds, report=report)
     except KeyboardInterrupt:
         interrupted = True
-    measurements.save(output / "bench.json")
-    pictures = save_pictures(output, measurements)
-    parts = [*render(measurements), *summary(measurements), blas_hint(measurements)]
-    _tell(parts, [output / "bench.json", *pictures], interrupted)
-
-
-def _bench_device(name: str, compiled: bool, seconds: float, output: Path) -> None:
-    """Measure on a GPU: `l2i_fast.bench.gpu`."""
-    from l2i_fast.backends.dispatch import find_device
-    from l2i_fast.bench.gpu import DeviceMeasurements, describe, render, run
-    from l2i_fast.bench.pictures import device_roofline
-    from l2i_fast.files import write_whole
-
-    device = find_device(name)
-    measurements = DeviceMeasurements(describe(device))
-    interrupted = False
-    try:
-        with _progress() as report:
-            run(measurements, device, report, seconds, compiled=compiled)
-    except KeyboardInterrupt:
-        interrupted = True
-    data, picture = output / "gpu.json", output / "gpu.png"
-    measurements.save(data)
-    if measurements.products:
-        write_whole(picture, lambda path: device_roofline(measurements).savefig(path, metadata={"Software": None}))
-    _tell([render(measurements)], [data, picture], interrupted)
+    written = save(measurements, output)
+    _tell([*render(measurements), *summary(measurements), blas_hint(measurements)], written, interrupted)
 
 
 def _tell(parts: list[Any], written: list[Path], interrupted: bool) -> None:
@@ -740,3 +720,4 @@ def _why(result: Result, explanation: Explanation) -> Any:
             Text(f"mostly at {hertz(peak)}, loudest at {second:.1f} s"),
         )
     return Group(head, rows)
+

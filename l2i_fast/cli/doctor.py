@@ -7,8 +7,9 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from l2i_fast.system import processor
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,16 +74,6 @@ def _package(name: str, library: str = "") -> Callable[[], str]:
         return f"{detail} ({library} {version})" if version else detail
 
     return look
-
-
-def processor() -> str:
-    """Return the processor's name and the system."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {platform.system()} {platform.machine()}"
 
 
 def _cores() -> str:

@@ -1,68 +1,73 @@
-"""`l2i bench --device`: every case gives the exact answer, and what was measured is kept and drawn."""
+"""The run on a GPU: every case gives the exact answer, and its timings are kept, printed and drawn."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from matplotlib.image import imread
 
-from l2i_fast import cli
-from l2i_fast.bench import gpu
-from l2i_fast.bench.gpu import DeviceMeasurements, Sizes
-from l2i_fast.bench.pictures import device_roofline
-from l2i_fast.backends import dispatch as backend
+from l2i_fast.bench import cases_gpu, gpu
+from l2i_fast.bench.cases_gpu import Sizes
+from l2i_fast.bench.measurements import Measurements
+from l2i_fast.bench.report import markdown, render, save, summary
+from l2i_fast.bench.timing import threads
+
+from .helpers import case_of
 
 SMALL = Sizes(n_clips=2, n_samples=3000, n_frames=40, n_streams=4)
 
 
-def measured(device, monkeypatch, **settings):
-    """All cases at a small size; torch alone where Triton would be interpreted, which other tests do."""
+@pytest.fixture
+def measurements(device, monkeypatch):
+    """All cases at a small size; torch alone where Triton would be interpreted, as other tests do."""
     if device.type == "cpu":
-        monkeypatch.setattr(backend, "missing", lambda name, _: "" if name == "torch" else "not here")
-    measurements = DeviceMeasurements(gpu.describe(device))
-    told = []
-    gpu.run(measurements, device, lambda *words: told.append(words), 0.01, SMALL, **settings)
-    assert told[-1][1] == told[-1][2] == len(measurements.rows)
-    return measurements
+        refusal = cases_gpu.refusal
+        monkeypatch.setattr(
+            cases_gpu, "refusal", lambda name, *call: refusal(name, *call) if name == "torch" else "not here"
+        )
+    every, reports = Measurements(gpu.describe(device)), []
+    with threads(1):
+        gpu.run(every, device, False, 0.01, lambda *words: reports.append(words), SMALL)
+    assert reports[-1][1] == reports[-1][2] == len(every.rows)
+    return every
 
 
-def test_every_case_is_measured_and_exact(device, monkeypatch, tmp_path):
-    measurements = measured(device, monkeypatch, compiled=False)
-    assert measurements.copy > 0
+def test_every_case_is_measured_and_exact(measurements, tmp_path):
+    assert measurements.ceilings[0].bandwidths[0] > 0
+    tolerance = case_of(lambda: None).tolerance
     for row in measurements.rows:
         assert row.flops > 0
         assert row.bytes > 0
-        times = {one.backend: one for one in row.times}
-        assert not times["torch"].missing, (row.name, times["torch"].missing)
-        for one in row.times:
+        timings = {one.name: one for one in row.ours}
+        assert not timings["torch"].missing, (row.name, timings["torch"].missing)
+        for one in row.timings:
             if not one.missing:
                 assert one.seconds > 0
-                assert one.error < gpu.TOLERANCE
-    measurements.save(tmp_path / "gpu.json")
-    assert DeviceMeasurements.load(tmp_path / "gpu.json") == measurements
-    table = gpu.render(measurements)
-    assert table.row_count == sum(len(row.times) for row in measurements.rows)
-    device_roofline(measurements).savefig(tmp_path / "gpu.png")
+                assert one.error < tolerance
+    data, picture = save(measurements, tmp_path)
+    assert (data, picture) == (tmp_path / "gpu.json", tmp_path / "gpu.png")
+    assert Measurements.load(data) == measurements
+    assert imread(picture).shape[2] == 4
+    (table,) = render(measurements)
+    assert table.row_count == sum(len(row.timings) for row in measurements.rows)
+    assert all(line in markdown(measurements) for line in summary(measurements))
 
 
-def test_a_wrong_answer_is_no_time(device):
+def test_a_failing_contestant_has_a_reason_instead_of_a_time(device):
     exact = torch.ones(3, device=device)
-    one = gpu._time("torch", lambda: lambda: exact * 1.001, exact, device, 0.0)
-    assert "differs from the exact answer by 1.0e-03" in one.missing
-    assert not one.seconds
+    case = case_of(lambda: lambda: exact)
 
-    absent = gpu._time("torch", lambda: gpu._function("torch", "resample"), exact, device, 0.0)
+    def measure(prepare):
+        return gpu.measure(case, "torch", prepare, exact, device, 0.0)
+
+    wrong = measure(lambda: lambda: exact * 1.001)
+    assert "differs from the exact answer by 1.0e-03" in wrong.missing
+    assert not wrong.seconds
+
+    absent = measure(lambda: cases_gpu.function("torch", "resample", device))
     assert absent.missing == "it has no resample"
 
     def broken():
         raise RuntimeError("no such\nkernel")
 
-    assert gpu._time("torch", broken, exact, device, 0.0).missing == "RuntimeError: no such kernel"
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_command_says_so(tmp_path):
-    result = CliRunner().invoke(cli.app, ["bench", "--device", "cuda", "--output", str(tmp_path)])
-    assert result.exit_code == 1
-    assert "device is 'cuda', but torch" in result.stderr
-    assert not list(tmp_path.iterdir())
+    assert measure(broken).missing == "RuntimeError: no such kernel"
