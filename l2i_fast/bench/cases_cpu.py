@@ -18,20 +18,20 @@ import numpy as np
 
 from l2i_fast import reference
 from l2i_fast.arrays import Float32
-from l2i_fast.backends.precision import Precision as CpuPrecision
-from l2i_fast.backends.precision import at_precision
+from l2i_fast.backends.precision import CpuPrecision, at_cpu_precision
 from l2i_fast.bench import peers_nmf, work
 from l2i_fast.bench.case import LOSSES, N_UPDATES, Answer, Case, Prepare
 from l2i_fast.bench.hops import CHUNK, Hops, split
 from l2i_fast.bench.names import Operation, Size
 from l2i_fast.bench.problem import SAMPLE_RATE, Problem
 from l2i_fast.bench.work import N_MELS
-from l2i_fast.nmf import Factorization, activations, factorize
+from l2i_fast.nmf.activations import activations
+from l2i_fast.nmf.factorize import Factorization, factorize
 from l2i_fast.ops.analyze import analyze
-from l2i_fast.ops.log_mel import log_mel, mel_bands
+from l2i_fast.ops.log_mel import log_mel, mel_filters
 from l2i_fast.ops.soft_mask import decode, soft_mask
 from l2i_fast.ops.stft import istft, stft
-from l2i_fast.stream import StreamDecoder
+from l2i_fast.stream.decoder import StreamDecoder
 
 #: Peers of the operations on frames, the strongest first: functions of `l2i_fast.bench.peers`.
 PEERS = {
@@ -66,7 +66,7 @@ def framed_cases(operation: str, p: Problem) -> Iterator[Case]:
     first = p.head()
     y, X, frame = first.y, first.X, (p.window, p.hop)
     T, N = first.n_frames - 2, y.size - p.n_fft  # the last frames and samples depend on those that follow
-    bands: Any = mel_bands(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T if operation in ("log_mel", "analyze") else None
+    bands: Any = mel_filters(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T if operation in ("log_mel", "analyze") else None
     decibels = np.empty((p.n_frames, N_MELS), np.float32).T
 
     def analysis() -> Any:
@@ -213,7 +213,7 @@ def precision_cases(p: Problem) -> Iterator[Case]:
         for precision in get_args(CpuPrecision)[1:]:
 
             def ours(prepare: Prepare = in_float32, precision: CpuPrecision = precision) -> Answer:
-                with at_precision(precision):
+                with at_cpu_precision(precision):
                     return prepare()
 
             yield replace(

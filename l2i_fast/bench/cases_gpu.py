@@ -26,7 +26,6 @@ from l2i_fast.bench.problem import CLIP, SAMPLE_RATE, Problem
 from l2i_fast.bench.work import N_MELS, Work
 from l2i_fast.stream.device import DeviceStreams
 
-BACKENDS = "cuda", "triton", "torch"
 COMPILED = "torch.compile"
 #: Hops of a stream before the one that is timed, updates in each, and streams whose answers are compared.
 _HOPS, _STREAM_UPDATES, _COMPARED = 7, 10, 4
@@ -48,11 +47,9 @@ class Sizes:
 
 def refusal(name: str, operation: str, device: torch.device, n_fft: int = 0, K: int = 0) -> str:
     """Return why a backend does not take a call, "" if it does."""
-    if reason := dispatch.missing(name, device):  # type: ignore[arg-type]
-        return reason
-    # A hop of streams is no function of the torch backend; triton would leave it to torch.
-    known = name != "triton" if operation == "ticker" else hasattr(dispatch.module(name), operation)  # type: ignore[arg-type]
-    return "" if known else f"it has no {operation}"
+    module = dispatch.backend(name)
+    reason: str = module.refuses(operation, device, n_fft, K)
+    return reason or ("" if hasattr(module, operation) else f"it has no {operation}")
 
 
 def function(name: str, operation: str, device: torch.device, n_fft: int = 0, K: int = 0) -> Callable[..., Any]:
@@ -65,7 +62,7 @@ def function(name: str, operation: str, device: torch.device, n_fft: int = 0, K:
     """
     if reason := refusal(name, operation, device, n_fft, K):
         raise Refused(reason)
-    return getattr(dispatch.module(name), operation)  # type: ignore[arg-type, no-any-return]
+    return getattr(dispatch.backend(name), operation)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -125,7 +122,7 @@ def _call(operation: str, dims: str, amount: Work, size: tuple[int, int], *argum
 
 
 def _each(prepare: Callable[[str], Answer]) -> dict[str, Prepare]:
-    return {name: partial(prepare, name) for name in BACKENDS}
+    return {name: partial(prepare, name) for name in dispatch.DEVICE}
 
 
 def _nmf(V: Tensor, W: Tensor, loss: str) -> Case:
@@ -133,33 +130,25 @@ def _nmf(V: Tensor, W: Tensor, loss: str) -> Case:
     (T, F), K, beta = V.shape, W.shape[1], LOSSES[loss]
     H = torch.rand((T, K), device=V.device) + 0.1
 
-    def prepare(update: Callable[..., None], gather: Callable[..., Any], dtype: torch.dtype = torch.float32) -> Answer:
+    def prepare(nmf_pass: Callable[..., Any], dtype: torch.dtype = torch.float32) -> Answer:
         v, w, h = (x.to(dtype, copy=True) for x in (V, W, H))
 
         def call() -> tuple[Tensor, Tensor]:
-            update(v, None, w, h, beta, 0.0, 0.0, 1)
-            numerator, denominator = gather(v, None, w, h, beta)
-            if beta == 2:
-                denominator = w.double() @ denominator
-            w.mul_((numerator / denominator.clamp(min=with_torch.FLOOR)) ** with_torch.exponent(beta))
+            numerator, denominator, _ = nmf_pass(v, None, w, h, beta, 0.0, 0.0, 1, False)
+            with_torch.nmf_update_W(w, numerator, denominator, False, beta, 0.0, 0.0, 1)
             return w, h
 
         return call
 
-    def ours(name: str) -> Answer:
-        update, gather = (function(name, one, V.device, K=K) for one in ("nmf_update_H", "nmf_gather"))
-        return prepare(update, gather)
-
-    update, gather = with_torch.nmf_update_H, with_torch.nmf_gather
     return Case(
         "nmf",
         "archive",
         f"{T} frames, F {F}, K {K}",
         *work.nmf(T, F, K, beta),
         variant=loss,
-        exact=lambda: prepare(update, gather, torch.float64)(),
-        ours=_each(ours),
-        peers={COMPILED: lambda: prepare(torch.compile(update), torch.compile(gather))},
+        exact=lambda: prepare(with_torch.nmf_pass, torch.float64)(),
+        ours=_each(lambda name: prepare(function(name, "nmf_pass", V.device, K=K))),
+        peers={COMPILED: lambda: prepare(torch.compile(with_torch.nmf_pass))},
         in_place=True,
     )
 
