@@ -19,17 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from l2i_fast.ops.analyze import analyze
 from l2i_fast.arrays import host, is_tensor, on_device
 from l2i_fast.audio import read_audio, scale_to_peak
-from l2i_fast.files import write_whole
 from l2i_fast.backends.dispatch import exact_convolutions, find_device
+from l2i_fast.files import write_whole
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.ops.analyze import analyze
+from l2i_fast.ops.soft_mask import Domain, decode
 from l2i_fast.results.result import Explanation, Result
 from l2i_fast.settings import Analysis, Selection, from_dict
-from l2i_fast.ops.soft_mask import Domain, decode
 
 if TYPE_CHECKING:
     from l2i_fast.stream import Stream, StreamPool, StreamSettings

@@ -20,8 +20,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from l2i_fast.results.result import Explanation, Result
 from l2i_fast.ops.stft import stft
+from l2i_fast.results.result import Explanation, Result
 
 # Okabe and Ito's palette, told apart with every colour blindness; without yellow, too pale on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from l2i_fast.arrays import LARGEST, TINY, Array, detached, host, in_range, is_tensor, positive_int
-from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends import cuda as with_cuda
+from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends.torch import LARGEST_MAGNITUDE
 from l2i_fast.ops.soft_mask import Domain
 from l2i_fast.ops.stft import Window

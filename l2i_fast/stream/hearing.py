@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from l2i_fast import _core
 from l2i_fast.arrays import Float32, positive_int
-from l2i_fast.ops.log_mel import native_bands
 from l2i_fast.networks.incremental import GRID, State, StreamingNetwork, why_not_streamable
+from l2i_fast.ops.log_mel import native_bands
 from l2i_fast.stream.decoder import stream_plan
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from l2i_fast.networks.classifier import Classifier
 from l2i_fast.model.front_end import LogMel
+from l2i_fast.networks.classifier import Classifier
 from l2i_fast.progress import Report
 from l2i_fast.training.config import ClassifierConfig, TrainingConfig
 from l2i_fast.training.features import Features

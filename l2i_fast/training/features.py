@@ -14,9 +14,9 @@ from torch import Tensor
 from l2i_fast.audio import scale_to_peak
 from l2i_fast.data import Dataset
 from l2i_fast.files import write_whole
+from l2i_fast.ops.stft import stft
 from l2i_fast.progress import Report
 from l2i_fast.settings import Analysis
-from l2i_fast.ops.stft import stft
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
-from l2i_fast.model.front_end import LogMel
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import one_cycle, roll_each
 from l2i_fast.training.config import InterpreterConfig, TrainingConfig

@@ -250,25 +250,25 @@ def test_configuration_files(tmp_path: Path) -> None:
     for text, message in (
         ("{", "not valid JSON"),
         ('{"interpreter": {"gamma": 1}}', "no setting 'gamma'"),
-        ('{"interpreter": {"epochs": "many"}}', "epochs must be of type int"),
-        ('{"seed": true}', "seed must be of type int"),
+        ('{"interpreter": {"epochs": "many"}}', "epochs is 'many', but must be an integer"),
+        ('{"seed": true}', "seed is True, but must be an integer"),
         ("[1]", "must be an object"),
-        ('{"interpreter": {"epochs": null}}', "epochs must be of type int, got None"),
-        ('{"interpreter": {"epochs": 0}}', "epochs must be at least 1, got 0"),
-        ('{"interpreter": {"theta": "mean"}}', "theta must be one of 'attention', 'max', got 'mean'"),
-        ('{"interpreter": {"beta": 5}}', "beta must be a list, got 5"),
-        ('{"interpreter": {"beta": [[5, 1.0]]}}', "beta must begin with a pair for epoch 0"),
-        ('{"interpreter": {"beta": [[0, 1.0, 2]]}}', "beta must be a list"),
-        ('{"interpreter": {"crop": 3}}', "crop must be 0 or at least 128"),
-        ('{"classifier": {"precision": "float16"}}', "precision must be one of"),
-        ('{"classifier": {"mask_bands": 0}}', "mask_bands must be at least 1"),
-        ('{"analysis": {"n_mels": 100}}', "n_mels must be a multiple of 64"),
-        ('{"decision": [0.5, 7]}', "decision must hold probabilities"),
+        ('{"interpreter": {"epochs": null}}', "epochs is None, but must be an integer"),
+        ('{"interpreter": {"epochs": 0}}', "epochs is 0, but must be at least 1"),
+        ('{"interpreter": {"theta": "mean"}}', "theta is 'mean', but must be one of 'attention', 'max'"),
+        ('{"interpreter": {"beta": 5}}', "beta is 5, but must be a list"),
+        ('{"interpreter": {"beta": [[5, 1.0]]}}', r"beta is \(\(5, 1.0\),\), but must begin with a pair for epoch 0"),
+        ('{"interpreter": {"beta": [[0, 1.0, 2]]}}', r"beta\[0\] is \(0, 1.0, 2\), but must be a list of at most 2"),
+        ('{"interpreter": {"crop": 3}}', "crop is 3, but must be 0 or at least 128"),
+        ('{"classifier": {"precision": "float16"}}', "precision is 'float16', but must be one of"),
+        ('{"classifier": {"mask_bands": 0}}', "mask_bands is 0, but must be at least 1"),
+        ('{"analysis": {"n_mels": 100}}', "analysis.n_mels is 100, but must be a multiple of 64"),
+        ('{"decision": [0.5, 7]}', r"decision\[1\] is 7, but must be at most 1"),
     ):
         part.write_text(text)
         with pytest.raises(ValueError, match=message):
             load_config(part)
-    with pytest.raises(ValueError, match=r"one of \['esc10', 'sonyc'\], got 'nowhere'"):
+    with pytest.raises(ValueError, match=r"config is 'nowhere', but must be a JSON file or one of \['esc10', 'sonyc'\]"):
         load_config("nowhere")
 
 
