@@ -41,9 +41,10 @@ class Section:
     def __post_init__(self) -> None:
         from pydantic import ValidationError
 
-        given = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        cls: Any = type(self)
+        given = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(cls)}
         try:
-            checked = _schema(type(self)).model_validate(given)
+            checked = _schema(cls).model_validate(given)
         except ValidationError as error:
             raise ValueError(_sentence(error.errors(include_url=False)[0])) from None
         for name in given:
@@ -140,7 +141,7 @@ def _schema(cls: Any) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
 
     hints = get_type_hints(cls, include_extras=True)
-    fields: dict[str, Any] = {field.name: (hints[field.name], ...) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields: dict[str, Any] = {field.name: (hints[field.name], ...) for field in dataclasses.fields(cls)}
     model: type[BaseModel] = create_model(cls.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
     return model
 

@@ -18,7 +18,7 @@ if not torch.cuda.is_available():  # before Triton is imported
 
 from l2i_fast import _core
 from l2i_fast.data import Dataset, load_dataset
-from l2i_fast.model import L2I
+from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import Analysis
@@ -89,7 +89,8 @@ def make_model(
         # Alive everywhere, so that nothing is compared with silence by accident.
         torch.nn.init.constant_(interpreter.psi.second.bias, 0.1)
     classes = ("dog", "rain", "clock tick", "helicopter", "rooster", "saw")[:n_classes]
-    return L2I(classifier, interpreter, classes, analysis=analysis, multilabel=multilabel, name="tiny")
+    network = TorchNetwork(classifier, LogMel(analysis), classes, multilabel=multilabel)
+    return L2I(network, interpreter, name="tiny")
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from l2i_fast import _core
 from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, in_range, positive_int, to_float32, to_numpy
+from l2i_fast.backends.native import StreamEngines
 from l2i_fast.ops.soft_mask import Domain
 from l2i_fast.ops.stft import Frame, Window, is_native
 
@@ -54,8 +54,7 @@ class StreamDecoder:
         win_length: int | None = None,
         window: Window = "hann",
     ) -> None:
-        plan = stream_plan(W, hop_length, n_iter, domain, eps, win_length, window)
-        self._engine = _core.Stream(plan)
+        self._engine = stream_plan(W, hop_length, n_iter, domain, eps, win_length, window).stream()
         self._weights = np.ones(np.shape(W)[1], np.float32)
         self._scale = 1.0
         self._start: Float32 | None = None
@@ -186,11 +185,11 @@ def stream_plan(
     eps: float = 1e-6,
     win_length: int | None = None,
     window: Window = "hann",
-    bands: _core.MelBands | None = None,
-) -> _core.StreamPlan:
-    """What all streams of a dictionary share, of checked settings: see `StreamDecoder`."""
+    filters: Float32 | None = None,
+) -> StreamEngines:
+    """Check the settings of `StreamDecoder`; return the factory of engines that share a dictionary."""
     W, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
-    return _core.StreamPlan(W, frame.window, frame.hop, n_iter, domain == "log", eps, bands)
+    return StreamEngines(W, frame.window, frame.hop, n_iter, domain == "log", eps, filters)
 
 
 def stream_settings(

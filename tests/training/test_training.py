@@ -18,8 +18,7 @@ import l2i_fast as l2i
 from l2i_fast.audio import write_audio
 from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate, summarize
-from l2i_fast.model.front_end import LogMel
-from l2i_fast.networks.incremental import why_not_streamable
+from l2i_fast.model import LogMel
 from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
@@ -107,15 +106,15 @@ def test_a_model_can_be_trained_to_stream(tones: Dataset, tmp_path: Path) -> Non
         interpreter = dataclasses.replace(CONFIG.interpreter, streamable=streamable)
         train(tones, tmp_path / str(streamable), dataclasses.replace(CONFIG, interpreter=interpreter), quiet)
         model = l2i.load(tmp_path / str(streamable))
-        assert (why_not_streamable(model.hidden, model.interpreter) is None) is streamable
+        assert (model.network.why_not_incremental(model.interpreter) is None) is streamable
 
 
 def test_what_does_not_fit_is_refused(tones: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs the dictionary"):
         train(tones, tmp_path, CONFIG, quiet, ["interpreter"])
-    with pytest.raises(ValueError, match="stages must be among"):
+    with pytest.raises(ValueError, match="stages names 'psi', but must be among"):
         train(tones, tmp_path, CONFIG, quiet, ["psi"])
-    with pytest.raises(ValueError, match="decision must hold 2 probabilities"):
+    with pytest.raises(ValueError, match="decision has 1 probabilities, but one for each of 2 classes is needed"):
         train(tones, tmp_path, dataclasses.replace(CONFIG, decision=(0.5,)), quiet)
     with pytest.raises(ValueError, match="no clips"):
         train(dataclasses.replace(tones, clips=()), tmp_path, CONFIG, quiet)
@@ -227,7 +226,7 @@ def test_augmentation_keeps_shapes_and_labels() -> None:
     x, same = augment(mel, labels, False, log_mel, torch.zeros(128), off)
     assert torch.equal(same, labels)
     # Only rotated: the same frames in another order.
-    torch.testing.assert_close(x[:, 0].sort(1).values, log_mel.decibels(mel)[:, 0].sort(1).values)
+    torch.testing.assert_close(x[:, 0].sort(1).values, log_mel.of_mel(mel).sort(1).values)
     x, mixed = augment(mel, labels, False, log_mel, torch.zeros(128), ClassifierConfig(warping=0.2))
     assert x.shape == (4, 1, 200, 128)
     torch.testing.assert_close(mixed.sum(1), torch.ones(4))
@@ -268,7 +267,9 @@ def test_configuration_files(tmp_path: Path) -> None:
         part.write_text(text)
         with pytest.raises(ValueError, match=message):
             load_config(part)
-    with pytest.raises(ValueError, match=r"config is 'nowhere', but must be a JSON file or one of \['esc10', 'sonyc'\]"):
+    with pytest.raises(
+        ValueError, match=r"config is 'nowhere', but must be a JSON file or one of \['esc10', 'sonyc'\]"
+    ):
         load_config("nowhere")
 
 
