@@ -579,13 +579,21 @@ def test_real_time_hears_what_synchronous_hears(model: L2I, rng: np.random.Gener
         assert stream.statistics.overruns == 0
 
 
-def test_the_threads_of_others_are_left_alone(tiny_model: L2I, rng: np.random.Generator) -> None:
+@pytest.fixture
+def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_threads_of_others_are_left_alone(tiny_model: L2I, rng: np.random.Generator) -> None:
     with tiny_model.stream() as stream:
         stream.push(sound(rng, 0.5))
         wait_for(lambda: stream.statistics.refreshes >= 1)
-        assert torch.get_num_threads() == before
-    assert torch.get_num_threads() == before
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 2
 
 
 def test_a_hundred_streams_in_eight_threads(model: L2I, rng: np.random.Generator) -> None:
