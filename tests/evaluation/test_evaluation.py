@@ -99,3 +99,13 @@ def test_the_seed_fixes_the_random_controls(noises: Dataset) -> None:
     model = make_model()
     a, b = (evaluate(model, noises, quiet, seed=3) for _ in range(2))
     assert a == b
+
+
+def test_a_backend_for_tensors_gives_the_same_scores(noises: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate(make_model(), noises, quiet)
+    monkeypatch.setenv("L2I_BACKEND", "torch")
+    for ours, theirs in zip(evaluate(make_model(), noises, quiet), expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert (ours["target"], ours["predicted"]) == (theirs["target"], theirs["predicted"])
+        for name in ("confidence", "kept_p", "error", "dictionary_error", "norm", "kept", "drop"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name
