@@ -31,8 +31,8 @@ def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_
     -------
     list of dict, one per clip
         clip, labels, predicted (class indices), correct, target (the explained class: the most probable one),
-        confidence (its probability), kept_p (its probability for what the mask keeps), inside (whether what is kept is
-        classified the same), rank (of that class in the interpreter's logits, from 0), n_components (selected),
+        confidence (its probability), kept_p (its probability for the part that the mask keeps), inside (whether that
+        part is classified the same), rank (of that class in the interpreter's logits, from 0), n_components (selected),
         error (relative, L2, of W H to V), dictionary_error (the same for the H that NMF finds), norm (of V), energy and
         dictionary_energy (of each component, by either H), kept (share of V that the mask keeps), and the drop of the
         class's probability when the selected components are removed (drop), when as many random components are removed

@@ -52,7 +52,7 @@ class Incremental(Protocol):
 
 
 class AuditedNetwork(ABC):
-    """The classifier under audit, as everything else sees it.
+    """Interface of the network under audit: everything else in the package uses only this.
 
     A subclass for another runtime implements `_run`, and `to` where it has weights to move.
 
@@ -74,7 +74,7 @@ class AuditedNetwork(ABC):
     Attributes
     ----------
     device : torch.device
-        Where the network runs.
+        Device of the network.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class AuditedNetwork(ABC):
 
 
 class TorchNetwork(AuditedNetwork):
-    """An audited network that torch runs.
+    """An audited network that runs in torch.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def why_not_incremental(module: nn.Module, layers: Sequence[str], interpreter: n
 
 
 class _Stage(NamedTuple):
-    """A part of the networks that ends where columns are kept."""
+    """A part of the networks whose output columns are kept."""
 
     name: str
     #: Stages whose columns are read, stacked along the channels.

@@ -12,7 +12,7 @@ from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Hearing
 from l2i_fast.stream.refresh import StreamSettings
-from l2i_fast.stream.signal import Answering, Signal
+from l2i_fast.stream.signal import StreamBase, Signal
 from l2i_fast.stream.stream import Mode, check_mode
 from l2i_fast.stream.worker import Worker
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from l2i_fast.model import L2I
 
 
-class PooledStream(Answering):
+class PooledStream(StreamBase):
     """One of the signals of a `StreamPool`, made by `StreamPool.join`; it leaves the pool with `leave`."""
 
     def __init__(self, pool: StreamPool, signal: Signal) -> None:

@@ -146,7 +146,7 @@ class Signal:
                 self._counts.refreshes += 1
 
 
-class Answering:
+class StreamBase:
     """Base of streams: properties that report on their signal."""
 
     def __init__(self, signal: Signal) -> None:

@@ -13,7 +13,7 @@ from l2i_fast.stream.decoder import mono, require_finite
 from l2i_fast.stream.hearing import Hearing
 from l2i_fast.stream.rates import Rates
 from l2i_fast.stream.refresh import StreamSettings
-from l2i_fast.stream.signal import Answering
+from l2i_fast.stream.signal import StreamBase
 from l2i_fast.stream.worker import Worker
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Mode = Literal["realtime", "synchronous"]
 
 
-class Stream(Answering):
+class Stream(StreamBase):
     """Interprets a live signal as it arrives; made by `L2I.stream`.
 
     The output consists of the components that matter for the classifier's decision, masked out of the input with the

@@ -52,8 +52,8 @@ class Features:
 def compute_features(dataset: Dataset, analysis: Analysis, folder: Path, report: Report) -> Features:
     """Analyse every clip of `dataset`, or map the file of an earlier run with the same clips and settings."""
     stats = [(str(clip.path), clip.path.stat().st_size, clip.path.stat().st_mtime_ns) for clip in dataset.clips]
-    what = repr((asdict(analysis), dataset.duration, stats))
-    file = folder / f"features-{hashlib.blake2b(what.encode(), digest_size=8).hexdigest()}.npy"
+    identity = repr((asdict(analysis), dataset.duration, stats))
+    file = folder / f"features-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.npy"
     if not file.exists():
         write_whole(file, lambda temporary: _analyse(dataset, analysis, temporary, report))
     labels = torch.zeros(len(dataset.clips), len(dataset.classes))

@@ -442,7 +442,7 @@ def test_what_nobody_closes_ends_with_its_owner(tiny_model: L2I, rng: np.random.
         ({"n_iter": 1.5}, TypeError, "n_iter is 1.5"),
         ({"mode": "live"}, ValueError, "mode is 'live'"),
         ({"channels": 0}, ValueError, "channels is 0"),
-        ({"samplerate": -1}, ValueError, "samplerate must be"),
+        ({"samplerate": -1}, ValueError, "samplerate is -1, but must be"),
         ({"threshold": 1.0}, ValueError, "threshold"),
         ({"domain": "power"}, ValueError, "domain"),
         ({"refesh": 1.0}, TypeError, "no setting 'refesh'"),
