@@ -12,7 +12,7 @@ from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Hearing
 from l2i_fast.stream.refresh import StreamSettings
-from l2i_fast.stream.signal import StreamBase, Signal
+from l2i_fast.stream.signal import Signal, StreamBase
 from l2i_fast.stream.stream import Mode, check_mode
 from l2i_fast.stream.worker import Worker
 
