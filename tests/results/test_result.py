@@ -167,7 +167,7 @@ def test_file_stems_of_labels_that_look_alike():
     assert stems == ["a-b-6", "A-b", "a-b-6-6", "class-7"]
 
 
-def test_json_numbers_areplain():
+def test_json_numbers_are_plain():
     values = plain(
         {
             "a": np.float32(0.2),
