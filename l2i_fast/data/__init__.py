@@ -40,4 +40,4 @@ def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
         return load_esc50(root)
     if (root / sonyc.TABLE).is_file():
         return load_sonyc(root)
-    raise ValueError(f"{root} is not a data set: it holds neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)")
+    raise ValueError(f"{root} holds no data set: it has neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)")
