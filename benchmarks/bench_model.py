@@ -17,10 +17,9 @@ import l2i_fast as l2i
 from l2i_fast.bench import peers
 from l2i_fast.bench.case import Case
 from l2i_fast.bench.problem import Problem
-from l2i_fast.model import L2I
+from l2i_fast.model import L2I, LogMel
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
-from l2i_fast.model.front_end import LogMel
 
 Samples = NDArray[Any]
 
@@ -37,7 +36,7 @@ def torch_interpretation(model: L2I, problem: Problem, tuned: bool) -> Callable[
     """Plain torch, or tuned: batch normalisation folded, channels last, only the selected
     columns in the numerator, inverse FFT and overlap-add by slices."""
     log_mel, window = LogMel(model.analysis), torch.hann_window(problem.n_fft)
-    classifier = (model.classifier.fused() if tuned else copy.deepcopy(model.classifier)).to(
+    classifier = (model.network.module.fused() if tuned else copy.deepcopy(model.network.module)).to(
         memory_format=torch.channels_last if tuned else torch.contiguous_format
     )
     hidden = HiddenMaps(classifier, Classifier.layers)
@@ -54,7 +53,7 @@ def torch_interpretation(model: L2I, problem: Problem, tuned: bool) -> Callable[
         )
         parts = torch.view_as_real(X.T)
         A = (parts * parts).sum(-1).sqrt_()
-        logits, maps = hidden(log_mel(A[None]))
+        logits, maps = hidden(log_mel.of_magnitude(A[None]))
         H, z, _ = interpreter(maps, len(A))
         weights = weights_for(model, logits, z)
         h = H[0].T
@@ -79,7 +78,7 @@ def torch_interpretation(model: L2I, problem: Problem, tuned: bool) -> Callable[
 def authors_interpretation(model: L2I, problem: Problem) -> Callable[[], Samples]:
     """librosa for the transforms, one spectrogram for each selected component, as in the authors' published code."""
     log_mel = LogMel(model.analysis)
-    classifier = copy.deepcopy(model.classifier).to(memory_format=torch.contiguous_format)
+    classifier = copy.deepcopy(model.network.module).to(memory_format=torch.contiguous_format)
     interpreter = copy.deepcopy(model.interpreter).to(memory_format=torch.contiguous_format)
     hidden = HiddenMaps(classifier, Classifier.layers)
     W = interpreter.dictionary.detach().numpy()
@@ -90,7 +89,7 @@ def authors_interpretation(model: L2I, problem: Problem) -> Callable[[], Samples
         peak = np.abs(y).max()
         X = librosa.stft(y / peak, n_fft=problem.n_fft, hop_length=problem.hop)
         A, phase = np.abs(X), np.angle(X)
-        logits, maps = hidden(log_mel(torch.from_numpy(A.T.copy())[None]))
+        logits, maps = hidden(log_mel.of_magnitude(torch.from_numpy(A.T.copy())[None]))
         H, z, _ = interpreter(maps, A.shape[1])
         h = H[0].numpy()
         V, total = np.log1p(A), W @ h + 1e-6

@@ -24,7 +24,7 @@ KINDS = ("the whole clip", "`interpret`", "a stream")
 
 def probabilities(model: L2I, y: NDArray[np.float32], target: int) -> tuple[float, bool]:
     """The class's probability in some audio, as it is, and whether it is what is heard."""
-    p = model.probabilities(model.analyze([y], [1.0]).logits)[0]
+    p = model.network.probabilities(model.analyze([y], [1.0]).logits)[0]
     return float(p[target]), int(p.argmax()) == target
 
 

@@ -1,7 +1,7 @@
-"""Audio in and out: reading, writing, resampling, peak scaling and the corruptions of the paper.
+"""Audio input and output: reading, writing, resampling and peak scaling.
 
-Everything here is mono float32, full scale +-1. `soundfile` and `soxr` are imported where they are used, so
-the package works without them as long as nothing has to be decoded or resampled.
+Signals are mono float32, full scale +-1. `soundfile` and `soxr` are imported where they are used, so the package works
+without them as long as nothing has to be decoded or resampled.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from l2i_fast.arrays import from_pcm
 from l2i_fast.files import write_whole
 
 __all__ = [
-    "add_noise",
     "as_mono_float32",
-    "mix_at_level",
+    "check_rate",
     "read_audio",
     "resample",
     "scale_to_peak",
@@ -31,7 +30,7 @@ __all__ = [
 
 Audio = npt.NDArray[np.float32]
 
-_BLOCK = 1 << 20  # frames decoded at a time: long stereo files never lie in memory as a whole
+_BLOCK = 1 << 20  # frames decoded at a time, so that long stereo files never lie in memory as a whole
 
 
 def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
@@ -44,49 +43,49 @@ def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
         shape (N,) or (N, channels), with their rate in Hz. Integer PCM of b bits is divided by 2**(b-1);
         uint8 is (x - 128) / 128.
     sr : int, optional
-        The rate wanted, in Hz. The recording is resampled to it where its own differs.
+        Rate to resample the recording to, in Hz; its own rate by default.
 
     Returns
     -------
     y : float32, shape (N,)
-        The mean of the channels. It may share memory with samples that need no conversion.
+        The mean of the channels. It shares memory with samples that need no conversion.
     sr : int
         The rate of y in Hz.
 
     Raises
     ------
     FileNotFoundError
-        Where there is no such file.
+        If the file does not exist.
     ValueError
-        Where the file is not audio, or the audio is empty or holds NaN or infinity.
+        If the file is not audio, or the audio is empty or holds NaN or infinity.
     ImportError
-        Where soundfile or soxr is needed and not installed.
+        If soundfile or soxr is needed and not installed.
     """
     if isinstance(source, (str, os.PathLike)):
         y, rate = _decode(Path(source))
     elif isinstance(source, (tuple, list)) and len(source) == 2:
         y, rate = as_mono_float32(source[0]), check_rate("the rate in source", source[1])
     else:
-        raise TypeError(f"source must be a path or (samples, rate), got {type(source).__name__}")
+        raise TypeError(f"source is {type(source).__name__}, but must be a path or (samples, rate)")
     if sr is None or check_rate("sr", sr) == rate:
         return y, rate
     return resample(y, rate, sr), int(sr)
 
 
 def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
-    """Bring samples to mono float32.
+    """Convert samples to mono float32.
 
     Parameters
     ----------
     samples : array, shape (N,) or (N, channels)
         NumPy, torch or anything NumPy understands; floating, or PCM as int8, int16, int32 or uint8.
     name : str
-        What the errors call it.
+        Name of the argument, for errors.
 
     Returns
     -------
     y : float32, shape (N,), contiguous
-        The mean of the channels; the same memory where nothing had to change.
+        The mean of the channels; the same memory if nothing has to change.
 
     Raises
     ------
@@ -97,16 +96,17 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     """
     x = _to_numpy(samples)
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[1] > max(8, x.shape[0])):
-        raise ValueError(f"{name} must have shape (N,) or (N, channels), got {x.shape}")
+        raise ValueError(f"{name} has shape {x.shape}, but (N,) or (N, channels) is needed")
     if x.size == 0:
-        raise ValueError(f"{name} is empty: at least one sample is needed")
+        raise ValueError(f"{name} is empty, but at least one sample is needed")
     x = from_pcm(x, name)
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is refused below as infinite
         if x.ndim == 2:
             x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.result_type(x, np.float32))
         y = np.ascontiguousarray(x, dtype=np.float32)
     if not np.isfinite(y).all():
-        raise ValueError(f"{name} holds NaN or infinity (first at sample {int(np.argmin(np.isfinite(y)))})")
+        first = int(np.argmin(np.isfinite(y)))
+        raise ValueError(f"{name} holds NaN or infinity (first at sample {first}), but finite samples are needed")
     return y
 
 
@@ -116,9 +116,9 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     Parameters
     ----------
     path : path-like
-        Ends in .wav or .flac. A missing folder is made; a file that is there already is replaced.
+        Ends in .wav or .flac. A missing folder is made; an existing file is replaced.
     samples : array, shape (N,) or (N, channels)
-        Floating samples. Integer subtypes hold +-1: what lies beyond is clipped.
+        Floating samples. Integer subtypes hold +-1 and clip samples beyond.
     sr : int
         Rate in Hz.
     subtype : str, optional
@@ -133,19 +133,19 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     defaults = {".wav": "FLOAT", ".flac": "PCM_24"}
     ending = path.suffix.lower()
     if ending not in defaults:
-        raise ValueError(f"path must end in .wav or .flac, got {path.name!r}")
+        raise ValueError(f"path is {path.name!r}, but must end in .wav or .flac")
     subtype = subtype or defaults[ending]
     rate = check_rate("sr", sr)
     x = _to_numpy(samples)
     if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"samples must be floating, got {x.dtype}")
+        raise TypeError(f"samples has dtype {x.dtype}, but floating samples are needed")
     if x.ndim not in (1, 2) or x.size == 0:
-        raise ValueError(f"samples must have shape (N,) or (N, channels) and not be empty, got {x.shape}")
+        raise ValueError(f"samples has shape {x.shape}, but (N,) or (N, channels) that is not empty is needed")
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
-        raise ValueError("samples holds NaN or infinity")
+        raise ValueError("samples holds NaN or infinity, but finite samples are needed")
     if (ending, subtype) == (".wav", "FLOAT"):
-        # libsndfile stamps the time of day into float WAV files; SciPy's are the same bytes every time.
+        # libsndfile writes the time of day into float WAV files; SciPy's bytes are reproducible.
         from scipy.io import wavfile
 
         write_whole(path, lambda part: wavfile.write(part, rate, x))
@@ -172,7 +172,7 @@ def resample(y: Any, orig_sr: int, target_sr: int) -> Audio:
     Returns
     -------
     z : float32, shape (ceil(N * target_sr / orig_sr),)
-        Beyond its ends y counts as silence. Equal rates return y as it is.
+        y is extended by silence beyond its ends. Equal rates return y unchanged.
     """
     signal = as_mono_float32(y, "y")
     orig_sr, target_sr = check_rate("orig_sr", orig_sr), check_rate("target_sr", target_sr)
@@ -194,18 +194,18 @@ def scale_to_peak(y: Any, mode: Literal["absolute", "signed"] = "absolute") -> t
         Mono samples.
     mode : "absolute" or "signed"
         "absolute" divides by max(abs(y)). "signed" divides by max(y), as the paper's code does; where max(y)
-        is below a millionth of the absolute peak (a signal without positive part) it divides by that peak.
+        is below a millionth of the absolute peak (a signal without a positive part), it divides by that peak.
 
     Returns
     -------
     scaled : float32, shape (N,)
-        Within +-1 for "absolute". Silence comes back unchanged.
+        Within +-1 for "absolute". Silence is returned unchanged.
     scale : float
         The divisor; 1 for silence.
     """
     y = as_mono_float32(y, "y")
     if mode not in ("absolute", "signed"):
-        raise ValueError(f"mode must be 'absolute' or 'signed', got {mode!r}")
+        raise ValueError(f"mode is {mode!r}, but must be 'absolute' or 'signed'")
     highest, lowest = float(y.max()), float(y.min())
     peak = max(highest, -lowest)
     if peak == 0:
@@ -214,67 +214,13 @@ def scale_to_peak(y: Any, mode: Literal["absolute", "signed"] = "absolute") -> t
     return (y / np.float64(scale)).astype(np.float32), scale
 
 
-def mix_at_level(y: Any, other: Any, level_db: float) -> Audio:
-    """Mix another sound into y at a level relative to y.
-
-    Parameters
-    ----------
-    y : array, shape (N,)
-        Mono samples; they keep their level.
-    other : array, shape (M,)
-        The sound to add, repeated or cut to N samples.
-    level_db : float
-        20 log10(rms(added) / rms(y)), in dB: 0 is as loud as y, negative is softer, positive louder.
-
-    Returns
-    -------
-    mixed : float32, shape (N,)
-        y + added. Where y or the N samples of other are silent no such level exists: y comes back unchanged.
-    """
-    signal, added = as_mono_float32(y, "y"), as_mono_float32(other, "other")
-    _check_decibel("level_db", level_db)
-    added = np.resize(added, signal.shape)
-    level = _rms(added)
-    if level == 0:
-        return signal.copy()
-    gain = _rms(signal) / level * 10 ** (level_db / 20)
-    return (signal + gain * added.astype(np.float64)).astype(np.float32)
-
-
-def add_noise(y: Any, snr_db: float, rng: np.random.Generator | int | None = None) -> Audio:
-    """Add white Gaussian noise.
-
-    Parameters
-    ----------
-    y : array, shape (N,)
-        Mono samples.
-    snr_db : float
-        20 log10(rms(y) / rms(noise)) in dB, met exactly by the noise drawn.
-    rng : numpy.random.Generator or seed, optional
-        Where the noise comes from.
-
-    Returns
-    -------
-    noisy : float32, shape (N,)
-        Silence comes back as silence.
-    """
-    signal = as_mono_float32(y, "y")
-    _check_decibel("snr_db", snr_db)
-    return mix_at_level(signal, np.random.default_rng(rng).standard_normal(len(signal)), -snr_db)
-
-
 def check_rate(name: str, value: Any) -> int:
     """Return a sample rate as an int, or raise an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number of Hz, got {type(value).__name__}")
+        raise TypeError(f"{name} is {type(value).__name__}, but must be a number of Hz")
     if not math.isfinite(value) or value != int(value) or value < 1:
-        raise ValueError(f"{name} must be a whole, positive number of Hz, got {value}")
+        raise ValueError(f"{name} is {value}, but must be a whole, positive number of Hz")
     return int(value)
-
-
-def _check_decibel(name: str, value: float) -> None:
-    if not abs(value) <= 200:
-        raise ValueError(f"{name} must lie within +-200 dB, got {value}")
 
 
 def _to_numpy(samples: Any) -> npt.NDArray[Any]:
@@ -284,15 +230,11 @@ def _to_numpy(samples: Any) -> npt.NDArray[Any]:
     return np.asarray(samples)
 
 
-def _rms(y: Audio) -> float:
-    return math.sqrt(float(np.mean(np.square(y, dtype=np.float64))))
-
-
 def _decode(path: Path) -> tuple[Audio, int]:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a recording")
+        raise ValueError(f"{path} is a folder, but must be a recording")
     soundfile = _needed("soundfile", f"read {path.name}")
     try:
         with soundfile.SoundFile(path) as file:
@@ -304,7 +246,7 @@ def _decode(path: Path) -> tuple[Audio, int]:
 
 
 def _needed(module: str, purpose: str) -> ModuleType:
-    """Import an optional module, or say what it is needed for."""
+    """Import an optional module, or raise ImportError with the purpose that needs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,20 +1,59 @@
-"""What a model is made of, as plain data: the sections of a model folder's config.json."""
+"""The sections of a model folder's config.json, as plain data with checked values.
+
+Sections are frozen dataclasses whose annotations state types and constraints. Pydantic checks them, strictly, when a
+section is made; it is imported then and not before, so that importing this module costs little.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
 
-T = TypeVar("T")
+import numpy as np
+from annotated_types import Ge, Lt
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+SectionT = TypeVar("SectionT", bound="Section")
+
+#: Where a mask acts: on the logarithmic magnitude or on the magnitude.
+Domain: TypeAlias = Literal["log", "magnitude"]
+PositiveInt: TypeAlias = Annotated[int, Ge(1)]
+
+
+class Section:
+    """Base of settings: a frozen dataclass whose values are checked against its annotations when it is made.
+
+    Integers become floats and lists become tuples where the annotation asks for them; nothing else is converted.
+
+    Raises
+    ------
+    ValueError
+        A value that the annotation forbids: "threshold is 2.0, but must be less than 1".
+    """
+
+    def __post_init__(self) -> None:
+        from pydantic import ValidationError
+
+        cls: Any = type(self)
+        given = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(cls)}
+        try:
+            checked = _schema(cls).model_validate(given)
+        except ValidationError as error:
+            raise ValueError(_sentence(error.errors(include_url=False)[0])) from None
+        for name in given:
+            object.__setattr__(self, name, getattr(checked, name))
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """From samples to what the networks and the dictionary see; one object for both directions.
+class Analysis(Section):
+    """The front end: how samples become the input of the networks and of the dictionary, and sound again.
 
     Attributes
     ----------
@@ -25,109 +64,120 @@ class Analysis:
     n_mels : int
         Mel bands of the classifier's input.
     amin : float
-        Least mel magnitude; quieter is the same as silence: ``10 log10(amin)`` dB. The default, -60 dB, is what
-        16-bit quantisation of a full-scale clip amounts to.
+        Smallest mel magnitude; anything below counts as silence, ``10 log10(amin)`` dB. The default, -60 dB, is the
+        16-bit quantisation noise of a full-scale clip.
     peak : {"absolute", "signed"}
-        Clips are divided by their absolute peak before analysis, or by the signed maximum as in the paper.
+        Divide clips by their absolute peak before analysis, or by their signed maximum as in the paper.
     """
 
-    sample_rate: int = 44100
-    n_fft: int = 1024
-    hop_length: int = 512
-    n_mels: int = 128
-    amin: float = 1e-6
+    sample_rate: PositiveInt = 44100
+    n_fft: Annotated[int, Ge(2)] = 1024
+    hop_length: PositiveInt = 512
+    n_mels: PositiveInt = 128
+    amin: Annotated[float, Ge(1e-30)] = 1e-6
     peak: Literal["absolute", "signed"] = "absolute"
 
     def __post_init__(self) -> None:
-        within(self, sample_rate=(1, math.inf), n_fft=(2, math.inf), hop_length=(1, self.n_fft))
-        within(self, n_mels=(1, math.inf), amin=(1e-30, math.inf))
-        if self.peak not in ("absolute", "signed"):
-            raise ValueError(f"peak must be 'absolute' or 'signed', got {self.peak!r}")
+        super().__post_init__()
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_length is {self.hop_length}, but must be at most n_fft, {self.n_fft}")
 
     @property
     def floor_db(self) -> float:
-        """What silence is to the classifier, in dB."""
+        """Level of silence in the classifier's input, in dB."""
         return 10 * math.log10(self.amin)
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Section):
     """Which components make an interpretation, and how they mask the input.
 
     Attributes
     ----------
     threshold : float
-        tau: components with a relevance above it are selected.
+        tau: components with a greater relevance are selected.
     top_k : int or None
-        At most so many, the most relevant ones; None is all of them.
+        Largest number of components, the most relevant ones; None is no limit.
     domain : {"log", "magnitude"}
         Whether the mask acts on the logarithmic magnitude (the paper) or on the magnitude.
     """
 
-    threshold: float = 0.2
-    top_k: int | None = 5
-    domain: Literal["log", "magnitude"] = "log"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1:
-            raise ValueError(f"threshold must lie in [0, 1), got {self.threshold}")
-        within(self, top_k=(1, math.inf))
-        if self.domain not in ("log", "magnitude"):
-            raise ValueError(f"domain must be 'log' or 'magnitude', got {self.domain!r}")
+    threshold: Annotated[float, Ge(0), Lt(1)] = 0.2
+    top_k: PositiveInt | None = 5
+    domain: Domain = "log"
 
 
-def within(settings: Any, **ranges: tuple[float, float]) -> None:
-    """Check that numbers of a settings object, None aside, lie from the first to the second of two bounds.
+def from_dict(cls: type[SectionT], values: Any, where: str) -> SectionT:
+    """Build a section, nested ones too, from plain data; `where` names the source in errors.
 
     Raises
     ------
     ValueError
-        Naming the setting, its value and the bounds.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(settings, name)
-        if value is not None and not low <= value <= high:
-            bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-            raise ValueError(f"{name} must be {bounds}, got {value}")
-
-
-def from_dict(cls: type[T], values: Any, where: str) -> T:
-    """Build the dataclass `cls`, nested ones too, from plain data; `where` names the source in errors.
-
-    Raises
-    ------
-    ValueError
-        An unknown key, or a value that is not of the field's kind or out of its range.
+        An unknown setting, or a value that its annotation forbids.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be an object with named values, got {values!r}")
+        raise ValueError(f"{where} is {values!r}, but must be an object with named values")
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"{where} has no setting {unknown[0]!r}; it has {', '.join(sorted(hints))}")
-    return cls(**{name: _converted(value, hints[name], f"{where}.{name}") for name, value in values.items()})
+    built = {
+        name: from_dict(hints[name], value, f"{where}.{name}") if _is_section(hints[name]) else value
+        for name, value in values.items()
+    }
+    try:
+        return cls(**built)
+    except ValueError as error:  # it begins with the setting's name
+        raise ValueError(f"{where}.{error}") from None
 
 
-def _converted(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint` says, or an error that names `where`."""
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
-    args = get_args(hint)
-    if get_origin(hint) is Literal:
-        if value in args:
-            return value
-        raise ValueError(f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}")
-    if get_origin(hint) is UnionType:
-        if value is None:
-            return None
-        return _converted(value, next(arg for arg in args if arg is not NoneType), where)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)) or (args[-1] is not ... and len(value) != len(args)):
-            raise ValueError(f"{where} must be a list, got {value!r}")
-        kinds = args if args[-1] is not ... else (args[0],) * len(value)
-        return tuple(_converted(v, kind, where) for v, kind in zip(value, kinds, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{where} must be of type {hint.__name__}, got {value!r}")
-    return value
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Section)
+
+
+@cache
+def _schema(cls: Any) -> type[BaseModel]:
+    # A model of the same fields does the checking, so that sections stay ordinary dataclasses.
+    from pydantic import ConfigDict, create_model
+
+    hints = get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {field.name: (hints[field.name], ...) for field in dataclasses.fields(cls)}
+    model: type[BaseModel] = create_model(cls.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    return model
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Return pydantic's error as "{setting} is {value}, but must be {what is allowed}"."""
+    kind, place, value, limits = error["type"], error["loc"], error["input"], error.get("ctx", {})
+    match kind:
+        case "greater_than_equal":
+            allowed = f"at least {limits['ge']:g}"
+        case "greater_than":
+            allowed = f"greater than {limits['gt']:g}"
+        case "less_than_equal":
+            allowed = f"at most {limits['le']:g}"
+        case "less_than":
+            allowed = f"less than {limits['lt']:g}"
+        case "multiple_of":
+            allowed = f"a multiple of {limits['multiple_of']:g}"
+        case "literal_error":
+            allowed = f"one of {limits['expected'].replace(' or ', ', ')}"
+        case "too_long":
+            allowed = f"a list of at most {limits['max_length']}"
+        case "missing":  # an item of a tuple
+            place, allowed = place[:-1], f"a list of at least {int(place[-1]) + 1}"
+        case _:
+            kinds = {"int": "an integer", "float": "a number", "string": "a string", "bool": "a Boolean"}
+            kinds |= {"tuple": "a list", "dataclass": f"of type {limits.get('class_name')}"}
+            allowed = kinds.get(kind.split("_")[0]) or error["msg"].removeprefix("Input should be ")
+    return f"{_path(place)} is {value!r}, but must be {allowed}"
+
+
+def _path(place: Sequence[int | str]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else step for step in place)

@@ -1,4 +1,4 @@
-"""What many tests need: the real recordings, and a small model with random weights."""
+"""Fixtures of many tests: the real recordings, and a small model with random weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ if not torch.cuda.is_available():  # before Triton is imported
 
 from l2i_fast import _core
 from l2i_fast.data import Dataset, load_dataset
-from l2i_fast.model import L2I
+from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import Analysis
 
 #: Recordings lie where L2I_DATA says, or in shared/data beside the checkout.
 ESC10 = Path(os.environ.get("L2I_DATA") or Path(__file__).parents[2] / "shared" / "data" / "esc10")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    """The networks of the tests are small: more threads of torch cost time, above all beside other processes."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -38,17 +44,17 @@ def esc10() -> Dataset:
     return load_dataset(ESC10)
 
 
-#: What only files of sound and librosa's filters need: a machine made for GPUs may lack it, and tests the rest.
+#: Packages for audio files and mel filters that are missing: a machine with a GPU may lack them, and tests the rest.
 MISSING = [name for name in ("librosa", "soundfile", "soxr") if not find_spec(name)]
 
 
 def pytest_report_header() -> list[str]:
-    """Say what is missing."""
-    return [f"left out is what needs {', '.join(MISSING)}"] if MISSING else []
+    """Report missing packages."""
+    return [f"left out are tests that need {', '.join(MISSING)}"] if MISSING else []
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out files that import what is missing."""
+    """Leave out files that import missing packages."""
     if not MISSING or collection_path.suffix != ".py":
         return None
     needs = rf"^(import|from) ({'|'.join(MISSING)})\b"
@@ -57,7 +63,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Skip a test that comes upon what is missing."""
+    """Skip a test that fails for a missing package."""
     report = yield
     for name in MISSING if report.failed else ():
         if f"No module named '{name}'" in report.longreprtext or f"{name} is needed" in report.longreprtext:
@@ -89,7 +95,8 @@ def make_model(
         # Alive everywhere, so that nothing is compared with silence by accident.
         torch.nn.init.constant_(interpreter.psi.second.bias, 0.1)
     classes = ("dog", "rain", "clock tick", "helicopter", "rooster", "saw")[:n_classes]
-    return L2I(classifier, interpreter, classes, analysis=analysis, multilabel=multilabel, name="tiny")
+    network = TorchNetwork(classifier, LogMel(analysis), classes, multilabel=multilabel)
+    return L2I(network, interpreter, name="tiny")
 
 
 @pytest.fixture(scope="session")

@@ -327,8 +327,8 @@ def stream(
     output = output or ("-" if source == "-" else "speaker")
     _check_stream(source, output, fast, raw_format, rate, channels, device, output_device)
 
-    from l2i_fast.live.devices import Microphone, Speaker, sounddevice
     from l2i_fast.live import RawInput, RawOutput, Recording, Session, Sink, Source, WavFile, deferred_interrupt
+    from l2i_fast.live.devices import Microphone, Speaker, sounddevice
 
     came_from: Source
     goes_to: Sink
@@ -338,8 +338,8 @@ def stream(
     if source is None or output == "speaker":
         sounddevice()
 
-    from l2i_fast.model import load
     from l2i_fast.live.terminal import summary, watch
+    from l2i_fast.model import load
 
     engine = load(model)
     settings = _selection(engine, target, threshold, top_k, domain)

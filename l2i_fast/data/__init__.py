@@ -24,18 +24,20 @@ def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     FileNotFoundError
-        Where the folder or a recording does not exist.
+        If the folder or a recording does not exist.
     ValueError
-        Where no folder is named, its layout is neither of the two, or its table is broken.
+        If no folder is named, its layout is neither of the two, or its table is broken.
     """
     chosen = path if path is not None else os.environ.get("L2I_DATA")
     if not chosen:
-        raise ValueError("path names no data set: give its folder, or set the environment variable L2I_DATA")
+        raise ValueError(
+            "path is empty, but the folder of a data set is needed, here or in the environment variable L2I_DATA"
+        )
     root = Path(chosen)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+        raise FileNotFoundError(f"the folder {root} does not exist")
     if (root / esc50.TABLE).is_file():
         return load_esc50(root)
     if (root / sonyc.TABLE).is_file():
         return load_sonyc(root)
-    raise ValueError(f"{root} holds no data set: there is neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)")
+    raise ValueError(f"{root} holds no data set: it has neither {esc50.TABLE} (ESC-50) nor {sonyc.TABLE} (SONYC-UST)")

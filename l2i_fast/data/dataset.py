@@ -1,4 +1,4 @@
-"""What a data set is, whatever its layout on disk."""
+"""Data sets in memory, independent of their layout on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUDIO_ENDINGS = (".wav", ".ogg", ".flac", ".mp3")
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: its file, its labels as indices into the data set's classes, and where it belongs."""
+    """One recording: its file, its labels as indices into the data set's classes, its fold and split."""
 
     path: Path
     labels: tuple[int, ...]
@@ -29,7 +29,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clips with labels. `duration` is the length in seconds that every clip is brought to."""
+    """Clips with labels. `duration` is the common length of all clips, in seconds."""
 
     name: str
     classes: tuple[str, ...]
@@ -43,7 +43,7 @@ class Dataset:
         classes: str | Iterable[str] | None = None,
         split: str | Iterable[str] | None = None,
     ) -> Dataset:
-        """Keep a part of the clips, in their order.
+        """Return a part of the clips, in their order.
 
         Parameters
         ----------
@@ -53,12 +53,12 @@ class Dataset:
             Classes to keep, in the data set's order; labels are renumbered. Clips of one label go with their
             class; clips of several labels all stay and lose the labels of other classes.
         split : str or several, optional
-            Splits to keep, where the data set has them.
+            Splits to keep, if the data set has any.
 
         Raises
         ------
         ValueError
-            For a fold, class or split that does not exist, naming those that do.
+            For an unknown fold, class or split; the error lists those that exist.
         """
         clips = self.clips
         if folds is not None:
@@ -93,11 +93,11 @@ def _check_known(name: str, wanted: set[Any], known: set[Any]) -> None:
     unknown = sorted(map(str, wanted - known))
     if unknown:
         exist = ", ".join(map(str, sorted(known))) or "none"
-        raise ValueError(f"{name}: there is no {', '.join(unknown)}; there are: {exist}")
+        raise ValueError(f"{name} names {', '.join(unknown)}, but the data set has: {exist}")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield, for each row of a CSV file, where it stands ("FILE, line N") and its values of these columns."""
+    """Yield the place ("FILE, line N") and the values of these columns, for each row of a CSV file."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, strict=True)
         try:
@@ -117,8 +117,8 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[s
 
 
 def as_integer(where: str, column: str, text: str) -> int:
-    """Return the integer that a CSV field holds, or raise an error that says where it stands."""
+    """Return the integer of a CSV field, or raise an error with its place."""
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{where}: {column} must be an integer, got {text!r}") from None
+        raise ValueError(f"{where}: {column} is {text!r}, but must be an integer") from None

@@ -1,4 +1,4 @@
-"""Fetches ESC-50 for those who ask for it: resumed where it broke off, checked, whole or not at all."""
+"""Download of ESC-50: resumed after interruptions, checked, whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from l2i_fast.data.esc50 import TABLE, load_esc50
 ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
 
 _CLIPS = 2000
-_ATTEMPTS = 5  # connections in a row before giving up; the part fetched so far is kept all the same
+_ATTEMPTS = 5  # connections in a row before giving up; the part fetched so far is kept
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 18
-# What a foreign or damaged archive makes zipfile, the extraction or the reader raise.
+# Exceptions of zipfile, the extraction and the reader for a foreign or damaged archive.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -41,7 +41,7 @@ _DAMAGE = (
     IsADirectoryError,
 )
 
-Advance = Callable[[str, int, int | None], None]  # what is being done, bytes done, bytes in all where known
+Advance = Callable[[str, int, int | None], None]  # name of the step, bytes done, bytes in all if known
 
 
 class _BrokenOff(Exception):
@@ -56,20 +56,20 @@ def fetch_esc50(
 ) -> Path:
     """Download ESC-50 (about 600 MB, licensed CC BY-NC 3.0) and unpack it to a folder.
 
-    The archive grows in OUTPUT.zip.part beside the folder; a broken download is continued there, also by a
-    later call. GitHub packs the archive anew from time to time, so its own bytes have no lasting checksum.
-    What is checked instead is the contents: the CRC of every file, 2,000 rows in meta/esc50.csv and a
-    recording for each.
+    The archive is written to OUTPUT.zip.part beside the folder; a broken download is continued there, also by
+    a later call. GitHub packs the archive anew from time to time, so its own bytes have no lasting checksum.
+    Its contents are checked instead: the CRC of every file, 2,000 rows in meta/esc50.csv and a recording
+    for each.
 
     Parameters
     ----------
     output : path-like
-        The folder to create, with meta/ and audio/ in it. Where it already holds the complete data set
+        The folder to create, with meta/ and audio/ in it. If it already holds the complete data set,
         nothing is fetched.
     url : str
-        Where the zip archive lies (http or https).
+        Address of the zip archive (http or https).
     sha256 : str, optional
-        Checksum of the archive, 64 hexadecimal digits, for those who keep a copy of their own.
+        Checksum of the archive, 64 hexadecimal digits, for a copy of known bytes.
     progress : bool
         Show a progress bar on standard error.
 
@@ -81,19 +81,19 @@ def fetch_esc50(
     Raises
     ------
     ConnectionError
-        Where the server cannot be reached, refuses, or the connection keeps breaking (the part is kept).
+        If the server cannot be reached or refuses, or the connection keeps breaking (the part is kept).
     ValueError
-        Where the checksum or the contents are wrong (the archive is removed), or an argument is.
+        If the checksum or the contents are wrong (the archive is removed), or an argument is.
     FileExistsError
-        Where output exists and is something else.
+        If output exists and is something else.
     OSError
-        Where the disk is full (the part is kept).
+        If the disk is full (the part is kept).
     """
     folder = Path(output)
     if not re.match(r"https?://", url, re.IGNORECASE):
-        raise ValueError(f"url must begin with http:// or https://, got {url!r}")
+        raise ValueError(f"url is {url!r}, but must begin with http:// or https://")
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
+        raise ValueError(f"sha256 is {sha256!r}, but must be 64 hexadecimal digits")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if _is_complete(folder):
             return folder
@@ -132,7 +132,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _download(url: str, part: Path, advance: Advance) -> None:
-    """Fetch a URL into `part`, continuing what is there, until it is whole."""
+    """Fetch a URL into `part`, continuing an earlier download, until it is whole."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _download_rest(url, part, advance)
@@ -193,7 +193,7 @@ def _check_sha256(part: Path, sha256: str | None) -> None:
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.lower():
-        raise ValueError(f"the archive has the SHA-256 {found}, expected {sha256.lower()}; it has been removed")
+        raise ValueError(f"the archive has the SHA-256 {found}, but must have {sha256.lower()}; it has been removed")
 
 
 def _unpack(archive: Path, folder: Path, advance: Advance) -> None:
@@ -204,7 +204,7 @@ def _unpack(archive: Path, folder: Path, advance: Advance) -> None:
             _extract(file, part, advance)
         count = len(load_esc50(part).clips)
         if count != _CLIPS:
-            raise ValueError(f"it lists {count:,} recordings, expected {_CLIPS:,}")
+            raise ValueError(f"it lists {count:,} recordings, but {_CLIPS:,} are needed")
         os.replace(part, folder)
     except _DAMAGE as error:
         text = str(error).replace(f"{part}{os.sep}", "")
@@ -218,7 +218,7 @@ def _extract(file: zipfile.ZipFile, target: Path, advance: Advance) -> None:
     table = TABLE.as_posix()
     roots = sorted((n.removesuffix(table) for n in file.namelist() if n == table or n.endswith("/" + table)), key=len)
     if not roots:
-        raise ValueError(f"there is no {table} in it")
+        raise ValueError(f"it lacks {table}")
     members = [m for m in file.infolist() if m.filename.startswith(roots[0]) and not m.is_dir()]
     total = sum(m.file_size for m in members)
     if shutil.disk_usage(target.parent).free < total:

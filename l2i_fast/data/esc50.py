@@ -26,22 +26,22 @@ def load_esc50(root: str | os.PathLike[str], classes: Iterable[str] | None = Non
     Returns
     -------
     dataset : Dataset
-        One label a clip; the classes stand in the order of ESC-50's targets. The table may name .wav where
-        the folder holds .ogg, .flac or .mp3, and the other way round.
+        One label for each clip; the classes are in the order of ESC-50's targets. The table may name .wav where
+        the folder holds .ogg, .flac or .mp3, and vice versa.
 
     Raises
     ------
     FileNotFoundError
-        Where the table or a recording is missing.
+        If the table or a recording is missing.
     ValueError
         For a broken table, naming file and line.
     """
     root = Path(root)
     table = root / TABLE
     if not table.is_file():
-        raise FileNotFoundError(f"there is no {table}")
+        raise FileNotFoundError(f"{table} does not exist")
     folder = root / "audio"
-    # One listing instead of thousands of questions to the file system.
+    # One listing instead of thousands of look-ups.
     present = {p.name: p for p in sorted(folder.iterdir())} if folder.is_dir() else {}
     columns = ["filename", "fold", "target", "category"] + ["esc10"] * esc10_only
     categories: dict[int, str] = {}
@@ -55,7 +55,7 @@ def load_esc50(root: str | os.PathLike[str], classes: Iterable[str] | None = Non
         if not category or categories.setdefault(number, category) != category:
             raise ValueError(f"{where}: target {number} is {categories.get(number, '')!r} and {category!r}")
         if esc10 and esc10[0] not in ("True", "False"):
-            raise ValueError(f"{where}: esc10 must be True or False, got {esc10[0]!r}")
+            raise ValueError(f"{where}: esc10 is {esc10[0]!r}, but must be True or False")
         if esc10 != ["False"]:
             rows.append((where, _find(where, folder, present, name), as_integer(where, "fold", fold), number))
     if len(set(categories.values())) != len(categories):
@@ -74,4 +74,4 @@ def _find(where: str, folder: Path, present: dict[str, Path], name: str) -> Path
     for candidate in (name, *(stem + ending for ending in AUDIO_ENDINGS)):
         if candidate in present:
             return present[candidate]
-    raise FileNotFoundError(f"{where}: there is no {folder / name}, nor with another ending")
+    raise FileNotFoundError(f"{where}: {folder / name} does not exist, nor with another ending")

@@ -1,4 +1,4 @@
-"""Synthetic recordings, so that the demo needs no download: simple physical models of a few everyday sounds."""
+"""Synthetic recordings for the demo, by simple physical models of everyday sounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from l2i_fast.audio import check_rate, mix_at_level, scale_to_peak
+from l2i_fast.audio import check_rate, scale_to_peak
+from l2i_fast.data.corruptions import mix_at_level
 
 Audio = npt.NDArray[np.float32]
 Generator = np.random.Generator
@@ -22,7 +23,7 @@ def demo_scene(kind: str = "clock_tick", seed: int = 0, sr: int = 44100) -> Audi
     kind : str
         The sound in front, one of `SCENES`: each also names the sound behind it and its level in dB.
     seed : int
-        Another seed gives another recording of the same kind.
+        Different seeds give different recordings of the same kind.
     sr : int
         Rate in Hz, at least 8,000.
 
@@ -32,9 +33,9 @@ def demo_scene(kind: str = "clock_tick", seed: int = 0, sr: int = 44100) -> Audi
         Its peak is 0.9.
     """
     if kind not in SCENES:
-        raise ValueError(f"kind must be one of {', '.join(SCENES)}, got {kind!r}")
+        raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(SCENES)}")
     if check_rate("sr", sr) < 8000:
-        raise ValueError(f"sr must be at least 8000 Hz, got {sr}")
+        raise ValueError(f"sr is {sr}, but must be at least 8000 Hz")
     rng = np.random.default_rng(seed)
     behind, level_db = SCENES[kind]
     front = SOUNDS[kind](sr, 5.0, rng)
@@ -43,7 +44,7 @@ def demo_scene(kind: str = "clock_tick", seed: int = 0, sr: int = 44100) -> Audi
 
 
 def clock_tick(sr: int, seconds: float, rng: Generator) -> Audio:
-    """A mechanical clock: tick and tock in turn, each a few clicks of the escapement ringing in the case."""
+    """A mechanical clock: alternating tick and tock, each a few clicks of the escapement ringing in the case."""
     y = np.zeros(round(seconds * sr))
     period = rng.uniform(0.25, 0.5)  # seconds from tick to tock
     voices = [_resonance(sr, rng.uniform(300, 8000, 8), rng.uniform(0.003, 0.025, 8), rng) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Reader for SONYC-UST (Cartwright et al., DCASE 2019 and 2020): urban sound with several labels a clip."""
+"""Reader for SONYC-UST (Cartwright et al., DCASE 2019 and 2020): urban sound with several labels for each clip."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_sonyc(root: str | os.PathLike[str]) -> Dataset:
     """Read SONYC-UST's layout: annotations.csv and 10 s recordings in audio/ or in several folders audio*/.
 
     Every annotator has a row for a recording, with 1 (present), 0 (absent) or -1 (not labelled) for each of
-    the eight coarse classes. In the splits train and validate a class counts as present where any annotator
+    the eight coarse classes. In the splits train and validate a class counts as present if any annotator
     marks it; in the split test only the verified row (annotator_id 0) counts, and recordings without one are
     left out.
 
@@ -38,19 +38,19 @@ def load_sonyc(root: str | os.PathLike[str]) -> Dataset:
     Returns
     -------
     dataset : Dataset
-        Any number of labels a clip, also none; `Clip.split` is train, validate or test.
+        Any number of labels for each clip, including none; `Clip.split` is train, validate or test.
 
     Raises
     ------
     FileNotFoundError
-        Where the table or recordings are missing.
+        If the table or recordings are missing.
     ValueError
         For a broken table, naming file and line.
     """
     root = Path(root)
     table = root / TABLE
     if not table.is_file():
-        raise FileNotFoundError(f"there is no {table}")
+        raise FileNotFoundError(f"{table} does not exist")
     presence = [f"{i}_{name}_presence" for i, name in enumerate(CLASSES, 1)]
     splits: dict[str, str] = {}
     labels: dict[str, set[int]] = {}
@@ -60,10 +60,10 @@ def load_sonyc(root: str | os.PathLike[str]) -> Dataset:
     ):
         if split not in SPLITS or splits.setdefault(name, split) != split:
             expected = splits.get(name) or "one of " + ", ".join(SPLITS)
-            raise ValueError(f"{where}: the split of {name} is {split!r}, expected {expected}")
+            raise ValueError(f"{where}: the split of {name} is {split!r}, but must be {expected}")
         for column, mark in zip(presence, marks, strict=True):
             if mark not in ("1", "0", "-1"):
-                raise ValueError(f"{where}: {column} must be 1, 0 or -1, got {mark!r}")
+                raise ValueError(f"{where}: {column} is {mark!r}, but must be 1, 0 or -1")
         present = {i for i, mark in enumerate(marks) if mark == "1"}
         by_team = as_integer(where, "annotator_id", annotator) == VERIFIED
         if by_team and name in verified:

@@ -1,5 +1,19 @@
-"""The audited network, its interpreter, and their folder on disk."""
+"""The audited network with its interpreter, and their folder on disk."""
 
-from l2i_fast.model.l2i import L2I, Analyzed, find_model, load, shipped_models
+from l2i_fast.model.audited import Answers, AuditedNetwork, TorchNetwork
+from l2i_fast.model.folder import find_model, shipped_models
+from l2i_fast.model.front_end import FrontEnd, LogMel
+from l2i_fast.model.l2i import L2I, Analyzed, load
 
-__all__ = ["L2I", "Analyzed", "find_model", "load", "shipped_models"]
+__all__ = [
+    "L2I",
+    "Analyzed",
+    "Answers",
+    "AuditedNetwork",
+    "FrontEnd",
+    "LogMel",
+    "TorchNetwork",
+    "find_model",
+    "load",
+    "shipped_models",
+]

@@ -1,9 +1,8 @@
-"""L2I: a classifier, its interpreter and the settings of both, as one model that answers with sound."""
+"""L2I: an audited network with its interpreter, as one model that explains its decisions in sound."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,104 +11,85 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from l2i_fast.arrays import host, is_tensor
 from l2i_fast.audio import read_audio, scale_to_peak
-from l2i_fast.backends.dispatch import device_of, find_device
 from l2i_fast.backends.precision import exact_convolutions
-from l2i_fast.files import write_whole
-from l2i_fast.networks.classifier import Classifier
-from l2i_fast.networks.hidden import HiddenMaps
+from l2i_fast.model.audited import AuditedNetwork
+from l2i_fast.model.folder import Contents, read_model, write_model
 from l2i_fast.networks.interpreter import Interpreter
-from l2i_fast.ops.analyze import analyze
-from l2i_fast.ops.soft_mask import Domain, decode
-from l2i_fast.results.result import Explanation, Result
-from l2i_fast.settings import Analysis, Selection, from_dict
+from l2i_fast.ops.soft_mask import decode
+from l2i_fast.results.explanation import Explanation
+from l2i_fast.results.result import Result
+from l2i_fast.settings import Analysis, Domain, Selection
 
 if TYPE_CHECKING:
     from l2i_fast.stream import Stream, StreamPool, StreamSettings
     from l2i_fast.stream.stream import Mode
 
-#: Version of the layout of a model folder.
-FORMAT = 1
-#: Clips of equal length that go through the networks together: at most so many, of at most so many samples.
+#: Largest number of clips of equal length, and of their samples, that go through the networks together.
 _BATCH, _BATCH_SAMPLES = 16, 8_000_000
 
 
 class L2I:
-    """A trained classifier that can be asked why, in sound.
+    """An audited network and the interpreter that explains its decisions in sound: Listen to Interpret.
 
     Parameters
     ----------
-    classifier : nn.Module
-        Takes log-mel spectrograms (B, 1, T, n_mels) in dB; answers with logits (B, C).
+    network : AuditedNetwork
+        The network to explain, with its front end and its classes.
     interpreter : Interpreter
-        Psi, Theta and the dictionary.
-    classes : sequence of str
-        Names of the C classes.
-    layers : sequence of str
-        The classifier's modules whose outputs Psi reads.
-    analysis, selection
-        How sound is analysed, and which components make an interpretation.
-    multilabel : bool
-        Whether a clip may hold several classes (sigmoid) or just one (softmax).
-    decision : sequence of float, optional
-        With several labels, the probability of each class from which on it is predicted; 0.5 by default.
+        Psi, Theta and the dictionary; reads the hidden maps of `network`.
+    selection : Selection
+        Which components make an interpretation.
     name : str
         Name of the model, for reports.
     training : mapping
-        What the model was trained with, kept with it.
+        Record of the training, saved with the model.
     """
 
     def __init__(
         self,
-        classifier: nn.Module,
+        network: AuditedNetwork,
         interpreter: Interpreter,
-        classes: Sequence[str],
-        layers: Sequence[str] = Classifier.layers,
-        analysis: Analysis = Analysis(),  # noqa: B008 - frozen
         selection: Selection = Selection(),  # noqa: B008 - frozen
-        multilabel: bool = False,
-        decision: Sequence[float] | None = None,
         name: str = "",
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        #: What is saved; what runs is made of it here, once.
-        self.classifier = classifier.eval()
-        self.interpreter = interpreter.eval()
-        network = classifier.fused() if isinstance(classifier, Classifier) else classifier
-        for part in (network, interpreter):  # two to three times faster convolutions on the CPU
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.hidden = HiddenMaps(network, layers)
-        self.classes = tuple(classes)
-        self.analysis = analysis
+        self.network = network
+        # Channels last: two to three times faster convolutions on the CPU.
+        self.interpreter: Interpreter = interpreter.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.selection = selection
-        self.multilabel = multilabel
-        self.decision = tuple(decision) if decision is not None else (0.5,) * len(self.classes)
         self.name = name
         self.training = dict(training or {})
-        if len(self.decision) != len(self.classes):
-            raise ValueError(
-                f"decision must hold a probability for each of {len(self.classes)} classes, got {len(self.decision)}"
-            )
         #: W (F, K).
-        self.dictionary: NDArray[np.float32] = interpreter.dictionary.detach().numpy()
-        #: Where networks and operations run: see `to`.
-        self.device = torch.device("cpu")
+        self.dictionary: NDArray[np.float32] = host(interpreter.dictionary)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the C classes."""
+        return self.network.classes
+
+    @property
+    def analysis(self) -> Analysis:
+        """Settings of the front end."""
+        return self.network.front_end.analysis
 
     @property
     def sample_rate(self) -> int:
-        """Rate, in Hz, at which the model hears and answers."""
+        """Rate of the model's input and output in Hz."""
         return self.analysis.sample_rate
 
     @property
+    def device(self) -> torch.device:
+        """Device of networks and operations: see `to`."""
+        return self.network.device
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """What a result is made with: the model's name, the analysis and the selection."""
+        """The model's name, the analysis and the selection: the settings behind a result."""
         return {
             "model": self.name,
             **dataclasses.asdict(self.analysis),
@@ -121,21 +101,18 @@ class L2I:
         return f"L2I({self.name!r}, {len(self.classes)} classes, {n_components} components, {self.sample_rate} Hz)"
 
     def to(self, device: str | torch.device) -> L2I:
-        """Move networks and operations to a device, "cpu" or a GPU ("cuda", "cuda:1"); returns the model itself.
+        """Move networks and operations to a device, "cpu" or a GPU ("cuda", "cuda:1"); return the model itself.
 
-        What the model answers stays on the CPU; streams run there, too.
+        Results stay on the CPU; streams run there, too.
 
         Raises
         ------
         ValueError
-            No such device is here.
+            This machine has no such device.
         """
-        self.device = find_device(device)
-        for part in (self.hidden.network, self.interpreter):
-            part.to(self.device)
+        self.network.to(device)
+        self.interpreter.to(self.device)
         return self
-
-    # ---- on disk
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write config.json and model.safetensors into `folder`, each whole or not at all.
@@ -143,32 +120,9 @@ class L2I:
         Raises
         ------
         ValueError
-            The classifier is not one that `load` could build again from its configuration.
+            A network of a kind that `load` could not build again from its configuration.
         """
-        if not isinstance(self.classifier, Classifier):
-            raise ValueError(
-                f"save knows how to write the classifier of l2i_fast.networks, got {type(self.classifier).__name__}"
-            )
-        folder = Path(folder)
-        config = {
-            "format": FORMAT,
-            "name": self.name,
-            "classes": list(self.classes),
-            "multilabel": self.multilabel,
-            "decision": list(self.decision),
-            "analysis": dataclasses.asdict(self.analysis),
-            "selection": dataclasses.asdict(self.selection),
-            "classifier": self.classifier.config,
-            "layers": list(self.hidden.layers),
-            "interpreter": self.interpreter.config,
-            "training": self.training,
-        }
-        weights = {f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}
-        weights |= {f"interpreter.{k}": v for k, v in self.interpreter.state_dict().items()}
-        weights = {k: v.cpu().contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
-        write_whole(folder / "model.safetensors", lambda p: p.write_bytes(save(weights)))
-        write_whole(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=2) + "\n"))
-        return folder
+        return write_model(folder, Contents(self.network, self.interpreter, self.selection, self.name, self.training))
 
     @classmethod
     def load(cls, name_or_folder: str | os.PathLike[str]) -> L2I:
@@ -179,47 +133,9 @@ class L2I:
         Raises
         ------
         ValueError
-            No such model, or a folder whose files are not a model of this format.
+            An unknown name, or a folder whose files are not a model of this format.
         """
-        folder = find_model(name_or_folder)
-        config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-        try:
-            config = json.loads(config_file.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{config_file} cannot be read as JSON: {error}") from error
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
-            found = config.get("format") if isinstance(config, dict) else None
-            raise ValueError(f"{config_file} must have format {FORMAT}, got {found!r}")
-        try:
-            weights = load_file(weights_file)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{weights_file} cannot be read as safetensors: {error}") from error
-        try:
-            classifier = Classifier(**config["classifier"])
-            interpreter = Interpreter(weights["interpreter.dictionary"].clone(), **config["interpreter"])
-            for part, module in (("classifier.", classifier), ("interpreter.", interpreter)):
-                state = {k.removeprefix(part): v for k, v in weights.items() if k.startswith(part)}
-                counters = {k for k in module.state_dict() if k.endswith("num_batches_tracked")}
-                missing, unexpected = module.load_state_dict(state, strict=False)
-                wrong = sorted((set(missing) - counters) | set(unexpected))
-                if wrong:
-                    raise ValueError(f"the weight {part}{wrong[0]} is missing or too much")
-            return cls(
-                classifier,
-                interpreter,
-                config["classes"],
-                config["layers"],
-                analysis=from_dict(Analysis, config["analysis"], "analysis"),
-                selection=from_dict(Selection, config["selection"], "selection"),
-                multilabel=config["multilabel"],
-                decision=config["decision"],
-                name=config["name"],
-                training=config["training"],
-            )
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{folder} does not hold a model of this format: {error}") from error
-
-    # ---- use
+        return cls(*read_model(name_or_folder))
 
     def interpret(
         self,
@@ -229,7 +145,7 @@ class L2I:
         top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
     ) -> Result:
-        """Classify a recording and extract what made the classifier decide so.
+        """Classify a recording and extract the sound that made the network decide so.
 
         Parameters
         ----------
@@ -239,9 +155,9 @@ class L2I:
         targets : class names or indices, optional
             Classes to explain; by default the predicted one(s).
         threshold : float, optional
-            tau in [0, 1): components more relevant than this are selected. The model's own by default.
+            tau in [0, 1): components with a greater relevance are selected. The model's own by default.
         top_k : int or None
-            At most so many components; None is no limit; the model's own setting by default.
+            Largest number of components; None is no limit; the model's own setting by default.
         domain : {"log", "magnitude"}, optional
             Where the mask acts; the model's own by default.
 
@@ -264,14 +180,16 @@ class L2I:
         top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
     ) -> list[Result]:
-        """Interpret several recordings of any lengths; the same as `interpret` of each, in the same order.
+        """Interpret several recordings of any lengths, as `interpret` does each, in the same order.
 
         Recordings of equal length go through the networks together; none is padded to the length of another.
         """
         if isinstance(sources, (str, os.PathLike)):
-            raise TypeError(f"sources must be a list of recordings, got {str(sources)!r}; interpret takes a single one")
+            raise TypeError(
+                f"sources is {str(sources)!r}, but must be a list of recordings; interpret takes a single one"
+            )
         selection = self.selection_with(threshold, top_k, domain)
-        wanted = None if targets is None else self.find_classes(targets)
+        wanted = None if targets is None else self.network.find_classes(targets)
         sources = list(sources)
         signals = [read_audio(source, self.sample_rate)[0] for source in sources]
         names = [_name(source) for source in sources]
@@ -298,37 +216,29 @@ class L2I:
         ----------
         signals : sequence of B arrays (N,), float32
         scales : sequence of B floats, optional
-            What to divide the signals by; their peaks by default.
+            Divisors of the signals; their peaks by default.
 
         Returns
         -------
         Analyzed
         """
-        a = self.analysis
         if scales is None:
-            scales = [scale_to_peak(y, a.peak)[1] for y in signals]
+            scales = [scale_to_peak(y, self.analysis.peak)[1] for y in signals]
         divisors = np.asarray(scales, np.float32)
-        y = np.stack(signals) / divisors[:, None]
-        samples: Any = torch.from_numpy(y).to(self.device)
-        if device_of(samples=samples) is None:  # NumPy is what the native engine takes at once
-            samples = y
-        X, _, M = analyze(samples, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
-        return Analyzed(X, divisors, *self.hear(torch.as_tensor(M.swapaxes(-1, -2)).unsqueeze(1)))
+        X, features = self.network.front_end.analyze(np.stack(signals) / divisors[:, None], self.device)
+        return Analyzed(X, divisors, *self.hear(features))
 
-    def hear(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Run the networks on log-mel spectrograms (B, 1, T, n_mels), of any number of frames.
+    def hear(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run the networks on features (B, 1, T, n_mels) of any number of frames.
 
         Returns
         -------
-        logits (B, C) of the classifier, H (B, K, T), z (B, K), logits (B, C) of the interpreter
+        logits (B, C) of the network, H (B, K, T), z (B, K), logits (B, C) of the interpreter
         """
-        n_frames = x.shape[2]
-        short = getattr(self.classifier, "min_frames", 1) - n_frames
-        if short > 0:
-            x = F.pad(x, (0, 0, 0, short), value=self.analysis.floor_db)
+        n_frames = features.shape[2]
+        logits, maps = self.network.run(features)
         with exact_convolutions(self.device):
-            logits, maps = self.hidden(x)
-            H = self.interpreter.psi(maps, x.shape[2])[..., :n_frames]
+            H = self.interpreter.psi(list(maps.values()), max(n_frames, self.network.min_frames))[..., :n_frames]
             return logits, H, *self.interpreter.theta(H)
 
     def stream(
@@ -338,7 +248,7 @@ class L2I:
         mode: Mode = "realtime",
         **settings: Unpack[StreamSettings],
     ) -> Stream:
-        """Interpret a live signal while it happens: see `l2i_fast.stream.Stream`."""
+        """Interpret a live signal as it arrives: see `l2i_fast.stream.Stream`."""
         from l2i_fast.stream import Stream
 
         return Stream(self, samplerate, channels, mode, **settings)
@@ -355,32 +265,21 @@ class L2I:
 
         return StreamPool(self, n, samplerate, mode, **settings)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax, or sigmoid where several labels may hold, of logits (B, C)."""
-        return logits.sigmoid() if self.multilabel else logits.softmax(1)
-
-    def predict(self, probabilities: NDArray[np.float32]) -> list[int]:
-        """Indices of the classes decided on, most probable first, from probabilities (C,)."""
-        if not self.multilabel:
-            return [int(probabilities.argmax())]
-        order = np.argsort(-probabilities, kind="stable")
-        return [int(c) for c in order if probabilities[c] >= self.decision[c]]
-
     @torch.inference_mode()
     def relevance(self, z: Tensor, target: int) -> NDArray[np.float32]:
-        """Relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
-        relevance: NDArray[np.float32] = self.interpreter.relevance(z[None], torch.tensor([target]))[0].cpu().numpy()
+        """Return the relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
+        relevance: NDArray[np.float32] = host(self.interpreter.relevance(z[None], torch.tensor([target]))[0])
         return relevance
 
     def select(self, relevance: NDArray[np.float32], selection: Selection) -> tuple[int, ...]:
-        """Components with a relevance above the threshold, most relevant first, at most `selection.top_k`."""
+        """Return the components above the threshold, most relevant first, at most `selection.top_k`."""
         order = np.argsort(-relevance, kind="stable")[: selection.top_k]
         return tuple(int(k) for k in order if relevance[k] > selection.threshold)
 
     def audible(
         self, analyzed: Analyzed, b: int, components: Iterable[int], length: int, domain: Domain | None = None
     ) -> NDArray[np.float32]:
-        """What some components hold of signal b of `analyzed`, as `length` samples at the signal's own level."""
+        """Decode some components of signal b of `analyzed` to `length` samples at the signal's own level."""
         weights = np.zeros(self.dictionary.shape[1], np.float32)
         weights[list(components)] = 1
         y = decode(
@@ -399,11 +298,11 @@ class L2I:
         self, signals: list[NDArray[np.float32]], wanted: list[int] | None, selection: Selection
     ) -> list[Result]:
         analyzed = self.analyze(signals)
-        probabilities = self.probabilities(analyzed.logits).cpu().numpy()
+        probabilities = host(self.network.probabilities(analyzed.logits))
         results = []
         for b, y in enumerate(signals):
-            prediction = self.predict(probabilities[b])
-            H = analyzed.H[b].cpu().numpy()
+            prediction = self.network.predict(probabilities[b])
+            H = host(analyzed.H[b])
             explanations = []
             for target in prediction if wanted is None else wanted:
                 relevance = self.relevance(analyzed.z[b], target)
@@ -439,43 +338,26 @@ class L2I:
     def selection_with(
         self, threshold: float | None, top_k: int | EllipsisType | None, domain: str | None
     ) -> Selection:
-        """The model's selection with what is given in its place: see `interpret`."""
+        """Return the model's selection with the given settings replaced: see `interpret`."""
         chosen: dict[str, Any] = {"threshold": threshold, "domain": domain}
         changes = {name: value for name, value in chosen.items() if value is not None}
         if top_k is not ...:
             changes["top_k"] = top_k
         return dataclasses.replace(self.selection, **changes)
 
-    def find_classes(self, targets: int | str | Iterable[int | str]) -> list[int]:
-        """Indices of the classes that `targets` names, each once."""
-        if isinstance(targets, (int, str, np.integer)):
-            targets = [targets]
-        indices = []
-        for target in targets:
-            if isinstance(target, str) and target in self.classes:
-                indices.append(self.classes.index(target))
-            elif isinstance(target, (int, np.integer)) and 0 <= target < len(self.classes):
-                indices.append(int(target))
-            else:
-                raise ValueError(
-                    f"targets must name classes ({', '.join(self.classes)}) or hold indices from 0 to "
-                    f"{len(self.classes) - 1}, got {target!r}"
-                )
-        return list(dict.fromkeys(indices))
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Analyzed:
-    """What `L2I.analyze` finds in B signals of T frames.
+    """Spectra and answers of the networks for B signals of T frames: see `L2I.analyze`.
 
     Attributes
     ----------
     X : ndarray or, on a GPU, Tensor (B, F, T), complex64
         Spectra of the signals scaled to their peak.
     scales : ndarray (B,), float32
-        What the signals were divided by.
+        Divisors of the signals.
     logits : Tensor (B, C)
-        Of the classifier.
+        Of the network.
     H : Tensor (B, K, T)
         Activations.
     z : Tensor (B, K)
@@ -494,33 +376,6 @@ class Analyzed:
 
 def _name(source: Any) -> str:
     return "samples" if isinstance(source, tuple) else str(source)
-
-
-def shipped_models() -> dict[str, Path]:
-    """Models that come with the package: name and folder."""
-    root = Path(__file__).parents[1] / "shipped"
-    return {p.parent.name: p.parent for p in sorted(root.glob("*/config.json"))}
-
-
-def find_model(name_or_folder: str | os.PathLike[str]) -> Path:
-    """Folder of a model that ships with the package, or of one made by `L2I.save`.
-
-    Raises
-    ------
-    ValueError
-        Neither the name of a shipped model nor a folder with a config.json.
-    """
-    shipped = shipped_models()
-    if isinstance(name_or_folder, str) and name_or_folder in shipped:
-        return shipped[name_or_folder]
-    folder = Path(name_or_folder)
-    if not (folder / "config.json").is_file():
-        known = ", ".join(shipped) or "none"
-        raise ValueError(
-            f"model must be the name of a shipped model ({known}) or a folder with a config.json, "
-            f"got {str(name_or_folder)!r}"
-        )
-    return folder
 
 
 def load(name_or_folder: str | os.PathLike[str]) -> L2I:

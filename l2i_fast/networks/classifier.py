@@ -37,7 +37,7 @@ class Classifier(nn.Module):
 
     Notes
     -----
-    The modules ``blocks.3``, ``blocks.4`` and ``blocks.5`` give the maps before their pooling: the layers that the
+    The modules ``blocks.3``, ``blocks.4`` and ``blocks.5`` return the maps before pooling: the layers that the
     interpreter reads. The input is normalised by the buffers `mean` and `std` (one value a band), which training sets.
     """
 
@@ -54,10 +54,10 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         if n_mels < 128 or n_mels % 64:
-            raise ValueError(f"n_mels must be a multiple of 64 and at least 128, got {n_mels}")
+            raise ValueError(f"n_mels is {n_mels}, but must be a multiple of 64 and at least 128")
         if not 0 < width <= 4:
-            raise ValueError(f"width must lie in (0, 4], got {width}")
-        #: The arguments that make this network again.
+            raise ValueError(f"width is {width}, but must be greater than 0 and at most 4")
+        #: The arguments that build this network again.
         self.config = {
             "n_classes": n_classes,
             "n_mels": n_mels,
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
     min_frames = 128
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, C) of log-mel spectrograms `x` (B, 1, T, n_mels) in dB, T at least `min_frames`."""
+        """Return logits (B, C) of log-mel spectrograms `x` (B, 1, T, n_mels) in dB, T at least `min_frames`."""
         x = self._front(x)
         for block in self.blocks[3:]:
             x = self.pool(block(x))
@@ -104,7 +104,7 @@ class Classifier(nn.Module):
         return logits
 
     def fused(self) -> Classifier:
-        """A copy for inference, with every batch normalisation folded into the convolution before it."""
+        """Return a copy for inference, with every batch normalisation folded into the convolution before it."""
         net = copy.deepcopy(self).eval()
         for sequence in (*net.blocks, net.top):
             assert isinstance(sequence, nn.Sequential)
@@ -117,9 +117,9 @@ class Classifier(nn.Module):
         return net
 
     def _front(self, x: Tensor) -> Tensor:
-        """Normalisation and the first three blocks, whose maps are the largest: long inputs go through in pieces.
+        """Apply normalisation and the first three blocks, whose maps are the largest: long inputs in pieces.
 
-        Each piece brings more frames on either side than the blocks reach over (14), so the result is the same.
+        Each piece brings more frames on either side than the blocks' receptive field (14), so the result is the same.
         """
         n = x.shape[2]
         if self.training or n <= 2 * _PIECE:
@@ -138,5 +138,5 @@ class Classifier(nn.Module):
         return x
 
     def normalized(self, x: Tensor) -> Tensor:
-        """Log-mel spectrograms as the first block reads them."""
+        """Return log-mel spectrograms as the first block reads them."""
         return (x - self.mean) / self.std

@@ -1,4 +1,4 @@
-"""The convolutions that the networks are made of."""
+"""Convolutions of the networks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-#: Maps of fewer points than this are a matter of reading the weights once, which oneDNN would reorder first.
+#: For maps of fewer points, time goes into reading the weights once, which oneDNN would reorder first.
 _POINTS = 16
 
 
 class Conv2d(nn.Conv2d):
-    """torch's Conv2d; inference on the CPU goes to oneDNN even where the map is small.
+    """torch's Conv2d, with inference on the CPU by oneDNN for small maps, too.
 
-    Such as the newest columns of a stream: torch would take another way there, up to twice as slow.
+    For small maps, such as the newest columns of a stream, torch takes another path, up to twice as slow.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Conv1d(nn.Conv1d):
-    """torch's Conv1d for maps of one row, whose channels may so be last in memory."""
+    """torch's Conv1d for maps of one row, so that channels can be last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (B, channels, 1, columns) along the columns."""
@@ -44,12 +44,12 @@ def _convolve(
 
 
 def packed(module: ModuleT) -> ModuleT:
-    """A copy of `module` for inference, in which the weights of all layers already lie as oneDNN wants them.
+    """Return a copy of `module` for inference, with the weights of all layers in oneDNN's layout.
 
-    For small maps that is a good part of the work. In sequences the ReLU that follows goes into the same pass. Linear
-    layers go the same way, and so a batch gets the very bits that each of its members gets alone. The copy shares all
-    else with `module`, has none of its hooks, and does not follow later changes of the weights. It is `module` itself
-    where torch has no such operation.
+    For small maps, reordering them is a good part of the work. In sequences, a ReLU joins the layer before it. Linear
+    layers are convolutions, too, so that a batch gets the same bits as each of its members alone. The copy shares
+    everything else with `module`, has none of its hooks, and does not follow later changes of the weights. Where torch
+    lacks the operation, `module` itself is returned.
     """
     weight = next(module.parameters(), None)
     if weight is None or not weight.is_cpu or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
@@ -60,7 +60,7 @@ def packed(module: ModuleT) -> ModuleT:
     before = None
     for name, child in module.named_children():
         if isinstance(module, nn.Sequential) and isinstance(child, nn.Identity):
-            continue  # what is left of a batch normalisation
+            continue  # the place of a folded batch normalisation
         if isinstance(module, nn.Sequential) and isinstance(child, nn.ReLU) and isinstance(before, _Packed):
             before.activation = "relu"
             continue
@@ -79,7 +79,7 @@ def _packed_layer(layer: nn.Module) -> nn.Module:
 
 
 class _Packed(nn.Module):
-    """The operation that torch.compile, too, makes of a convolution on the CPU."""
+    """A convolution by the operation that torch.compile uses on the CPU."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _Packed(nn.Module):
 
 
 class _PackedLinear(_Packed):
-    """A linear layer as a convolution that sees one point."""
+    """A linear layer as a convolution over one point."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` (B, rows, in) to (B, rows, out)."""

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 
 class HiddenMaps:
-    """Run a network and collect what the named layers put out.
+    """Runs a network and collects the outputs of named layers.
 
     Parameters
     ----------
     network : nn.Module
-        Any network whose result is a tensor of logits.
+        Any network that returns a tensor of logits.
     layers : sequence of str
-        Names of submodules, as in ``network.named_modules()``; each must answer with one tensor.
+        Names of submodules, as in ``network.named_modules()``; each must return one tensor.
 
     Raises
     ------
     ValueError
-        A name that the network does not have.
+        A name of no submodule.
     """
 
     def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class HiddenMaps:
         for name in layers:
             if name not in modules:
                 known = ", ".join(sorted(filter(None, modules)))
-                raise ValueError(f"layers names {name!r}, which the classifier does not have; it has {known}")
+                raise ValueError(f"layers names {name!r}, but must name submodules of the network: {known}")
         self.network = network
         self.layers = tuple(layers)
         # Per thread: several threads may run the same network at once.
@@ -51,7 +51,7 @@ class HiddenMaps:
             maps[name] = output
 
     def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits of `x` and the maps in the order of `layers`."""
+        """Return the logits of `x` and the maps in the order of `layers`."""
         maps: dict[str, Tensor] = {}
         self._local.maps = maps
         try:

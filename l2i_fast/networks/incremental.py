@@ -1,11 +1,11 @@
-"""Classifier and interpreter over a sliding window, computing only what new frames change.
+"""Classifier and interpreter over a sliding window, computing only the columns that new frames change.
 
-The networks are cut into stages: a stage reads columns of the maps before it and writes columns of its own. What lies
-beyond the newest column (zeros, or that column again) will give way to signal, so a column is final only once it sees
-nothing of it; final columns are never computed again. When frames come in, each stage computes its columns that are not
-final yet, from a slice that begins a little further to the left, so that they see the signal as it was; the columns
-that the slice's own left edge touches are dropped. Where the slice begins with the signal, that edge is the one that
-the networks know. So the answer is that of the networks on the whole signal, but for rounding.
+The networks are cut into stages: a stage reads columns of the maps before it and writes columns of its own. The padding
+beyond the newest column (zeros, or that column again) is later replaced by signal, so a column is final only once its
+receptive field contains no padding; final columns are never computed again. For new frames, each stage computes its
+columns that are not final yet, from a slice that begins a little further to the left, so that their receptive fields
+are complete; columns that touch the slice's own left edge are dropped. A slice that begins with the signal has the edge
+of the ordinary networks. So the answer is that of the networks on the whole signal, up to rounding.
 """
 
 from __future__ import annotations
@@ -21,56 +21,57 @@ from torch import Tensor, nn
 
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.convolution import packed
-from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.networks.psi import Psi
 from l2i_fast.networks.theta import ThetaAttention
 
 #: Frames of a column behind the classifier's last pooling; windows and states begin on multiples of it.
 GRID = 64
-#: Frames of a column of c6; Psi leaves out what is behind the last whole one.
+#: Frames of a column of c6; Psi leaves out frames behind the last whole column.
 _C6 = 32
-#: The axis of time in the classifier's maps, in Psi's, and in what comes of them.
+#: The axis of time in the classifier's maps, in Psi's, and in their outputs.
 _CLASSIFIER, _PSI, _OUTPUT = 2, 3, 1
 
 
-def why_not_streamable(hidden: HiddenMaps, interpreter: nn.Module) -> str | None:
-    """What keeps `StreamingNetwork` from taking these networks, in one sentence; None if nothing does."""
-    if not isinstance(hidden.network, Classifier):
-        return f"the classifier is a {type(hidden.network).__name__}, only that of l2i_fast.networks can stream"
-    if hidden.layers != Classifier.layers:
-        return f"the interpreter reads {', '.join(hidden.layers)}, only {', '.join(Classifier.layers)} can stream"
+def why_not_incremental(module: nn.Module, layers: Sequence[str], interpreter: nn.Module) -> str | None:
+    """Return why `IncrementalNetwork` cannot take these networks, in one sentence; None if it can."""
+    if not isinstance(module, Classifier):
+        return f"the classifier is a {type(module).__name__}, and only that of l2i_fast.networks runs incrementally"
+    if tuple(layers) != Classifier.layers:
+        return f"the interpreter reads {', '.join(layers)}, and only {', '.join(Classifier.layers)} run incrementally"
     if not isinstance(interpreter, Interpreter):
-        return f"the interpreter is a {type(interpreter).__name__}, only that of l2i_fast.networks can stream"
+        return (
+            f"the interpreter is a {type(interpreter).__name__}, and only that of l2i_fast.networks runs incrementally"
+        )
     if not interpreter.psi.streamable:
         return "the interpreter stretches its maps to the length of the clip; training it with streamable avoids that"
     return None
 
 
 class _Stage(NamedTuple):
-    """A part of the networks that ends where columns are kept."""
+    """A part of the networks whose output columns are kept."""
 
     name: str
-    #: The stages whose columns it reads, stacked along the channels.
+    #: Stages whose columns are read, stacked along the channels.
     sources: tuple[str, ...]
-    #: It makes `up` columns of `down`; on either side, `reach` of its columns see what lies beyond the end.
+    #: `up` columns are made of `down`; on either side, `reach` of them depend on columns beyond the end.
     up: int
     down: int
     reach: int
-    #: Axis of time of what it writes.
+    #: Axis of time of the output.
     axis: int
-    #: From a slice of what it reads, and the number of frames behind the last column of c6, to its columns.
+    #: From a slice of the input, and the number of frames behind the last column of c6, to columns of the output.
     run: Callable[[Tensor, int], Tensor]
-    #: At most so many columns are read for each one of c6; 0 is all.
+    #: Largest number of columns that are read for each one of c6; 0 is all.
     limit: int = 0
 
     def start(self, column: int) -> int:
-        """Where a slice has to begin so that its left edge does not touch the columns from `column` on."""
+        """Return the latest beginning of a slice whose left edge does not touch the columns from `column` on."""
         return (column - self.reach) * self.down // self.up
 
 
 class _Extent(NamedTuple):
-    """Columns that a stage reads and writes, and how many of those written are final."""
+    """Numbers of columns that a stage has read, written, and finished."""
 
     read: int
     written: int
@@ -78,25 +79,25 @@ class _Extent(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """What a stage does in one advance; columns count from the beginning of its slice."""
+    """A stage's part of one advance; columns count from the beginning of its slice."""
 
-    stop: int  # where the slice ends
-    drop: int  # columns of the answer that the slice's left edge touches, or that are final already
+    stop: int  # end of the slice
+    drop: int  # columns of the output that the slice's left edge touches, or that are final already
     keep: tuple[tuple[int, int], ...]  # of each source, the columns with which the next slice begins
 
 
 class _Window(NamedTuple):
-    """What an output's window consists of: final columns of the window before it, and new columns."""
+    """The parts of an output's window: final columns of the window before it, and new columns."""
 
     old: tuple[int, int]
     new: tuple[int, int]
 
 
 class _Plan(NamedTuple):
-    """One advance, wherever in the signal it takes place: states with equal plans go through the networks together."""
+    """One advance, at any place in the signal: states with equal plans go through the networks together."""
 
     begins: bool
-    silence: int  # frames that are added
+    silence: int  # frames of padding
     tail: int  # frames behind the last column of c6
     work: tuple[_Work, ...]
     windows: tuple[_Window, _Window]  # of the embedding and of H
@@ -104,20 +105,20 @@ class _Plan(NamedTuple):
 
 @dataclass
 class State:
-    """One stream's place in its signal; `StreamingNetwork.begin` makes it.
+    """The networks' state of one signal; made by `IncrementalNetwork.begin`.
 
     Attributes
     ----------
     first_frame : int
-        The frame of the signal with which it began.
+        First frame of the signal that was fed.
     frames : int
-        How many frames it has had.
+        Number of frames fed so far.
     computed : int
-        How many columns all stages have computed for it: a measure of the work.
+        Number of columns that all stages have computed: a measure of the work.
     activations : Tensor (K, T), float32
         H of the T frames of the window, as of the last advance.
     columns : dict
-        What the stages will read again.
+        Columns that the stages read again.
     """
 
     first_frame: int
@@ -127,8 +128,8 @@ class State:
     columns: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
 
 
-class StreamingNetwork:
-    """A model's classifier and interpreter, following signals as their frames come in.
+class IncrementalNetwork:
+    """A classifier and its interpreter, following signals frame by frame.
 
     After n frames the window reaches from frame ``max(0, n - window_frames)``, rounded down to a multiple of 64, to the
     newest one. The answer is that of the ordinary networks on the whole signal up to there, with maximum over time and
@@ -137,38 +138,43 @@ class StreamingNetwork:
 
     Parameters
     ----------
-    hidden : HiddenMaps
-        The classifier (best fused, channels last) and the layers that Psi reads.
+    module : Classifier
+        The classifier as it runs (best fused, channels last).
+    layers : sequence of str
+        Names of the layers that Psi reads.
     interpreter : Interpreter
         One whose Psi is streamable.
     window_frames : int
         At least 128.
-    floor_db : float
-        Decibels of silence; signals shorter than 128 frames are followed by it, as in `L2I.analyze`.
+    silence : float
+        Decibels of silence; signals shorter than 128 frames are padded with it, as in `AuditedNetwork.run`.
 
     Attributes
     ----------
     margin : int
-        Frames before the window that its columns see; a multiple of 64.
+        Frames before the window that its columns depend on; a multiple of 64.
     history : int
-        Frames, counted back from the newest one, that hold all that an answer depends on.
+        Frames, counted back from the newest one, that an answer depends on.
 
     Raises
     ------
     ValueError
-        A window that is too short, or networks that cannot stream: see `why_not_streamable`.
+        A window that is too short, or networks that cannot run incrementally: see `why_not_incremental`.
     """
 
-    def __init__(self, hidden: HiddenMaps, interpreter: Interpreter, window_frames: int, floor_db: float) -> None:
-        reason = why_not_streamable(hidden, interpreter)
+    def __init__(
+        self, module: nn.Module, layers: Sequence[str], interpreter: nn.Module, window_frames: int, silence: float
+    ) -> None:
+        reason = why_not_incremental(module, layers, interpreter)
         if reason is not None:
-            raise ValueError(f"these networks cannot stream: {reason}")
+            raise ValueError(f"these networks cannot run incrementally: {reason}")
         if window_frames < Classifier.min_frames:
-            raise ValueError(f"window_frames must be at least {Classifier.min_frames}, got {window_frames}")
-        assert isinstance(hidden.network, Classifier)
+            raise ValueError(f"window_frames is {window_frames}, but must be at least {Classifier.min_frames}")
+        assert isinstance(module, Classifier)
+        assert isinstance(interpreter, Interpreter)
         self.window_frames = window_frames
-        self.floor_db = floor_db
-        self._classifier = packed(hidden.network)
+        self.silence = silence
+        self._classifier = packed(module)
         self._theta = packed(interpreter.theta)
         self._n_components = interpreter.dictionary.shape[1]
         stages = _stages(self._classifier, packed(interpreter.psi), self._theta)
@@ -179,27 +185,27 @@ class StreamingNetwork:
         self._plan = lru_cache(maxsize=4096)(self._make_plan)
 
     def first_frame(self, n_frames: int) -> int:
-        """Where a state may begin at the latest to answer as of `n_frames` frames of a signal."""
+        """Return the latest frame at which a state may begin to answer as of `n_frames` frames of a signal."""
         return max(0, self._window_start(n_frames) - self.margin)
 
     def begin(self, first_frame: int = 0) -> State:
-        """A state that will be fed a signal from frame `first_frame` on, a multiple of 64.
+        """Return a state for a signal that is fed from frame `first_frame` on, a multiple of 64.
 
-        With 0 the signal begins there. Otherwise the first advance has to bring all up to the newest frame, and
-        `first_frame` of this class says where to begin.
+        With 0 the signal begins there. Otherwise the first advance must bring all frames up to the newest one, and
+        `first_frame` of this class returns the frame to begin at.
         """
         if first_frame < 0 or first_frame % GRID:
-            raise ValueError(f"first_frame must be a multiple of {GRID}, 0 or more, got {first_frame}")
+            raise ValueError(f"first_frame is {first_frame}, but must be a multiple of {GRID}, 0 or more")
         return State(first_frame)
 
     @torch.inference_mode()
     def advance(self, states: Sequence[State], columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Feed the next frames of B streams; answer as of the newest.
+        """Feed the next frames of B signals; return the answers as of the newest.
 
         Parameters
         ----------
         states : sequence of B states
-            Those that stand at the same place of the grid (equal frames modulo 64) go through the networks together.
+            States at the same place of the grid (equal frames modulo 64) go through the networks together.
         columns : Tensor (B, n, n_mels)
             Features in dB of the next n frames of each, n at least 1.
 
@@ -213,22 +219,21 @@ class StreamingNetwork:
         Raises
         ------
         ValueError
-            Features of another shape, or a state that began too late in its signal for its window.
+            Features of another shape, or a state that began too late in its signal for the window.
         """
         n_mels = self._classifier.mean.numel()
         if columns.ndim != 3 or columns.shape[0] != len(states) or not columns.shape[1] or columns.shape[2] != n_mels:
-            raise ValueError(
-                f"columns must be of shape ({len(states)}, n, {n_mels}) with n at least 1, got {tuple(columns.shape)}"
-            )
+            needed = f"({len(states)}, n, {n_mels}) with n at least 1"
+            raise ValueError(f"columns has shape {tuple(columns.shape)}, but {needed} is needed")
         groups: dict[_Plan, list[int]] = {}
         for i, state in enumerate(states):
             after = state.frames + columns.shape[1]
             if state.first_frame and self._window_start(after) < self.margin:
                 raise ValueError(
-                    f"a state that begins at frame {state.first_frame} cannot answer as of frame "
-                    f"{state.first_frame + after}; it must have begun {self.margin} frames before the window"
+                    f"a state begins at frame {state.first_frame}, but must begin {self.margin} frames before the "
+                    f"window to answer as of frame {state.first_frame + after}"
                 )
-            # All repeats with the grid once the beginning is out of sight.
+            # Plans repeat with the grid once they no longer depend on the beginning.
             skip = max(0, state.frames - 2 * self.history) // GRID * GRID
             groups.setdefault(self._plan(state.frames - skip, after - skip), []).append(i)
         if len(groups) == 1:
@@ -246,14 +251,14 @@ class StreamingNetwork:
 
         computed = 0
         keep: dict[tuple[str, str], Tensor] = {}
-        fresh = {"features": F.pad(columns, (0, 0, 0, plan.silence), value=self.floor_db).unsqueeze(1)}
+        fresh = {"features": F.pad(columns, (0, 0, 0, plan.silence), value=self.silence).unsqueeze(1)}
         for stage, work in zip(self._stages.values(), plan.work, strict=True):
             slices = []
             for source, (start, stop) in zip(stage.sources, work.keep, strict=True):
                 x, axis = fresh[source], self._axis(source)
                 if not plan.begins:
                     x = torch.cat((before(stage.name, source), x), axis)
-                # A copy, which does not hold on to the rest of x.
+                # A copy, so that the rest of x is freed.
                 keep[stage.name, source] = x.narrow(axis, start, stop - start).clone(memory_format=torch.channels_last)
                 slices.append(x.narrow(axis, 0, work.stop))
             y = stage.run(slices[0] if len(slices) == 1 else torch.cat(slices, 1), plan.tail)
@@ -287,14 +292,14 @@ class StreamingNetwork:
         return self._stages[source].axis if source in self._stages else _CLASSIFIER
 
     def _first_seen(self, name: str, column: int) -> int:
-        """The first frame that a column of a stage sees."""
+        """Return the first frame that a column of a stage depends on."""
         if name not in self._stages:
             return column
         stage = self._stages[name]
         return min(self._first_seen(source, stage.start(column)) for source in stage.sources)
 
     def _extents(self, n_frames: int) -> dict[str, _Extent]:
-        """How far each stage has come after `n_frames`."""
+        """Return the progress of each stage after `n_frames`."""
         total = max(n_frames, Classifier.min_frames)
         extents = {"features": _Extent(0, total, n_frames)}
         for stage in self._stages.values():
@@ -307,7 +312,7 @@ class StreamingNetwork:
         return extents
 
     def _make_plan(self, before: int, after: int) -> _Plan:
-        """What there is to do when a state that has had `before` frames comes to have `after`."""
+        """Plan the advance of a state from `before` to `after` frames."""
         old, new = self._extents(before), self._extents(after)
         work = []
         for stage in self._stages.values():
@@ -326,14 +331,14 @@ class StreamingNetwork:
 
 
 def _stages(classifier: Classifier, psi: Psi, theta: nn.Module) -> list[_Stage]:
-    """The networks in pieces, each after those that it reads."""
+    """Cut the networks into stages, each after those that it reads."""
     pool = classifier.pool
 
-    def turned(x: Tensor) -> Tensor:
+    def transposed(x: Tensor) -> Tensor:
         return x.transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
     def activations(x: Tensor, tail: int) -> Tensor:
-        """H by frames, (B, T, K); with attention one column more, what the softmax is taken of."""
+        """Return H by frames, (B, T, K), and with attention one column more: the scores."""
         H: Tensor = psi.to_frames(x, 4 * x.shape[3] + tail)
         rows = H.transpose(1, 2)
         return torch.cat((rows, theta.scores(H)[:, :, None]), 2) if isinstance(theta, ThetaAttention) else rows
@@ -351,10 +356,10 @@ def _stages(classifier: Classifier, psi: Psi, theta: nn.Module) -> list[_Stage]:
         _Stage("c5", ("c4",), 1, 2, 2, _CLASSIFIER, lambda x, _: blocks[4](pool(x))),
         _Stage("c6", ("c5",), 1, 2, 1, _CLASSIFIER, lambda x, _: blocks[5](pool(x))),
         _Stage("embed", ("c6",), 1, 2, 1, _OUTPUT, embed),
-        _Stage("branch5", ("c5",), 2, 1, 2, _PSI, lambda x, _: psi.branch5(turned(x)), limit=2),
-        _Stage("branch6", ("c6",), 4, 1, 5, _PSI, lambda x, _: psi.branch6(turned(x))),
-        # Its reach is 0; with 1 there is always a column left to compute.
-        _Stage("branch4", ("c4",), 1, 1, 1, _PSI, lambda x, _: psi.branch4(turned(x)), limit=4),
+        _Stage("branch5", ("c5",), 2, 1, 2, _PSI, lambda x, _: psi.branch5(transposed(x)), limit=2),
+        _Stage("branch6", ("c6",), 4, 1, 5, _PSI, lambda x, _: psi.branch6(transposed(x))),
+        # Its reach is 0; 1 leaves a column to compute in any case.
+        _Stage("branch4", ("c4",), 1, 1, 1, _PSI, lambda x, _: psi.branch4(transposed(x)), limit=4),
         _Stage("join", ("branch5", "branch6", "branch4"), 2, 1, 2, _PSI, lambda x, _: psi.join(x)),
         _Stage("H", ("join",), 4, 1, 7, _OUTPUT, activations),
     ]

@@ -14,7 +14,7 @@ THETAS = {"attention": ThetaAttention, "max": ThetaMax}
 
 
 class Interpreter(nn.Module):
-    """Reads hidden maps of a classifier; answers with activations of the dictionary and with its own logits.
+    """Reads hidden maps of a classifier; returns activations of the dictionary and logits of its own.
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ class Interpreter(nn.Module):
         Non-negative spectral components with unit-norm columns. Frozen.
     n_classes : int
         C.
-    hidden_channels : three ints
-        Channels of the three maps that Psi reads.
+    hidden_channels : sequence of int
+        Channels of the maps that Psi reads.
     theta : {"attention", "max"}
         How activations are pooled over time.
     rows, width, streamable
@@ -45,8 +45,8 @@ class Interpreter(nn.Module):
     ) -> None:
         super().__init__()
         if theta not in THETAS:
-            raise ValueError(f"theta must be one of {sorted(THETAS)}, got {theta!r}")
-        #: The arguments, but for the dictionary, that make this interpreter again.
+            raise ValueError(f"theta is {theta!r}, but must be one of {sorted(THETAS)}")
+        #: The arguments, except the dictionary, that build this interpreter again.
         self.config = {
             "n_classes": n_classes,
             "hidden_channels": list(hidden_channels),
@@ -63,13 +63,13 @@ class Interpreter(nn.Module):
         self.theta = THETAS[theta](n_components, n_classes, **options)
 
     def forward(self, maps: Sequence[Tensor], n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Activations H (B, K, T), pooled activations z (B, K) and logits (B, C) for maps of `n_frames` = T frames."""
+        """Return activations H (B, K, T), pooled activations z (B, K) and logits (B, C); T is `n_frames`."""
         H = self.psi(maps, n_frames)
         z, logits = self.theta(H)
         return H, z, logits
 
     def relevance(self, z: Tensor, target: Tensor) -> Tensor:
-        """Relevance r (B, K) of every component for the classes `target` (B,), from pooled activations `z` (B, K).
+        """Return relevances r (B, K) of the components for classes `target` (B,), from pooled activations `z` (B, K).
 
         ``r_k = z_k theta_ck / max_j (z_j theta_cj)``: 1 for the most relevant component; all zero where no product is
         positive, which means that nothing supports the class (Parekh et al., section 3.3).

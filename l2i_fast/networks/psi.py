@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from l2i_fast.networks.convolution import Conv1d, Conv2d
 
+T = TypeVar("T")
+
 
 class Psi(nn.Module):
     """The interpreter network of Parekh et al. (NeurIPS 2022).
 
-    Reads three maps of the classifier, the later ones coarser by 2 in time and frequency each, and answers with
+    Reads three maps of the classifier, each coarser by 2 in time and frequency than the one before, and returns
     non-negative activations of K components. Works for any number of frames; at 431 and 862 frames it is the
     fixed-length network of the paper.
 
@@ -29,10 +32,10 @@ class Psi(nn.Module):
     width : float
         Factor on the channels inside; 1 is the paper's network.
     streamable : bool
-        Interpolate on the fixed grid of the classifier's poolings, 32 frames a column of c6, whatever the length of the
-        clip; up to 31 frames behind the last column repeat what it says. What Psi says of a frame then depends on the
-        surroundings only, so that a stream can go on where it was. False is the paper's network: the first and the last
-        column are stretched to the ends of the clip.
+        Interpolate on the fixed grid of the classifier's poolings, 32 frames a column of c6, for any length of the
+        clip; up to 31 frames behind the last column repeat it. The activations of a frame then depend on its
+        surroundings only, so that a stream can continue from its state. False is the paper's network: the first and the
+        last column are stretched to the ends of the clip.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Psi(nn.Module):
     ) -> None:
         super().__init__()
         self.streamable = streamable
-        c4, c5, c6 = hidden_channels
+        c4, c5, c6 = _three(hidden_channels, "hidden_channels")
         narrow, wide = max(8, round(128 * width)), max(8, round(256 * width))
         self.a = Conv2d(c5, wide, 3, padding=1)
         self.b = Conv2d(c6, narrow, 3, padding=1)
@@ -56,14 +59,14 @@ class Psi(nn.Module):
         self.second = Conv1d(n_components, n_components, 5, padding=2)
 
     def forward(self, maps: Sequence[Tensor], n_frames: int) -> Tensor:
-        """Activations H (B, K, T) from the maps c4, c5, c6, each (B, channels, time, frequency); T = `n_frames`."""
-        c4, c5, c6 = (m.transpose(2, 3).contiguous(memory_format=torch.channels_last) for m in maps)
+        """Return activations H (B, K, T) for maps c4, c5, c6, each (B, channels, time, frequency); T = `n_frames`."""
+        c4, c5, c6 = (m.transpose(2, 3).contiguous(memory_format=torch.channels_last) for m in _three(maps, "maps"))
         n = c6.shape[3]
         branches = (self.branch5(c5[..., : 2 * n]), self.branch6(c6), self.branch4(c4[..., : 4 * n]))
         return self.to_frames(self.join(torch.cat(branches, dim=1)), n_frames)
 
-    # What `forward` is made of; l2i_fast.networks.streaming puts the same parts together. All maps are
-    # (B, channels, frequency, time), times those of c6's columns N.
+    # The parts of `forward`, which l2i_fast.networks.incremental uses, too. All maps are (B, channels, frequency,
+    # time); times are in columns N of c6.
 
     def branch5(self, c5: Tensor) -> Tensor:
         """From c5, 2 N columns, to 4 N columns of a quarter of c4's rows."""
@@ -98,7 +101,13 @@ class Psi(nn.Module):
         """Double the time axis (the last one) of `x` by linear interpolation.
 
         On the grid, column 2 i is ``(x[i - 1] + 3 x[i]) / 4`` and column 2 i + 1 ``(3 x[i] + x[i + 1]) / 4``, the same
-        wherever in the signal; the outermost columns go on beyond the ends.
+        at any place of the signal; the outermost columns are repeated beyond the ends.
         """
         size = (x.shape[2], 2 * x.shape[3])
         return F.interpolate(x, size=size, mode="bilinear", align_corners=not self.streamable)
+
+
+def _three(items: Sequence[T], name: str) -> Sequence[T]:
+    if len(items) != 3:
+        raise ValueError(f"{name} has {len(items)} items, but Psi reads three maps")
+    return items

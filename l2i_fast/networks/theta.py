@@ -1,4 +1,4 @@
-"""Theta: from activations over time to the interpreter's own logits, linear in one number a component."""
+"""Theta: from activations over time to the interpreter's own logits, linear in one number for each component."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class ThetaAttention(nn.Module):
         self.out = nn.Linear(n_components, n_classes, bias=False)
 
     def forward(self, H: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled activations z (B, K) and logits (B, C) of activations `H` (B, K, T)."""
+        """Return pooled activations z (B, K) and logits (B, C) of activations `H` (B, K, T)."""
         z = self.pool(H, self.scores(H))
         return z, self.out(z)
 
     def scores(self, H: Tensor) -> Tensor:
-        """What the softmax over time is taken of: (B, T) of activations `H` (B, K, T)."""
+        """Return the scores (B, T), whose softmax over time weighs the frames, of activations `H` (B, K, T)."""
         h = self.dropout(H.transpose(1, 2))
         scores: Tensor = self.w(torch.tanh(self.P(h)) * torch.relu(self.Q(h))).squeeze(2)
         return scores
 
     def pool(self, H: Tensor, scores: Tensor) -> Tensor:
-        """Pooled activations z (B, K) of activations `H` (B, K, T) and their `scores` (B, T)."""
+        """Return pooled activations z (B, K) of activations `H` (B, K, T) and their `scores` (B, T)."""
         return (H @ scores.softmax(dim=1)[..., None]).squeeze(2)
 
 
@@ -62,10 +62,10 @@ class ThetaMax(nn.Module):
         self.out = nn.Linear(n_components, n_classes, bias=False)
 
     def forward(self, H: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled activations z (B, K) and logits (B, C) of activations `H` (B, K, T)."""
+        """Return pooled activations z (B, K) and logits (B, C) of activations `H` (B, K, T)."""
         z = self.pool(H)
         return z, self.out(self.dropout(z))
 
     def pool(self, H: Tensor) -> Tensor:
-        """Pooled activations z (B, K) of activations `H` (B, K, T)."""
+        """Return pooled activations z (B, K) of activations `H` (B, K, T)."""
         return H.amax(dim=2)

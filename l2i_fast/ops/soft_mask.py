@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.backends.native import in_range
 from l2i_fast.ops.framing import Synthesis, Window
 from l2i_fast.ops.operands import frame_major, public, spread, target
-
-Domain = Literal["log", "magnitude"]
+from l2i_fast.settings import Domain
 
 
 def soft_mask(

@@ -1,6 +1,6 @@
-"""The picture of an interpretation: what went in, what is left, and the components that decided.
+"""The picture of an interpretation: the recording, its interpretation, and the components that decided.
 
-Drawn with matplotlib's object interface on an Agg canvas of its own: no pyplot, no global state, so pictures
+Drawn with matplotlib's object interface on an Agg canvas of its own: no pyplot and no global state, so pictures
 can be drawn from several threads. Every panel is reduced to a fixed number of columns before it is drawn, and
 the spectrograms are computed piece by piece: drawing an hour of sound takes no more memory than a minute.
 """
@@ -21,7 +21,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from l2i_fast.ops.stft import stft
-from l2i_fast.results.result import Explanation, Result
+from l2i_fast.results.drawn import Drawn
+from l2i_fast.results.explanation import Explanation
 
 # Okabe and Ito's palette, told apart with every colour blindness; without yellow, too pale on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -34,12 +35,12 @@ BLOCK_FRAMES = 2048
 FONT = "DejaVu Sans"  # comes with matplotlib, so that the picture is the same everywhere
 
 
-def save_picture(path: str | os.PathLike[str], result: Result, explanation: Explanation) -> None:
+def save_picture(path: str | os.PathLike[str], result: Drawn, explanation: Explanation) -> None:
     """Write the picture of `explanation`, one of `result`'s, to `path` as PNG (1690 x 1105 pixels): see `draw`."""
     draw(result, explanation).savefig(path, format="png", metadata={"Software": None})
 
 
-def draw(result: Result, explanation: Explanation) -> Figure:
+def draw(result: Drawn, explanation: Explanation) -> Figure:
     """Draw `explanation`, one of `result`'s.
 
     From the top left: spectrograms of the recording and of its interpretation in dB below the recording's
@@ -67,7 +68,7 @@ def draw(result: Result, explanation: Explanation) -> Figure:
     return figure
 
 
-def _title(figure: Figure, result: Result, explanation: Explanation) -> None:
+def _title(figure: Figure, result: Drawn, explanation: Explanation) -> None:
     heard = ", ".join(
         f"{label} ({_percent(result.probabilities[result.labels.index(label)])})" for label in result.prediction
     )
@@ -88,12 +89,12 @@ def _title(figure: Figure, result: Result, explanation: Explanation) -> None:
         line.set_fontsize(min(size, size * room / line.get_window_extent().width))
 
 
-def _spectrograms(heard: Axes, kept: Axes, result: Result, explanation: Explanation) -> AxesImage:
+def _spectrograms(heard: Axes, kept: Axes, result: Drawn, explanation: Explanation) -> AxesImage:
     n_fft, hop = result.settings["n_fft"], result.settings["hop_length"]
     magnitudes = [_picture_of(audio, result.sample_rate, n_fft, hop) for audio in (result.input, explanation.audio)]
     loudest = float(magnitudes[0].max())
     n_frames = 1 + len(result.input) // hop
-    # A frame stands for the hop around its centre, the last one for all that follows.
+    # A frame stands for the hop around its centre, the last one for the rest of the recording.
     ends = np.array([-0.5 * hop, max((n_frames - 0.5) * hop, len(result.input))]) / result.sample_rate
     top = float(_mel(result.sample_rate / 2))
     for axes, magnitude, title in zip(
@@ -121,7 +122,7 @@ def _spectrograms(heard: Axes, kept: Axes, result: Result, explanation: Explanat
     return image
 
 
-def _spectra(axes: Axes, result: Result, coloured: dict[int, str]) -> None:
+def _spectra(axes: Axes, result: Drawn, coloured: dict[int, str]) -> None:
     n_bins = len(result.dictionary)
     mel = _mel(np.arange(n_bins) * result.sample_rate / result.settings["n_fft"])
     for lane, (component, colour) in enumerate(coloured.items()):
@@ -138,7 +139,7 @@ def _spectra(axes: Axes, result: Result, coloured: dict[int, str]) -> None:
         _say(axes, "none selected", GREY)
 
 
-def _relevance(axes: Axes, result: Result, explanation: Explanation, coloured: dict[int, str]) -> None:
+def _relevance(axes: Axes, result: Drawn, explanation: Explanation, coloured: dict[int, str]) -> None:
     relevance = np.asarray(explanation.relevance, dtype=np.float64)
     chosen = set(explanation.components)
     colours = [coloured.get(k, "#555555" if k in chosen else "#c8c8c8") for k in range(len(relevance))]
@@ -150,7 +151,7 @@ def _relevance(axes: Axes, result: Result, explanation: Explanation, coloured: d
         axes.axhline(threshold, color=INK, linewidth=0.8, linestyle="--")
         below += f"   (dashed: threshold {threshold:g})"
     axes.set_xlim(-0.8, max(len(relevance) - 0.2, 4.2))
-    # What speaks for the class stays readable, however much speaks against it.
+    # Support for the class stays readable next to large values against it.
     axes.set_ylim(max(-2.0, min(-0.1, 1.1 * float(relevance.min()))), 1.15)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     _dress(axes, "Relevance: which components speak for it")
@@ -159,7 +160,7 @@ def _relevance(axes: Axes, result: Result, explanation: Explanation, coloured: d
         _say(axes, "no component supports this class", INK)
 
 
-def _activations(axes: Axes, result: Result, coloured: dict[int, str]) -> None:
+def _activations(axes: Axes, result: Drawn, coloured: dict[int, str]) -> None:
     n_frames = result.activations.shape[1]
     starts = _column_starts(n_frames)
     middles = (starts + np.append(starts[1:], n_frames) - 1) / 2
@@ -220,7 +221,7 @@ def _say(axes: Axes, text: str, colour: str) -> None:
     )
 
 
-def _time_axis(axes: Axes, result: Result) -> None:
+def _time_axis(axes: Axes, result: Drawn) -> None:
     duration = len(result.input) / result.sample_rate
     axes.set_xlim(0, duration)
     if duration < 1:
@@ -290,13 +291,13 @@ def _percent(probability: float) -> str:
 
 
 def _shorten(text: str, length: int) -> str:
-    """Cut the middle out of a long text: both ends of a file name tell something."""
+    """Cut the middle out of a long text: both ends of a file name are informative."""
     if len(text) <= length:
         return text
     return f"{text[: length // 2 - 1]}…{text[-(length - length // 2) :]}"
 
 
 def _drawable(text: str) -> str:
-    """Replace what the font cannot draw, which would otherwise be warned about and come out as a box."""
+    """Replace characters that the font lacks, which matplotlib would warn about and draw as boxes."""
     glyphs = get_font(findfont(FONT)).get_charmap()
     return "".join(character if ord(character) in glyphs else "?" for character in text)

@@ -1,4 +1,4 @@
-"""Streams: sound in and its interpretation out while it happens."""
+"""Streams: the interpretation of live signals as they arrive."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 from l2i_fast.stream.decoder import StreamDecoder
 
 if TYPE_CHECKING:
-    from l2i_fast.stream.hearing import Refresh, StreamSettings, StreamStatistics
     from l2i_fast.stream.pool import PooledStream, StreamPool
+    from l2i_fast.stream.refresh import Refresh, StreamSettings, StreamStatistics
     from l2i_fast.stream.stream import Stream
 
 __all__ = ["PooledStream", "Refresh", "Stream", "StreamDecoder", "StreamPool", "StreamSettings", "StreamStatistics"]
 
-# What needs torch is imported when it is asked for.
+# Names that need torch are imported on first use.
 _MODULES = {
     "PooledStream": "pool",
-    "Refresh": "hearing",
+    "Refresh": "refresh",
     "Stream": "stream",
     "StreamPool": "pool",
-    "StreamSettings": "hearing",
-    "StreamStatistics": "hearing",
+    "StreamSettings": "refresh",
+    "StreamStatistics": "refresh",
 }
 
 

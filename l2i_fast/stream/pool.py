@@ -1,4 +1,4 @@
-"""A model listening to many live signals at once."""
+"""Streams of many live signals at once."""
 
 from __future__ import annotations
 
@@ -10,48 +10,50 @@ import numpy as np
 
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
-from l2i_fast.stream.hearing import Ear, Hearing, StreamSettings, Worker
+from l2i_fast.stream.hearing import Hearing
+from l2i_fast.stream.refresh import StreamSettings
+from l2i_fast.stream.signal import Signal, StreamBase
 from l2i_fast.stream.stream import Mode, check_mode
+from l2i_fast.stream.worker import Worker
 
 if TYPE_CHECKING:
     from l2i_fast.model import L2I
 
 
-class PooledStream(Ear):
-    """One of the signals of a `StreamPool`; it leaves the pool with `leave`."""
+class PooledStream(StreamBase):
+    """One of the signals of a `StreamPool`, made by `StreamPool.join`; it leaves the pool with `leave`."""
 
-    def __init__(self, pool: StreamPool) -> None:
-        super().__init__(pool._hearing)
+    def __init__(self, pool: StreamPool, signal: Signal) -> None:
+        super().__init__(signal)
         self._pool: StreamPool | None = pool
 
     def leave(self) -> Float32:
-        """End the signal and leave the pool: the `latency` samples still to come."""
-        if self._pool is None:
-            raise ValueError("the stream has left its pool")
-        pool, self._pool = self._pool, None
-        return pool._remove(self)
+        """End the signal, leave the pool and return the last `latency` samples."""
+        pool, self._pool = self._joined(), None
+        return pool.remove(self)
 
     def reset(self) -> None:
-        """Forget the signal and what was heard of it, and begin a new one."""
+        """Discard the signal and its latest answer, and begin a new one."""
+        self._joined().reset(self)
+
+    def _joined(self) -> StreamPool:
         if self._pool is None:
             raise ValueError("the stream has left its pool")
-        with self._pool._turn:
-            self._begin(self._engine.hops)
-            self.latest = None
+        return self._pool
 
 
 class StreamPool:
     """Independent signals that are advanced together; made by `L2I.stream_pool`.
 
-    Each is what a `Stream` with the same settings would be (its sums are added up in another order, so they differ by
-    rounding, and not with who else is in the pool), for less: all share each pass over the dictionary, and the
-    networks hear as many at a time as are due together. All methods may be called from several threads.
+    Each is equal to a `Stream` with the same settings up to rounding (sums are added in another order), whichever
+    other signals the pool has, and cheaper: all share each pass over the dictionary, and the networks process together
+    the signals that are due together. All methods may be called from several threads.
 
     Parameters
     ----------
     model : L2I
     n : int
-        Streams that the pool begins with; more may join.
+        Number of streams that the pool begins with; more may join.
     samplerate : int, optional
         Hz; must be the model's.
     mode
@@ -74,10 +76,11 @@ class StreamPool:
         self._hearing = Hearing(model, **settings)
         self.sample_rate = model.sample_rate
         self.mode = mode
-        self._engine = self._hearing.plan.pool()
-        self._streams: tuple[PooledStream, ...] = ()
-        self._turn = threading.Lock()
-        self._worker = Worker(self._hearing, self, lambda pool: pool.streams, "pool")
+        self._engine = self._hearing.new_pool()
+        # Replaced as a whole, so that the worker can read it without the lock.
+        self._signals: Mapping[PooledStream, Signal] = {}
+        self._lock = threading.Lock()
+        self._worker = Worker(self._hearing, self, lambda pool: tuple(pool._signals.values()), "pool")
         if n < 0:
             raise ValueError(f"n is {n}, but must be at least 0")
         for _ in range(n):
@@ -85,8 +88,8 @@ class StreamPool:
 
     @property
     def streams(self) -> tuple[PooledStream, ...]:
-        """Those that are in the pool, in the order in which they joined."""
-        return self._streams
+        """Streams of the pool, in the order in which they joined."""
+        return tuple(self._signals)
 
     @property
     def latency(self) -> int:
@@ -94,20 +97,44 @@ class StreamPool:
         return self._hearing.model.analysis.n_fft
 
     def join(self) -> PooledStream:
-        """Add a stream, whose signal begins with what is pushed next."""
-        with self._turn:
+        """Add a stream, whose signal begins with the next push."""
+        with self._lock:
             self._worker.check_open()
-            stream = PooledStream(self)
-            self._streams = (*self._streams, stream)
+            signal = self._hearing.new_signal()
+            stream = PooledStream(self, signal)
+            self._signals = {**self._signals, stream: signal}
             return stream
 
+    def remove(self, stream: PooledStream) -> Float32:
+        """End the signal of a stream, take it out of the pool and return its last `latency` samples."""
+        with self._lock:
+            signal = self._signal_of(stream, "stream")
+            self._signals = {one: its for one, its in self._signals.items() if one is not stream}
+            synchronous = self.mode == "synchronous"
+            parts: list[Float32] = []
+            while sum(part.size for part in parts) < signal.engine.latency:
+                parts += self._engine.push([signal.engine], [None], [signal.due if synchronous else -1])
+                if synchronous and signal.frames_until_due == 0:
+                    self._hearing.refresh([signal])
+            return np.concatenate(parts)
+
+    def reset(self, stream: PooledStream) -> None:
+        """Discard the signal of a stream and its latest answer, and begin a new one."""
+        with self._lock:
+            self._signal_of(stream, "stream").reset()
+
+    def _signal_of(self, stream: PooledStream, name: str) -> Signal:
+        if stream not in self._signals:
+            raise ValueError(f"{name} names {stream!r}, which is not in this pool")
+        return self._signals[stream]
+
     def push(self, blocks: Array | Sequence[Array] | Mapping[PooledStream, Array]) -> Any:
-        """Take a block of each signal and give back as many samples of its interpretation.
+        """Take a block of each signal and return the same number of samples of its interpretation.
 
         Parameters
         ----------
         blocks : array (n, m), sequence of n arrays, or mapping from streams of the pool to arrays
-            A block of samples (m,) for each of `streams`, or for those that are named; lengths may differ.
+            A block of samples (m,) for each of `streams`, or for the named ones; lengths may differ.
 
         Returns
         -------
@@ -116,32 +143,32 @@ class StreamPool:
         Raises
         ------
         TypeError, ValueError
-            For a number of blocks that is not that of the streams, a stream that is not in the pool, or samples that
-            `Stream.push` refuses. Nothing of any block is taken then.
+            For a number of blocks that is not that of the streams, a stream that is not in the pool, or samples for
+            which `Stream.push` raises. All blocks are then ignored.
 
         Warns
         -----
         RuntimeWarning
-            Once a stream, if the network has raised an exception: its audio goes on with the components it had.
+            Once for each stream, if the networks have raised an exception: its audio continues with the components it
+            had.
         """
-        with self._turn:
+        with self._lock:
             self._worker.check_open()
             if isinstance(blocks, Mapping):
-                for stream in blocks:
-                    if getattr(stream, "_pool", None) is not self:
-                        raise ValueError(f"blocks names {stream!r}, which is not in this pool")
-                return dict(zip(blocks, self._push(list(blocks), list(blocks.values())), strict=True))
-            if len(blocks) != len(self._streams):
-                raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(self._streams)} streams")
+                named = [self._signal_of(stream, "blocks") for stream in blocks]
+                return dict(zip(blocks, self._push(named, list(blocks.values())), strict=True))
+            signals = list(self._signals.values())
+            if len(blocks) != len(signals):
+                raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(signals)} streams")
             if isinstance(blocks, np.ndarray) and blocks.dtype == np.float32 and blocks.ndim == 2:
                 frames = 1 + blocks.shape[1] // self._hearing.model.analysis.hop_length  # at most, of this push
-                if self.mode == "realtime" or all(stream._wait() > frames for stream in self._streams):
-                    return self._push_rows(np.ascontiguousarray(blocks))
-            answers = self._push(self._streams, list(blocks))
+                if self.mode == "realtime" or all(signal.frames_until_due > frames for signal in signals):
+                    return self._push_rows(signals, np.ascontiguousarray(blocks))
+            answers = self._push(signals, list(blocks))
             return answers if isinstance(blocks, Sequence) else np.stack(answers) if answers else np.empty((0, 0))
 
     def close(self) -> None:
-        """End all streams: the networks stop, and push is refused from now on."""
+        """End all streams: the networks stop, and later pushes raise."""
         self._worker.close()
 
     def __enter__(self) -> StreamPool:
@@ -150,42 +177,31 @@ class StreamPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _push(self, streams: Sequence[PooledStream], blocks: Sequence[Array]) -> list[Float32]:
+    def _push(self, signals: Sequence[Signal], blocks: Sequence[Array]) -> list[Float32]:
         samples = [mono(block) for block in blocks]
         if self.mode == "realtime":
             self._worker.start()
-        parts: list[list[Float32]] = [[] for _ in streams]
-        left = list(range(len(streams)))
+        parts: list[list[Float32]] = [[] for _ in signals]
+        left = list(range(len(signals)))
         while left:
             synchronous = self.mode == "synchronous"
-            untils = [streams[i]._due if synchronous else -1 for i in left]
-            answers = self._engine.push([streams[i]._engine for i in left], [samples[i] for i in left], untils)
+            untils = [signals[i].due if synchronous else -1 for i in left]
+            answers = self._engine.push([signals[i].engine for i in left], [samples[i] for i in left], untils)
             for i, answer in zip(left, answers, strict=True):
                 parts[i].append(answer)
                 samples[i] = samples[i][answer.size :]
-            if synchronous and (due := [streams[i] for i in left if streams[i]._wait() == 0]):
+            if synchronous and (due := [signals[i] for i in left if signals[i].frames_until_due == 0]):
                 self._hearing.refresh(due)
             left = [i for i in left if samples[i].size]
-        for stream in streams:
-            stream._warn()
+        for signal in signals:
+            signal.warn()
         return [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
 
-    def _push_rows(self, blocks: Float32) -> Float32:
-        """Samples (n, m) in and out, without a list in between, where no network has to run before the end."""
+    def _push_rows(self, signals: Sequence[Signal], blocks: Float32) -> Float32:
+        """Push samples (n, m) without a list in between, where no network has to run before the end."""
         if self.mode == "realtime":
             self._worker.start()
-        answer: Float32 = self._engine.push([stream._engine for stream in self._streams], blocks)
-        for stream in self._streams:
-            stream._warn()
+        answer: Float32 = self._engine.push([signal.engine for signal in signals], blocks)
+        for signal in signals:
+            signal.warn()
         return answer
-
-    def _remove(self, stream: PooledStream) -> Float32:
-        with self._turn:
-            self._streams = tuple(one for one in self._streams if one is not stream)
-            parts: list[Float32] = []
-            while sum(part.size for part in parts) < stream.latency:
-                until = stream._due if self.mode == "synchronous" else -1
-                parts += self._engine.push([stream._engine], [None], [until])
-                if self.mode == "synchronous" and stream._wait() == 0:
-                    self._hearing.refresh([stream])
-            return np.concatenate(parts)

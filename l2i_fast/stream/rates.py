@@ -1,4 +1,4 @@
-"""A stream at another rate than its model's."""
+"""Resampling in blocks, for streams at another rate than their model's."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from l2i_fast.arrays import Float32
 
 
 class Rates:
-    """Converts a signal to the model's rate and what comes out back to its own, in blocks of any size.
+    """Converts a signal to the model's rate and the model's output back, in blocks of any size.
 
-    Resampling in blocks (soxr, high quality) holds samples back, now more and now fewer. What comes out waits behind
-    as many zeros as the most that is ever missing, so that each block gives as many samples as it has, and the answer
-    does not depend on the blocks.
+    Resampling in blocks (soxr, high quality) holds a varying number of samples back. The output is preceded by as many
+    zeros as are ever missing, so that each block returns as many samples as it has, and the output does not depend on
+    the blocks.
 
     Parameters
     ----------
     rate, model_rate : int
         Hz.
     delay : int
-        Samples at the model's rate by which what comes back lags behind.
+        Samples at the model's rate by which the model's output lags behind its input.
     """
 
     def __init__(self, rate: int, model_rate: int, delay: int) -> None:
@@ -34,23 +34,23 @@ class Rates:
         """Begin a new signal."""
         rate, model_rate = self._rates
         self._inward, self._outward = _resampler(rate, model_rate), _resampler(model_rate, rate)
-        self._early = self._delay  # samples still to be dropped: what comes back is in time with what went in
+        self._early = self._delay  # samples still to drop, so that output and input are in time
         self._waiting = np.zeros(self.latency, np.float32)
         self._owed = self.latency
 
     def to_model(self, samples: Float32, last: bool = False) -> Float32:
-        """What can be told of the signal at the model's rate; all of it after the `last` samples."""
+        """Return the signal at the model's rate, as far as it is determined; all of it after the `last` samples."""
         self._owed += samples.size
         converted: Float32 = self._inward.resample_chunk(samples, last=last)
         return converted
 
     def from_model(self, samples: Float32, n: int) -> Float32:
-        """The next `n` samples at the signal's rate, for what has come back."""
+        """Take output of the model and return the next `n` samples at the signal's rate."""
         self._take(samples, last=False)
         return self._give(n)
 
     def finish(self, samples: Float32) -> Float32:
-        """All that are left of as many samples as went in, for the end of what has come back."""
+        """Take the end of the model's output and return the remaining samples: as many as went in, all in all."""
         self._take(samples, last=True)
         missing = max(0, self._owed - self._waiting.size)
         self._waiting = np.concatenate((self._waiting, np.zeros(missing, np.float32)))
@@ -75,7 +75,7 @@ def _resampler(orig_sr: int, target_sr: int):  # type: ignore[no-untyped-def]
 
 @lru_cache(maxsize=16)
 def _latency(rate: int, model_rate: int, delay: int) -> int:
-    """The most samples that are ever missing, found by trying: soxr's stages work in blocks of their own."""
+    """Return the largest number of missing samples, found by trying: soxr's stages have blocks of their own."""
     step, seconds = 32, 2
     inward, outward = _resampler(rate, model_rate), _resampler(model_rate, rate)
     silence = np.zeros(step, np.float32)

@@ -1,4 +1,4 @@
-"""Train the classifier from scratch on magnitudes, with augmentation that works on sound rather than on features."""
+"""Train the classifier from scratch on magnitudes, with augmentation of the sound rather than of the features."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def roll_each(A: Tensor) -> Tensor:
 def warp_each(mel: Tensor, amount: float) -> Tensor:
     """Stretch every clip of `mel` (B, T, n_mels) in time and in pitch by random factors of up to exp(+-amount).
 
-    A shortened clip begins again where it ends; bands above a lowered clip's highest are silent.
+    A shortened clip is repeated; bands above the highest of a lowered clip are silent.
     """
     n_frames, n_mels = mel.shape[1:]
     warped = torch.zeros_like(mel)
@@ -42,9 +42,12 @@ def warp_each(mel: Tensor, amount: float) -> Tensor:
 
 
 def augment(
-    mel: Tensor, labels: Tensor, multilabel: bool, log_mel: LogMel, fill: Tensor, c: ClassifierConfig
+    mel: Tensor, labels: Tensor, multilabel: bool, front_end: LogMel, fill: Tensor, c: ClassifierConfig
 ) -> tuple[Tensor, Tensor]:
-    """Augmented features (B, 1, T, n_mels) and labels (B, C) of mel magnitudes (B, T, n_mels); `fill` masks bands."""
+    """Return augmented features (B, 1, T, n_mels) and labels (B, C) of mel magnitudes (B, T, n_mels).
+
+    `fill` (n_mels,) stands in masked bands and frames.
+    """
     n, n_frames, n_mels = mel.shape
     if c.warping:
         mel = warp_each(mel, c.warping)
@@ -56,10 +59,10 @@ def augment(
         mel = share[:, None, None] * mel + (1 - share[:, None, None]) * mel[other]
         mixed = share[:, None] * labels + (1 - share[:, None]) * labels[other]
         labels = torch.maximum(labels, labels[other]) if multilabel else mixed
-    x = log_mel.decibels(mel)
+    x = front_end.of_mel(mel).unsqueeze(1)
     curve = torch.randn(n, 1, 5) * c.equaliser_db
     curve = F.interpolate(curve, n_mels, mode="linear", align_corners=True) - c.gain_db * torch.rand(n, 1, 1)
-    x = (x + curve[:, :, None]).clamp(min=10 * math.log10(log_mel.amin))
+    x = (x + curve[:, :, None]).clamp(min=front_end.silence)
     for clip in x[:, 0]:
         for _ in range(c.masks):
             width = int(torch.randint(min(c.mask_bands, n_mels), ()))
@@ -74,7 +77,7 @@ def augment(
 def classification_loss(
     logits: Tensor, labels: Tensor, multilabel: bool, smoothing: float, positive_weight: Tensor | None
 ) -> Tensor:
-    """Cross-entropy with smoothed labels (B, C), or weighted binary cross-entropy (several labels)."""
+    """Return the cross-entropy with smoothed labels (B, C), or the weighted binary cross-entropy (several labels)."""
     if multilabel:
         return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=positive_weight)
     labels = (1 - smoothing) * labels + smoothing / labels.shape[1]
@@ -84,16 +87,16 @@ def classification_loss(
 def train_classifier(
     features: Features, config: TrainingConfig, checkpoint: Path, fingerprint: str, report: Report
 ) -> Classifier:
-    """Train on all clips of `features`; resumes from `checkpoint` if it is there."""
+    """Train on all clips of `features`; resume from `checkpoint` if it exists."""
     c = config.classifier
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = Classifier(features.labels.shape[1], config.analysis.n_mels, c.embedding, c.width, c.dropout)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    log_mel = LogMel(config.analysis)
-    # Mixing is linear, so mel magnitudes are all that is needed: a quarter of the data.
-    mel = torch.cat([log_mel.mel(features.magnitude(batch)) for batch in torch.arange(len(features)).split(64)])
-    net.mean, net.std = band_statistics(mel, log_mel)
+    front_end = LogMel(config.analysis)
+    # Mixing is linear, so mel magnitudes suffice: a quarter of the data.
+    mel = torch.cat([front_end.mel(features.magnitude(batch)) for batch in torch.arange(len(features)).split(64)])
+    net.mean, net.std = band_statistics(mel, front_end)
     optimizer = torch.optim.AdamW(net.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
     averaged = AveragedModel(net, avg_fn=moving_average(c.averaging), use_buffers=True)
     positives = features.labels.mean(0).clamp(min=1 / len(features))
@@ -105,10 +108,10 @@ def train_classifier(
         total = 0.0
         for b, batch in enumerate(torch.randperm(len(features)).split(c.batch_size)):
             if len(batch) == 1 and n_batches > 1:
-                continue  # batch normalisation learns nothing from one clip
+                continue  # batch normalisation needs two clips
             for group in optimizer.param_groups:
                 group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, c.warmup)
-            x, labels = augment(mel[batch], features.labels[batch], features.multilabel, log_mel, net.mean, c)
+            x, labels = augment(mel[batch], features.labels[batch], features.multilabel, front_end, net.mean, c)
             with torch.autocast("cpu", torch.bfloat16, enabled=c.precision == "bfloat16"):
                 logits = net(x.to(memory_format=torch.channels_last))
             loss = classification_loss(logits.float(), labels, features.multilabel, c.label_smoothing, positive_weight)
@@ -127,7 +130,7 @@ def train_classifier(
 
 
 def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential average of weights that forgets faster at the start, so that few steps count too."""
+    """Return an exponential average of weights that forgets faster at the start, so that few steps count, too."""
 
     def update(average: Tensor, current: Tensor, n: Tensor | int) -> Tensor:
         d = min(decay, (1 + int(n)) / (10 + int(n)))
@@ -137,18 +140,18 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Ten
 
 
 def one_cycle(progress: float, warmup: float) -> float:
-    """Factor on the learning rate: rises linearly to 1 over `warmup`, then falls as a half cosine."""
+    """Return the factor on the learning rate: it rises linearly to 1 over `warmup`, then falls as a half cosine."""
     if progress < warmup:
         return (progress + 1e-3) / (warmup + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def band_statistics(mel: Tensor, log_mel: LogMel) -> tuple[Tensor, Tensor]:
-    """Mean of every band in dB, and one standard deviation for all bands, over clips (B, T, n_mels)."""
+def band_statistics(mel: Tensor, front_end: LogMel) -> tuple[Tensor, Tensor]:
+    """Return the mean of every band in dB, and one standard deviation for all bands, over clips (B, T, n_mels)."""
     n_mels = mel.shape[2]
     total, squares = torch.zeros(n_mels, dtype=torch.float64), torch.zeros(n_mels, dtype=torch.float64)
     for clip in mel:
-        x = log_mel.decibels(clip[None])[0, 0].double()
+        x = front_end.of_mel(clip[None])[0].double()
         total += x.sum(0)
         squares += (x * x).sum(0)
     count = mel.shape[0] * mel.shape[1]

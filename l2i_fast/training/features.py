@@ -1,4 +1,4 @@
-"""The log-magnitude spectrograms of a dataset, computed once and kept on disk for all stages of training."""
+"""Log-magnitude spectrograms of a dataset, computed once and kept on disk for all stages of training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Features:
     Attributes
     ----------
     V : array (clips, T, F), float16, frame-major, mapped from disk
-        log(1 + |X|); half precision moves a magnitude by 0.004 dB at most where it is above the floor of the features.
+        log(1 + |X|); half precision changes magnitudes above the floor of the features by at most 0.004 dB.
     labels : Tensor (clips, C), float32
         1 where the class is present.
     multilabel : bool
@@ -41,19 +41,19 @@ class Features:
         return len(self.labels)
 
     def magnitude(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """|X| of the clips `indices`: Tensor (B, T, F), float32."""
+        """Return |X| of the clips `indices`: Tensor (B, T, F), float32."""
         return torch.from_numpy(self.V[np.asarray(indices)]).float().expm1_()
 
     def subset(self, keep: Sequence[int]) -> Features:
-        """The same for some of the clips (copied into memory)."""
+        """Return the features of some of the clips, copied into memory."""
         return Features(self.V[np.asarray(keep)], self.labels[list(keep)], self.multilabel)
 
 
 def compute_features(dataset: Dataset, analysis: Analysis, folder: Path, report: Report) -> Features:
-    """Analyse every clip of `dataset`, or map the file that an earlier run with the same clips and settings left."""
+    """Analyse every clip of `dataset`, or map the file of an earlier run with the same clips and settings."""
     stats = [(str(clip.path), clip.path.stat().st_size, clip.path.stat().st_mtime_ns) for clip in dataset.clips]
-    what = repr((asdict(analysis), dataset.duration, stats))
-    file = folder / f"features-{hashlib.blake2b(what.encode(), digest_size=8).hexdigest()}.npy"
+    identity = repr((asdict(analysis), dataset.duration, stats))
+    file = folder / f"features-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.npy"
     if not file.exists():
         write_whole(file, lambda temporary: _analyse(dataset, analysis, temporary, report))
     labels = torch.zeros(len(dataset.clips), len(dataset.classes))

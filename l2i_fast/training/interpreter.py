@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.front_end import LogMel
-from l2i_fast.networks.classifier import Classifier
-from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import one_cycle, roll_each
@@ -21,14 +20,14 @@ from l2i_fast.training.loop import Stateful, run_epochs
 
 
 def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Tensor:
-    """Cross-entropy between two softmax outputs, or binary cross-entropy between two sigmoid outputs (B, C)."""
+    """Return the cross-entropy between softmax outputs, or the binary one between sigmoid outputs, of logits (B, C)."""
     if multilabel:
         return F.binary_cross_entropy_with_logits(logits, target_logits.sigmoid())
     return -(target_logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
 
 
 def soft_masks(interpreter: Interpreter, H: Tensor, z: Tensor, target: Tensor, tau: float, softness: float) -> Tensor:
-    """Masks m (B, T, F) of the classes `target`, components weighed smoothly by their relevance."""
+    """Return masks m (B, T, F) of the classes `target`, with components weighted smoothly by their relevance."""
     weights = ((interpreter.relevance(z, target) - tau) / softness).sigmoid()
     h, W = H.transpose(1, 2), interpreter.dictionary.T
     mask: Tensor = ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
@@ -37,24 +36,26 @@ def soft_masks(interpreter: Interpreter, H: Tensor, z: Tensor, target: Tensor, t
 
 def train_interpreter(
     features: Features,
-    classifier: Classifier,
+    network: AuditedNetwork,
     dictionary: Tensor,
     config: TrainingConfig,
     checkpoint: Path,
     fingerprint: str,
     report: Report,
 ) -> Interpreter:
-    """Train on all clips of `features`; resumes from `checkpoint` if it is there."""
+    """Train on all clips of `features`; resume from `checkpoint` if it exists.
+
+    The weights of `network` are frozen, and its gradients reach its input: it is not folded.
+    """
     c = config.interpreter
-    classifier = classifier.eval().requires_grad_(False)
-    hidden = HiddenMaps(classifier, classifier.layers)
-    log_mel = LogMel(config.analysis)
+    front_end = LogMel(config.analysis)
+    channels = network.map_channels()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         net = Interpreter(
             dictionary,
             features.labels.shape[1],
-            classifier.hidden_channels,
+            channels,
             c.theta,
             rows=config.analysis.n_mels // 8,
             width=c.width,
@@ -76,13 +77,13 @@ def train_interpreter(
             A = perturb(features.magnitude(batch), c)
             V = A.log1p()
             with torch.no_grad():
-                target_logits, maps = hidden(log_mel(A))
-            H, z, logits = net(maps, A.shape[1])
+                target_logits, maps = network.run(front_end.of_magnitude(A))
+            H, z, logits = net(list(maps.values()), A.shape[1])
             error = F.mse_loss(H.transpose(1, 2) @ W, V)
             fidelity = fidelity_loss(logits, target_logits, features.multilabel)
             loss = c.alpha * error + beta * fidelity + c.delta * H.mean()
             if i >= c.mask_start and (c.masked_in or c.masked_out or c.mask_mean):
-                loss = loss + mask_loss(net, classifier, log_mel, V, H, z, target_logits, features.multilabel, config)
+                loss = loss + mask_loss(net, network, front_end, V, H, z, target_logits, config)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -100,7 +101,7 @@ def train_interpreter(
 
 
 def perturb(A: Tensor, c: InterpreterConfig) -> Tensor:
-    """Rotated, cropped and mixed magnitudes, as the configuration asks."""
+    """Rotate, crop and mix magnitudes, as configured."""
     if c.shift:
         A = roll_each(A)
     if c.crop:
@@ -113,30 +114,32 @@ def perturb(A: Tensor, c: InterpreterConfig) -> Tensor:
 
 def mask_loss(
     net: Interpreter,
-    classifier: Classifier,
-    log_mel: LogMel,
+    network: AuditedNetwork,
+    front_end: LogMel,
     V: Tensor,
     H: Tensor,
     z: Tensor,
     target_logits: Tensor,
-    multilabel: bool,
     config: TrainingConfig,
 ) -> Tensor:
-    """The classifier's answers to what the mask keeps and to what it removes, and the size of the mask."""
+    """Return the loss of the classifier's logits for the kept and for the removed part, and of the mask's size."""
     c = config.interpreter
     target = target_logits.argmax(1)
 
     def doubt(logits: Tensor) -> Tensor:
-        """Minus the logarithm of the class's probability, of each clip."""
-        if multilabel:
+        """Return minus the logarithm of the class's probability, for each clip."""
+        if network.multilabel:
             return F.softplus(-logits.gather(1, target[:, None])[:, 0])
         return F.cross_entropy(logits, target, reduction="none")
+
+    def answer(V: Tensor) -> Tensor:
+        return network.run(front_end.of_magnitude(V.expm1())).logits
 
     m = soft_masks(net, H, z, target, config.selection.threshold, c.softness)
     loss = c.mask_mean * m.mean()
     if c.masked_in:
-        loss = loss + c.masked_in * doubt(classifier(log_mel((m * V).expm1()))).mean()
+        loss = loss + c.masked_in * doubt(answer(m * V)).mean()
     if c.masked_out:
-        removed = doubt(classifier(log_mel(((1 - m) * V).expm1())))
+        removed = doubt(answer((1 - m) * V))
         loss = loss - c.masked_out * removed.clamp(max=c.masked_out_limit).mean()
     return loss

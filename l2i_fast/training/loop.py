@@ -1,4 +1,4 @@
-"""The loop over epochs that every stage of training shares: seeded, reported, checkpointed, resumable."""
+"""The loop over epochs that the stages of training share: seeded, reported, checkpointed, resumable."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from l2i_fast.progress import Report
 
 
 class Stateful(Protocol):
-    """What modules and optimisers have in common."""
+    """Interface that modules and optimisers share."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs."""
+        """Return the state for `load_state_dict`."""
 
     def load_state_dict(self, state_dict: Any) -> Any:
-        """Take over a state."""
+        """Restore a state."""
 
 
 def seed_of(*parts: Any) -> int:
-    """A seed from anything printable; the same on every machine."""
+    """Return a seed for anything printable; the same on every machine."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
 
 
@@ -38,10 +38,11 @@ def run_epochs(
     seed: int,
     report: Report,
 ) -> None:
-    """Run `epoch(i)` for i in 0 … n_epochs - 1; after each, write a checkpoint from which a later call goes on.
+    """Run `epoch(i)` for i in 0 … n_epochs - 1; after each, write a checkpoint from which a later call resumes.
 
-    Every epoch draws its random numbers from a seed of its own, so a run that was cut off and resumed gives the same
-    weights as one that was not. `fingerprint` says what is trained; a checkpoint of anything else is refused.
+    Every epoch draws its random numbers from a seed of its own, so an interrupted and resumed run gives the same
+    weights as an uninterrupted one. `fingerprint` identifies settings and data; a checkpoint with another one raises
+    ValueError.
     """
     start = 0
     if checkpoint.exists():

@@ -18,7 +18,7 @@ from torch import Tensor
 from l2i_fast.data import Dataset
 from l2i_fast.evaluation import Record, duplicate_components, evaluate, summarize, unused_components
 from l2i_fast.files import write_whole
-from l2i_fast.model import L2I
+from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.nmf.dictionary import learn_dictionary
 from l2i_fast.progress import Report
@@ -27,8 +27,7 @@ from l2i_fast.training.config import Theta, TrainingConfig
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.interpreter import train_interpreter
 from l2i_fast.training.loop import seed_of
-
-STAGES = ("dictionary", "classifier", "interpreter")
+from l2i_fast.training.stages import STAGES
 
 
 def train(
@@ -39,7 +38,7 @@ def train(
     stages: Sequence[str] = STAGES,
     features: Features | None = None,
 ) -> L2I | None:
-    """Train on all clips of `dataset`; a stage that is done is not done again, one that was cut off goes on.
+    """Train on all clips of `dataset`; finished stages are kept, and an interrupted one resumes.
 
     Parameters
     ----------
@@ -48,11 +47,11 @@ def train(
         Becomes the model folder; ``output/training`` keeps features, finished stages and checkpoints.
     config : TrainingConfig
     report : callable
-        Told how far each stage is.
+        Receives the progress of each stage.
     stages : sequence of str
-        Some of "dictionary", "classifier" and "interpreter"; the last needs the other two.
+        Stages to run: "dictionary", "classifier" and "interpreter"; the last needs the other two.
     features : Features, optional
-        Those of `dataset`, if they are at hand.
+        Those of `dataset`, if they are computed already.
 
     Returns
     -------
@@ -65,7 +64,7 @@ def train(
     """
     for stage in stages:
         if stage not in STAGES:
-            raise ValueError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
+            raise ValueError(f"stages names {stage!r}, but must be among {', '.join(STAGES)}")
     dataset = _chosen(dataset, config)
     work = output / "training"
     if features is None:
@@ -94,39 +93,38 @@ def train(
     c = config.classifier
     classifier = Classifier(len(dataset.classes), config.analysis.n_mels, c.embedding, c.width, c.dropout)
     classifier.load_state_dict(made["classifier"])
-    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier.requires_grad_(False)
+
+    def audited(fold: bool) -> TorchNetwork:
+        front_end, decision = LogMel(config.analysis), config.decision or None
+        return TorchNetwork(
+            classifier, front_end, dataset.classes, multilabel=dataset.multilabel, decision=decision, fold=fold
+        )
+
     checkpoint = work / "interpreter.checkpoint"
     interpreter = train_interpreter(
-        features, classifier, made["dictionary"]["W"], config, checkpoint, prints["interpreter"], report
+        features, audited(fold=False), made["dictionary"]["W"], config, checkpoint, prints["interpreter"], report
     )
-    model = L2I(
-        classifier,
-        interpreter,
-        dataset.classes,
-        analysis=config.analysis,
-        selection=config.selection,
-        multilabel=dataset.multilabel,
-        decision=config.decision or None,
-        name=output.name,
-        training={"dataset": dataset.name, "clips": len(clips), "config": config.to_dict()},
-    )
+    record = {"dataset": dataset.name, "clips": len(clips), "config": config.to_dict()}
+    model = L2I(audited(fold=True), interpreter, config.selection, output.name, record)
     model.save(output)
     return model
 
 
 def _chosen(dataset: Dataset, config: TrainingConfig) -> Dataset:
-    """The part of `dataset` that `config` asks for."""
+    """Return the part of `dataset` that `config` selects."""
     if config.classes:
         dataset = dataset.select(classes=config.classes)
     if not dataset.clips:
         raise ValueError("dataset holds no clips to train on")
     if config.decision and len(config.decision) != len(dataset.classes):
-        raise ValueError(f"decision must hold {len(dataset.classes)} probabilities, got {len(config.decision)}")
+        n, needed = len(config.decision), len(dataset.classes)
+        raise ValueError(f"decision has {n} probabilities, but one for each of {needed} classes is needed")
     return dataset
 
 
 def train_dictionary(features: Features, config: TrainingConfig, report: Report) -> Tensor:
-    """Learn W (F, K) from the frames of `features`, a random part of them if there are very many."""
+    """Learn W (F, K) from the frames of `features`, or from a random part of them: see `DictionaryConfig`."""
     d = config.dictionary
     rows = features.V.reshape(-1, features.V.shape[2])
     chosen = np.arange(len(rows))
@@ -154,25 +152,25 @@ def cross_validate(
     thetas: Sequence[Theta] = ("attention", "max"),
     folds: Sequence[int] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Train on all folds but one and score on that one, for each fold and each kind of Theta.
+    """Train on all folds except one and score on that one, for each fold and each kind of Theta.
 
-    Finished folds are not done again. Writes ``evaluation.json`` into `output` once every fold of the dataset is done.
+    Finished folds are kept. Writes ``evaluation.json`` into `output` once every fold of the dataset is done.
 
     Parameters
     ----------
     folds : sequence of int, optional
-        Hold out only these now; the others are left to another call.
+        Hold out only these folds; the others are left to another call.
 
     Returns
     -------
     dict
-        For each Theta the figures of `l2i_fast.evaluation.summarize` over the clips of all folds done so far.
+        For each Theta the figures of `l2i_fast.evaluation.summarize` over the clips of all finished folds.
     """
     dataset = _chosen(dataset, config)
     fingerprint = _fingerprint(config, dataset.classes, [(clip.name, clip.labels, clip.fold) for clip in dataset.clips])
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:
-        raise ValueError(f"cross-validation needs a dataset of at least two folds, {dataset.name} has {len(known)}")
+        raise ValueError(f"dataset {dataset.name} has {len(known)} folds, but at least two folds are needed")
     features = compute_features(dataset, config.analysis, output / "training", report)
     records: dict[str, list[Record]] = {theta: [] for theta in thetas}
     per_fold: dict[str, dict[str, dict[str, float]]] = {theta: {} for theta in thetas}
@@ -208,9 +206,9 @@ def _cross_validate_fold(
     config: TrainingConfig,
     report: Report,
 ) -> dict[str, Any]:
-    """Train one fold's model, reusing dictionary and classifier of the `first` Theta's; its figures and records."""
+    """Train the model of one fold, with the dictionary and classifier of the `first` Theta; return its figures."""
     folder = output / f"fold{fold}-{theta}"
-    told: Report = lambda stage, done, total, text: report(f"fold {fold} {theta}: {stage}", done, total, text)  # noqa: E731
+    named: Report = lambda stage, done, total, text: report(f"fold {fold} {theta}: {stage}", done, total, text)  # noqa: E731
     inside = [i for i, clip in enumerate(dataset.clips) if clip.fold != fold]
     for stage in STAGES[:2]:
         source = output / f"fold{fold}-{first}" / "training" / f"{stage}.safetensors"
@@ -219,14 +217,14 @@ def _cross_validate_fold(
     fold_config = dataclasses.replace(config, interpreter=dataclasses.replace(config.interpreter, theta=theta))
     clips = tuple(dataset.clips[i] for i in inside)
     model = train(
-        dataclasses.replace(dataset, clips=clips), folder, fold_config, told, features=features.subset(inside)
+        dataclasses.replace(dataset, clips=clips), folder, fold_config, named, features=features.subset(inside)
     )
     assert model is not None
-    records = evaluate(model, dataset.select(folds=[fold]), told)
+    records = evaluate(model, dataset.select(folds=[fold]), named)
     summary = summarize(records)
     summary["dead_components"] = unused_components(records, "dictionary_energy")
     summary["unused_components"] = unused_components(records)
-    summary["duplicate_components"] = duplicate_components(model.interpreter.dictionary.detach().numpy())
+    summary["duplicate_components"] = duplicate_components(model.dictionary)
     return {"summary": summary, "clips": records}
 
 
@@ -237,7 +235,7 @@ def _fingerprint(*parts: Any) -> str:
 def _stage(
     work: Path, stage: str, fingerprint: str, make: Callable[[], Mapping[str, Tensor]] | None
 ) -> Mapping[str, Tensor]:
-    """Weights of a finished stage, from its file or, where `make` is given, made now."""
+    """Return the weights of a stage, from its file or, if that does not exist, by `make`."""
     file = work / f"{stage}.safetensors"
     if file.exists():
         with safe_open(file, "pt") as saved:

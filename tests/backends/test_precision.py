@@ -17,9 +17,9 @@ import pytest
 
 import l2i_fast as l2i
 from l2i_fast import _core, reference
+from l2i_fast.backends.precision import Precision, at_precision, n_terms
 from l2i_fast.data import Dataset
 from l2i_fast.nmf import Factorization, factorize
-from l2i_fast.backends.precision import Precision, at_precision, n_terms
 
 ROOT = Path(__file__).parents[2]
 #: Relative error of one update, L2: docs/nmf.md states what is usual, these are what roundings can add up to.

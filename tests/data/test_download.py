@@ -184,7 +184,7 @@ def test_says_that_nothing_answers(server, tmp_path):
 
 def test_removes_what_has_another_checksum(server, tmp_path):
     found = hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(ValueError, match=f"SHA-256 {found}, expected {'0' * 64}; it has been removed"):
+    with pytest.raises(ValueError, match=f"SHA-256 {found}, but must have {'0' * 64}; it has been removed"):
         fetch_esc50(tmp_path / "esc", server.url, sha256="0" * 64)
     assert not list(tmp_path.iterdir())
 
@@ -216,10 +216,10 @@ def with_a_flipped_byte():
         (archive(extra=[ROOT + "audio\\..\\evil"]), "unsafe path"),
         (archive(extra=[ROOT + "LICENSE/evil"]), "LICENSE"),
         (with_link(), "symbolic link"),
-        (archive(names=NAMES[:2]), r"esc50\.csv, line 4: there is no audio/3-3-A-5\.wav"),
-        (archive(rows=NAMES[:2]), "lists 2 recordings, expected 3"),
-        (archive(rows=[*NAMES[:2], "3-3-A-x.wav"]), "target must be an integer"),
-        (archive(root="other/meta-"), r"there is no meta/esc50\.csv in it"),
+        (archive(names=NAMES[:2]), r"esc50\.csv, line 4: audio/3-3-A-5\.wav does not exist"),
+        (archive(rows=NAMES[:2]), "lists 2 recordings, but 3 are needed"),
+        (archive(rows=[*NAMES[:2], "3-3-A-x.wav"]), "target is .*, but must be an integer"),
+        (archive(root="other/meta-"), r"it lacks meta/esc50\.csv"),
     ],
 )
 def test_removes_what_is_not_a_whole_esc50(server, tmp_path, content, words):
@@ -266,9 +266,9 @@ def test_what_is_there_stays(server, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"url": "file:///etc/passwd"}, r"url must begin with http:// or https://, got 'file:"),
+        ({"url": "file:///etc/passwd"}, r"url is 'file:.*, but must begin with http:// or https://"),
         ({"url": "http://127.0.0.1/a b"}, "url is not a valid address"),
-        ({"sha256": "123"}, "sha256 must be 64 hexadecimal digits, got '123'"),
+        ({"sha256": "123"}, "sha256 is '123', but must be 64 hexadecimal digits"),
     ],
 )
 def test_refuses_arguments(tmp_path, arguments, words):

@@ -80,7 +80,7 @@ def test_drops_go_through_audio_and_back(noises: Dataset) -> None:
         for name, weights in (("kept_p", keep), ("drop", 1 - keep)):
             part = reference.decode(X, W, H, weights, window, 512, length=len(y)) * peak
             analyzed = model.analyze([part.astype(np.float32)], scales=[peak])
-            p = float(model.probabilities(analyzed.logits)[0, e.target])
+            p = float(model.network.probabilities(analyzed.logits)[0, e.target])
             wanted = p if name == "kept_p" else e.probability - p
             assert r[name] == pytest.approx(wanted, abs=1e-4)
         V = np.log1p(np.abs(X))
@@ -91,7 +91,7 @@ def test_drops_go_through_audio_and_back(noises: Dataset) -> None:
 
 
 def test_other_classes_are_refused(noises: Dataset) -> None:
-    with pytest.raises(ValueError, match="dataset must have the model's classes"):
+    with pytest.raises(ValueError, match=r"dataset has the classes .*, but must have the model's"):
         evaluate(make_model(n_classes=3), noises, quiet)
 
 
@@ -99,3 +99,13 @@ def test_the_seed_fixes_the_random_controls(noises: Dataset) -> None:
     model = make_model()
     a, b = (evaluate(model, noises, quiet, seed=3) for _ in range(2))
     assert a == b
+
+
+def test_a_backend_for_tensors_gives_the_same_scores(noises: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate(make_model(), noises, quiet)
+    monkeypatch.setenv("L2I_BACKEND", "torch")
+    for ours, theirs in zip(evaluate(make_model(), noises, quiet), expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert (ours["target"], ours["predicted"]) == (theirs["target"], theirs["predicted"])
+        for name in ("confidence", "kept_p", "error", "dictionary_error", "norm", "kept", "drop"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name

@@ -96,19 +96,19 @@ def test_reads_real_recordings(esc10):
 @pytest.mark.parametrize(
     ("source", "error", "words"),
     [
-        (np.zeros(5), TypeError, "source must be a path or"),
+        (np.zeros(5), TypeError, "source is ndarray, but must be a path or"),
         (None, TypeError, "NoneType"),
         ((np.zeros(5), 44100, 1), TypeError, "tuple"),
-        ((np.zeros(5), 0), ValueError, "positive number of Hz, got 0"),
+        ((np.zeros(5), 0), ValueError, "is 0, but must be a whole, positive number of Hz"),
         ((np.zeros(5), 44100.5), ValueError, r"44100\.5"),
         ((np.zeros(5), math.nan), ValueError, "nan"),
         ((np.zeros(5), "44100"), TypeError, "str"),
         ((np.zeros(5), True), TypeError, "bool"),
         ((np.zeros(0), 44100), ValueError, "empty"),
         ((np.zeros((5, 0)), 44100), ValueError, "empty"),
-        ((np.zeros((2, 44100)), 44100), ValueError, r"\(N, channels\), got \(2, 44100\)"),
+        ((np.zeros((2, 44100)), 44100), ValueError, r"shape \(2, 44100\), but \(N,\) or \(N, channels\)"),
         ((np.zeros((2, 2, 2)), 44100), ValueError, r"\(2, 2, 2\)"),
-        ((0.5, 44100), ValueError, r"got \(\)"),
+        ((0.5, 44100), ValueError, r"has shape \(\)"),
         ((np.float32([0, np.nan]), 44100), ValueError, "NaN or infinity.*sample 1"),
         ((np.float64([1e300]), 44100), ValueError, "NaN or infinity"),
         ((np.zeros(5, complex), 44100), TypeError, "complex128"),
@@ -243,13 +243,13 @@ def test_integer_files_clip(tmp_path):
 @pytest.mark.parametrize(
     ("name", "samples", "rate", "subtype", "error", "words"),
     [
-        ("x.mp3", noise(5), 8000, None, ValueError, r"\.wav or \.flac, got 'x\.mp3'"),
-        ("x", noise(5), 8000, None, ValueError, "got 'x'"),
-        ("x.wav", noise(0), 8000, None, ValueError, "not be empty"),
+        ("x.mp3", noise(5), 8000, None, ValueError, r"path is 'x\.mp3', but must end in \.wav or \.flac"),
+        ("x", noise(5), 8000, None, ValueError, "path is 'x'"),
+        ("x.wav", noise(0), 8000, None, ValueError, "is not empty"),
         ("x.wav", noise(2, 2, 2), 8000, None, ValueError, r"\(2, 2, 2\)"),
         ("x.wav", np.zeros(5, int), 8000, None, TypeError, "int64"),
         ("x.wav", np.float32([np.inf]), 8000, None, ValueError, "NaN or infinity"),
-        ("x.wav", noise(5), -1, None, ValueError, "sr must be"),
+        ("x.wav", noise(5), -1, None, ValueError, "sr is -1, but must be"),
         ("x.wav", noise(5), 8000, "PCM_99", ValueError, "PCM_99"),
         ("x.flac", noise(5), 8000, "FLOAT", ValueError, r"x\.flac cannot be written as FLOAT"),
         ("x.flac", noise(5, 9), 8000, None, ValueError, r"shape \(5, 9\)"),
@@ -303,7 +303,7 @@ def test_resampling_removes_what_would_alias():
 
 @pytest.mark.parametrize("rates", [(0, 8000), (8000, -1), (8000, 1.5)])
 def test_resampling_refuses_rates(rates):
-    with pytest.raises(ValueError, match="_sr must be a whole, positive number of Hz"):
+    with pytest.raises(ValueError, match=r"_sr is .*, but must be a whole, positive number of Hz"):
         audio.resample(noise(5), *rates)
 
 
@@ -332,51 +332,5 @@ def test_peak_scaling_at_its_edges():
     tiny = np.float32([1e-45, -1e-45])
     assert audio.scale_to_peak(tiny)[0].tolist() == [1, -1]
     assert audio.scale_to_peak([3e38, -1.0])[0][0] == 1
-    with pytest.raises(ValueError, match="'absolute' or 'signed', got 'max'"):
+    with pytest.raises(ValueError, match="mode is 'max', but must be 'absolute' or 'signed'"):
         audio.scale_to_peak([1.0], "max")
-
-
-@QUICK
-@given(n=st.integers(1, 400), m=st.integers(1, 400), level=st.floats(-40, 40), seed=st.integers(0, 99))
-def test_mixing_meets_its_level(n, m, level, seed):
-    y, other = noise(n, seed=seed), noise(m, seed=seed + 1)
-    mixed = audio.mix_at_level(y, other, level)
-    assert (mixed.dtype, mixed.shape) == (np.float32, (n,))
-    looped = np.array([other[i % m] for i in range(n)], np.float64)
-    expected = y + looped * (rms(y) / rms(looped) * 10 ** (level / 20))
-    np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_mixing_with_silence_changes_nothing():
-    y = noise(50)
-    np.testing.assert_array_equal(audio.mix_at_level(y, np.zeros(7), 0), y)
-    np.testing.assert_array_equal(audio.mix_at_level(y, np.r_[np.zeros(50), 1], 0), y)
-    assert not audio.mix_at_level(np.zeros(5), noise(9), 10).any()
-    assert not np.shares_memory(audio.mix_at_level(y, np.zeros(7), 0), y)
-
-
-@QUICK
-@given(n=st.integers(1, 2000), snr=st.floats(-20, 60), seed=st.integers(0, 99))
-def test_noise_meets_its_ratio(n, snr, seed):
-    y = noise(n, seed=seed) + np.float32(1)
-    noisy = audio.add_noise(y, snr, seed)
-    assert (noisy.dtype, noisy.shape) == (np.float32, (n,))
-    measured = 20 * math.log10(rms(y) / rms(noisy.astype(np.float64) - y))
-    assert measured == pytest.approx(snr, abs=0.05)
-    np.testing.assert_array_equal(noisy, audio.add_noise(y, snr, np.random.default_rng(seed)))
-
-
-def test_noise_is_white_and_gaussian():
-    y = np.ones(100_000, np.float32)
-    added = audio.add_noise(y, 0, 3).astype(np.float64) - y
-    assert np.mean(added**4) == pytest.approx(3, rel=0.05)
-    assert abs(np.mean(added[1:] * added[:-1])) < 0.02
-    assert not audio.add_noise(np.zeros(10), 0, 3).any()
-
-
-@pytest.mark.parametrize("level", [math.nan, math.inf, -math.inf, 201])
-def test_levels_are_bounded(level):
-    with pytest.raises(ValueError, match="level_db must lie within"):
-        audio.mix_at_level(noise(5), noise(5), level)
-    with pytest.raises(ValueError, match="snr_db must lie within"):
-        audio.add_noise(noise(5), level)

@@ -28,8 +28,8 @@ from l2i_fast.audio import as_mono_float32, resample
 from l2i_fast.live import devices
 from l2i_fast.live import terminal as view
 
-from . import fake_model as fake
 from ..conftest import make_model
+from . import fake_model as fake
 
 RATE = 44100
 DTYPES = {"s16le": "<i2", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}

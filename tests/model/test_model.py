@@ -39,8 +39,8 @@ def interpret_by_hand(model: L2I, y: np.ndarray, target: int, threshold: float, 
     with torch.inference_mode():
         x = torch.from_numpy(np.ascontiguousarray(M.T))[None, None]
         x = torch.nn.functional.pad(x, (0, 0, 0, max(0, 128 - x.shape[2])), value=-60.0)
-        logits, maps = model.hidden(x)
-        H = model.interpreter.psi(maps, x.shape[2])[:, :, : X.shape[1]]
+        logits, maps = model.network.run(x)
+        H = model.interpreter.psi(list(maps.values()), x.shape[2])[:, :, : X.shape[1]]
         z, _ = model.interpreter.theta(H)
     product = z[0].numpy() * model.interpreter.theta.out.weight[target].detach().numpy()
     relevance = product / product.max() if product.max() > 0 else 0 * product
@@ -93,7 +93,7 @@ def test_alone_equals_in_a_ragged_batch(tiny_model: L2I, rng: np.random.Generato
 
 
 def test_a_single_name_is_not_a_batch(tiny_model: L2I) -> None:
-    with pytest.raises(TypeError, match="sources must be a list"):
+    with pytest.raises(TypeError, match=r"sources is 'clip\.wav', but must be a list"):
         tiny_model.interpret_batch("clip.wav")
 
 
@@ -131,11 +131,11 @@ def test_several_labels_explain_each_predicted_class(rng: np.random.Generator) -
     clip = (sound(rng, 40000), 44100)
     p = model.interpret(clip, targets=[]).probabilities
     order = np.argsort(-p)
-    model.decision = tuple(0.0 if c in order[:2] else 1.0 for c in range(4))
+    model.network.decision = tuple(0.0 if c in order[:2] else 1.0 for c in range(4))
     result = model.interpret(clip)
     assert result.prediction == tuple(model.classes[c] for c in order[:2])
     assert [e.target for e in result.explanations] == list(order[:2])
-    model.decision = (1.0,) * 4
+    model.network.decision = (1.0,) * 4
     nothing = model.interpret(clip)
     assert nothing.prediction == ()
     assert nothing.explanations == []
@@ -216,9 +216,9 @@ def broken(folder: Path, change: str) -> None:
     [
         ("no config", "name of a shipped model"),
         ("not json", "cannot be read as JSON"),
-        ("other format", "must have format 1, got 99"),
+        ("other format", "is 99, but must be 1"),
         ("unknown setting", "no setting 'fft'"),
-        ("bad setting", r"threshold must lie in \[0, 1\)"),
+        ("bad setting", "selection.threshold is 7.0, but must be less than 1"),
         ("missing weight", "classifier.out.weight"),
         ("other shape", "out.weight"),
         ("pickle", "cannot be read as safetensors"),
@@ -234,12 +234,12 @@ def test_broken_model_folders_are_named(change: str, message: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": "cat"}, "targets must name classes .*got 'cat'"),
-        ({"targets": [0, 4]}, "indices from 0 to 3, got 4"),
-        ({"threshold": 1.0}, "threshold must lie in"),
-        ({"threshold": float("nan")}, "threshold must lie in"),
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"domain": "phase"}, "domain must be 'log' or 'magnitude'"),
+        ({"targets": "cat"}, "targets names 'cat', but must name classes"),
+        ({"targets": [0, 4]}, "targets names 4, but must name classes .* or hold indices from 0 to 3"),
+        ({"threshold": 1.0}, "threshold is 1.0, but must be less than 1"),
+        ({"threshold": float("nan")}, "threshold is nan, but must be less than 1"),
+        ({"top_k": 0}, "top_k is 0, but must be at least 1"),
+        ({"domain": "phase"}, "domain is 'phase', but must be one of 'log', 'magnitude'"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str, tiny_model: L2I) -> None:

@@ -46,9 +46,9 @@ def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
     setting = torch.backends.cudnn.conv
     assert setting.fp32_precision == "tf32"  # torch's default
     model, during = make_model(), []
-    model.hidden.network.register_forward_pre_hook(lambda *_: during.append(setting.fp32_precision))
+    model.network.hidden.network.register_forward_pre_hook(lambda *_: during.append(setting.fp32_precision))
     model.hear(torch.zeros(1, 1, 100, 128))
-    model.device = torch.device("cuda", 0)
+    model.network.device = torch.device("cuda", 0)
     model.hear(torch.zeros(1, 1, 100, 128))
     assert during == ["tf32", seen]
     assert setting.fp32_precision == "tf32"
@@ -56,6 +56,6 @@ def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
 
 def test_a_model_on_a_gpu_does_not_stream():
     model = make_model()
-    model.device = torch.device("cuda", 0)
+    model.network.device = torch.device("cuda", 0)
     with pytest.raises(ValueError, match="the model is on cuda:0, but streams run on the CPU"):
         model.stream()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +12,15 @@ from torch import Tensor
 
 import l2i_fast as l2i
 from l2i_fast.data import Dataset
-from l2i_fast.model import L2I
+from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
+from l2i_fast.networks.incremental import GRID, IncrementalNetwork, State, why_not_incremental
 from l2i_fast.networks.interpreter import Interpreter
-from l2i_fast.networks.incremental import GRID, State, StreamingNetwork, why_not_streamable
 from l2i_fast.networks.theta import ThetaMax
+from l2i_fast.settings import Analysis
 
 FLOOR = -60.0
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As where streams are followed: small maps are not worth waiting for another thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def networks(
@@ -81,7 +72,7 @@ def assert_equal(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
         assert apart(a, b) < 1e-5
 
 
-def answer(network: StreamingNetwork, state: State, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def answer(network: IncrementalNetwork, state: State, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits, z = network.advance([state], x[None])
     assert state.activations is not None
     return logits[0], z[0], state.activations
@@ -95,7 +86,7 @@ def test_the_stream_equals_the_networks_on_the_whole_signal(
     theta: str, width: float, window: int, rng: np.random.Generator
 ) -> None:
     hidden, interpreter = networks(theta, width)
-    network = StreamingNetwork(hidden, interpreter, window, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, window, FLOOR)
     x = noise(rng, 1500)
     state = network.begin()
     n = 0
@@ -114,7 +105,7 @@ def test_the_stream_equals_the_networks_on_the_whole_signal(
 
 def test_frame_by_frame_at_every_place_of_the_grid(rng: np.random.Generator) -> None:
     hidden, interpreter = networks()
-    network = StreamingNetwork(hidden, interpreter, 128, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, 128, FLOOR)
     x = noise(rng, 1400)
     one, long = network.begin(), network.begin()
     answer(network, long, x[:1250])  # beyond where plans repeat
@@ -131,7 +122,7 @@ def test_states_together_equal_each_alone(
     theta: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden, interpreter = networks(theta)
-    network = StreamingNetwork(hidden, interpreter, 200, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, 200, FLOOR)
     x = noise(rng, 6, 1600)
     x[1] = x[0]
     at = [900, 900, 900 + 5 * GRID, 900 + 5 * GRID, 37, 938]  # frames of each signal that its state has had
@@ -159,7 +150,7 @@ def test_states_together_equal_each_alone(
 
 def test_the_work_does_not_grow_and_is_less_than_a_fresh_start(rng: np.random.Generator) -> None:
     hidden, interpreter = networks()
-    network = StreamingNetwork(hidden, interpreter, 431, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, 431, FLOOR)
     x = noise(rng, 6000)
     state = network.begin()
     network.advance([state], x[None, :1024])
@@ -178,7 +169,7 @@ def test_the_work_does_not_grow_and_is_less_than_a_fresh_start(rng: np.random.Ge
 
 def test_threads_with_states_of_their_own(rng: np.random.Generator) -> None:
     hidden, interpreter = networks()
-    network = StreamingNetwork(hidden, interpreter, 128, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, 128, FLOOR)
     x = noise(rng, 4, 600)
 
     def run(i: int) -> list[Tensor]:
@@ -200,7 +191,7 @@ def test_a_network_that_raises_leaves_the_state_as_it_was(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden, interpreter = networks()
-    network = StreamingNetwork(hidden, interpreter, 128, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, 128, FLOOR)
     x = noise(rng, 700)
     state, undisturbed = network.begin(), network.begin()
     for s in (state, undisturbed):
@@ -219,31 +210,31 @@ def test_a_network_that_raises_leaves_the_state_as_it_was(
 
 def test_what_cannot_stream_is_named() -> None:
     hidden, interpreter = networks()
-    assert why_not_streamable(hidden, interpreter) is None
+    assert why_not_incremental(hidden.network, hidden.layers, interpreter) is None
     _, paper = networks(streamable=False)
-    assert "length of the clip" in str(why_not_streamable(hidden, paper))
+    assert "length of the clip" in str(why_not_incremental(hidden.network, hidden.layers, paper))
     other = HiddenMaps(torch.nn.Sequential(torch.nn.Linear(2, 2)), ["0"])
-    assert "Sequential" in str(why_not_streamable(other, interpreter))
-    assert "blocks.0" in str(why_not_streamable(HiddenMaps(hidden.network, ["blocks.0"]), interpreter))
-    assert "ThetaMax" in str(why_not_streamable(hidden, ThetaMax(3, 2)))
-    with pytest.raises(ValueError, match="cannot stream: the interpreter stretches"):
-        StreamingNetwork(hidden, paper, 431, FLOOR)
+    assert "Sequential" in str(why_not_incremental(other.network, other.layers, interpreter))
+    assert "blocks.0" in str(why_not_incremental(hidden.network, ["blocks.0"], interpreter))
+    assert "ThetaMax" in str(why_not_incremental(hidden.network, hidden.layers, ThetaMax(3, 2)))
+    with pytest.raises(ValueError, match="cannot run incrementally: the interpreter stretches"):
+        IncrementalNetwork(hidden.network, hidden.layers, paper, 431, FLOOR)
 
 
 def test_bad_use_is_named(rng: np.random.Generator) -> None:
     hidden, interpreter = networks()
-    with pytest.raises(ValueError, match="window_frames must be at least 128, got 127"):
-        StreamingNetwork(hidden, interpreter, 127, FLOOR)
-    network = StreamingNetwork(hidden, interpreter, 128, FLOOR)
+    with pytest.raises(ValueError, match="window_frames is 127, but must be at least 128"):
+        IncrementalNetwork(hidden.network, hidden.layers, interpreter, 127, FLOOR)
+    network = IncrementalNetwork(hidden.network, hidden.layers, interpreter, 128, FLOOR)
     for first in (-64, 63):
-        with pytest.raises(ValueError, match=f"multiple of 64, 0 or more, got {first}"):
+        with pytest.raises(ValueError, match=f"first_frame is {first}, but must be a multiple of 64, 0 or more"):
             network.begin(first)
     state = network.begin()
     for shape in ((1, 0, 128), (2, 5, 128), (1, 5, 64), (5, 128)):
-        with pytest.raises(ValueError, match=r"columns must be of shape \(1, n, 128\)"):
+        with pytest.raises(ValueError, match=r"columns has shape .*, but \(1, n, 128\)"):
             network.advance([state], torch.zeros(shape))
     late = network.begin(640)
-    with pytest.raises(ValueError, match="begins at frame 640 cannot answer as of frame 900"):
+    with pytest.raises(ValueError, match=r"begins at frame 640, but must begin .* to answer as of frame 900"):
         network.advance([late], torch.zeros(1, 260, 128))
     assert late.frames == 0
 
@@ -254,14 +245,15 @@ def test_a_streamable_model_keeps_its_setting_on_disk(tmp_path: Path) -> None:
     assert config.pop("streamable") is True
     assert Interpreter(torch.rand(513, 9), **config).psi.streamable is False, "models from before are the paper's"
     classifier = Classifier(5, width=0.0625, embedding=32)
-    model = L2I(classifier, interpreter, list("abcde"))
+    model = L2I(TorchNetwork(classifier, LogMel(Analysis()), list("abcde")), interpreter)
     again = l2i.load(model.save(tmp_path / "model"))
-    assert why_not_streamable(again.hidden, again.interpreter) is None
+    assert again.network.why_not_incremental(again.interpreter) is None
 
 
 def test_the_shipped_model_on_recordings(esc10: Dataset, rng: np.random.Generator) -> None:
     model = l2i.load("esc10")
-    network = StreamingNetwork(model.hidden, model.interpreter, 431, FLOOR)
+    hidden = HiddenMaps(model.network.module.fused().to(memory_format=torch.channels_last), model.network.layers)
+    network = IncrementalNetwork(hidden.network, hidden.layers, model.interpreter, 431, FLOOR)
     clips = [esc10.audio(esc10.clips[i], model.sample_rate) for i in rng.choice(len(esc10.clips), 5, replace=False)]
     y = np.concatenate([clip / max(1e-6, np.abs(clip).max()) for clip in clips])
     x = torch.from_numpy(l2i.log_mel(y, amin=model.analysis.amin).T.copy())
@@ -273,7 +265,7 @@ def test_the_shipped_model_on_recordings(esc10: Dataset, rng: np.random.Generato
         n += m
         if rng.random() < 0.2:
             start = max(0, n - 431) // GRID * GRID
-            assert_equal(got, ordinary(model.hidden, model.interpreter, x[:n], start))
+            assert_equal(got, ordinary(hidden, model.interpreter, x[:n], start))
     analyzed = model.analyze([clips[0]])
     whole = torch.from_numpy(l2i.log_mel(clips[0] / analyzed.scales[0], amin=model.analysis.amin).T.copy())
     got = answer(network, network.begin(), whole)

@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
+from l2i_fast.results import Explanation, Result
 from l2i_fast.results import picture as plot
-from l2i_fast.results.result import Explanation, Result
 
 LABELS = ("dog", "rain", "sea waves")
 
@@ -225,5 +225,5 @@ def test_pictures_drawn_in_threads_equal_those_drawn_alone():
 
 
 def test_drawing_does_not_touch_pyplot():
-    code = "import sys, l2i_fast.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, l2i_fast.results.picture; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

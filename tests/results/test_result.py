@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import l2i_fast
+from l2i_fast.results import Explanation, Result
 from l2i_fast.results import picture as plot
-from l2i_fast.results.result import Explanation, Result, _file_stems, _plain
+from l2i_fast.results.files import file_stems, plain
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_flac_is_scaled_only_above_full_scale(result, tmp_path, peak, gain):
 
 
 def test_unknown_audio_format_is_refused_before_anything_is_made(result, tmp_path):
-    with pytest.raises(ValueError, match=r"audio_format must be one of wav, flac, got 'mp3'"):
+    with pytest.raises(ValueError, match=r"audio_format is 'mp3', but must be one of wav, flac"):
         result.save(tmp_path / "new", "mp3")
     assert names(tmp_path) == []
 
@@ -153,7 +154,7 @@ def test_a_folder_that_is_a_file_is_an_os_error(result, tmp_path):
 
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=8))
 def test_file_stems_are_safe_and_differ(labels):
-    stems = _file_stems([explained(target, label) for target, label in enumerate(labels)])
+    stems = file_stems([explained(target, label) for target, label in enumerate(labels)])
     assert len({stem.casefold() for stem in stems}) == len(labels)
     for stem in stems:
         assert stem
@@ -162,12 +163,12 @@ def test_file_stems_are_safe_and_differ(labels):
 
 
 def test_file_stems_of_labels_that_look_alike():
-    stems = _file_stems([explained(4, "a b 6"), explained(5, "A/b"), explained(6, "a b"), explained(7, "../")])
+    stems = file_stems([explained(4, "a b 6"), explained(5, "A/b"), explained(6, "a b"), explained(7, "../")])
     assert stems == ["a-b-6", "A-b", "a-b-6-6", "class-7"]
 
 
 def test_json_numbers_are_plain():
-    values = _plain(
+    values = plain(
         {
             "a": np.float32(0.2),
             "b": (np.float64(0.2), np.int64(3), np.bool_(True), None, True),
@@ -183,7 +184,7 @@ def test_json_numbers_are_plain():
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_json_gives_every_float32_back(value):
-    assert np.float32(json.loads(json.dumps(_plain(np.float32(value))))) == np.float32(value)
+    assert np.float32(json.loads(json.dumps(plain(np.float32(value))))) == np.float32(value)
 
 
 def test_nan_in_a_result_is_written_as_null(result, tmp_path):

@@ -8,8 +8,8 @@ import torch
 
 from l2i_fast import reference
 from l2i_fast.backends import dispatch as backend
-from l2i_fast.stream.device import DeviceStreams
 from l2i_fast.stream import StreamDecoder
+from l2i_fast.stream.device import DeviceStreams
 
 from ..backends.cuda import emulation
 from ..problems import relative

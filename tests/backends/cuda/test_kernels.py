@@ -16,12 +16,12 @@ from scipy.signal import get_window
 
 import l2i_fast as l2i
 from l2i_fast import reference
-from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends import cuda as with_cuda
+from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends import torch as with_torch
 
-from . import emulation
 from ...problems import relative
+from . import emulation
 
 
 @pytest.fixture(params=["on_a_gpu", "emulated 16 shuffled", "emulated 8 backward", "emulated 4 forward"])

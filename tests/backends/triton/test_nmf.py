@@ -15,8 +15,8 @@ from l2i_fast.backends import torch as with_torch
 from l2i_fast.backends.triton import nmf
 from l2i_fast.kernels.triton.nmf import LARGEST, blocks
 
-from . import ahead
 from ...problems import relative
+from . import ahead
 
 BETAS = [2.0, 1.5, 1.0, 0.5, 0.0, 3.0, -1.0, 0.7]
 # One of each; tails of the blocks of 16 and 32 frames, bins and components; two pieces of K; more than a chunk.

@@ -16,8 +16,8 @@ from l2i_fast.backends import torch as with_torch
 from l2i_fast.kernels.triton import arithmetic
 from l2i_fast.kernels.triton import soft_mask as kernels
 
-from . import ahead
 from ...problems import relative
+from . import ahead
 
 serving = import_module("l2i_fast.backends.triton.soft_mask")  # the function has the same name
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from l2i_fast import reference
-from l2i_fast.data import Dataset
 from l2i_fast.backends import torch as with_torch
+from l2i_fast.data import Dataset
 
 from . import ahead
 

@@ -1,0 +1,244 @@
+"""The audited network: from features to logits, probabilities and named hidden maps, whatever runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from l2i_fast.backends.dispatch import find_device
+from l2i_fast.backends.precision import exact_convolutions
+from l2i_fast.model.front_end import FrontEnd
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.hidden import HiddenMaps
+from l2i_fast.networks.incremental import IncrementalNetwork, State, why_not_incremental
+
+
+class Answers(NamedTuple):
+    """Output of an audited network for B inputs.
+
+    Attributes
+    ----------
+    logits : Tensor (B, C)
+    maps : dict of Tensors (B, channels, time, frequency)
+        Output of each audited layer, in the order of `AuditedNetwork.layers`.
+    """
+
+    logits: Tensor
+    maps: dict[str, Tensor]
+
+
+class Incremental(Protocol):
+    """Interface of networks that follow signals frame by frame: see `IncrementalNetwork`."""
+
+    @property
+    def history(self) -> int:
+        """Frames, counted back from the newest one, that an answer depends on."""
+
+    def first_frame(self, n_frames: int) -> int:
+        """Return the latest frame at which a state may begin to answer as of `n_frames` frames."""
+
+    def begin(self, first_frame: int = 0) -> State:
+        """Return a state for a signal that is fed from `first_frame` on."""
+
+    def advance(self, states: Sequence[State], columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Feed the next frames (B, n, n_mels) of B signals; return logits (B, C) and pooled activations (B, K)."""
+
+
+class AuditedNetwork(ABC):
+    """Interface of the network under audit: everything else in the package uses only this.
+
+    A subclass for another runtime implements `_run`, and `to` where it has weights to move.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Names of the C classes.
+    front_end : FrontEnd
+        Makes the network's input.
+    layers : sequence of str
+        Names of the hidden maps that `run` returns.
+    multilabel : bool
+        Whether a clip may have several classes (sigmoid) or exactly one (softmax).
+    decision : sequence of float, optional
+        With several labels, the lowest probability at which each class is predicted; 0.5 by default.
+    min_frames : int
+        Fewest frames that the network takes; shorter inputs are padded with silence.
+
+    Attributes
+    ----------
+    device : torch.device
+        Device of the network.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        front_end: FrontEnd,
+        layers: Sequence[str],
+        multilabel: bool = False,
+        decision: Sequence[float] | None = None,
+        min_frames: int = 1,
+    ) -> None:
+        self.classes = tuple(classes)
+        self.front_end = front_end
+        self.layers = tuple(layers)
+        self.multilabel = multilabel
+        self.decision = tuple(decision) if decision is not None else (0.5,) * len(self.classes)
+        self.min_frames = min_frames
+        self.device = torch.device("cpu")
+        if len(self.decision) != len(self.classes):
+            raise ValueError(
+                f"decision has {len(self.decision)} probabilities, but one for each of {len(self.classes)} classes "
+                "is needed"
+            )
+
+    @abstractmethod
+    def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return logits and the maps of `layers` for features of at least `min_frames` frames."""
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the network to a device, "cpu" or a GPU ("cuda", "cuda:1"); return the network itself.
+
+        Raises
+        ------
+        ValueError
+            This machine has no such device.
+        """
+        self.device = find_device(device)
+        return self
+
+    def run(self, features: Tensor) -> Answers:
+        """Run the network on features (B, 1, T, n_mels) of any number of frames.
+
+        Maps of inputs shorter than `min_frames` are those of the padded input.
+        """
+        short = self.min_frames - features.shape[2]
+        if short > 0:
+            features = F.pad(features, (0, 0, 0, short), value=self.front_end.silence)
+        with exact_convolutions(self.device):
+            logits, maps = self._run(features)
+        return Answers(logits, dict(zip(self.layers, maps, strict=True)))
+
+    @torch.no_grad()
+    def map_channels(self) -> tuple[int, ...]:
+        """Return the number of channels of each map, in the order of `layers`, found by a run on silence."""
+        shape = (1, 1, self.min_frames, self.front_end.analysis.n_mels)
+        silence = torch.full(shape, self.front_end.silence, device=self.device)
+        return tuple(x.shape[1] for x in self.run(silence).maps.values())
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax or, with several labels, the sigmoid of logits (B, C)."""
+        return logits.sigmoid() if self.multilabel else logits.softmax(1)
+
+    def predict(self, probabilities: NDArray[np.float32]) -> list[int]:
+        """Return the indices of the predicted classes, most probable first, from probabilities (C,)."""
+        if not self.multilabel:
+            return [int(probabilities.argmax())]
+        order = np.argsort(-probabilities, kind="stable")
+        return [int(c) for c in order if probabilities[c] >= self.decision[c]]
+
+    def find_classes(self, targets: int | str | Iterable[int | str]) -> list[int]:
+        """Return the indices of the classes that `targets` names, each once.
+
+        Raises
+        ------
+        ValueError
+            A name or an index of no class.
+        """
+        if isinstance(targets, (int, str, np.integer)):
+            targets = [targets]
+        indices = []
+        for target in targets:
+            if isinstance(target, str) and target in self.classes:
+                indices.append(self.classes.index(target))
+            elif isinstance(target, (int, np.integer)) and 0 <= target < len(self.classes):
+                indices.append(int(target))
+            else:
+                raise ValueError(
+                    f"targets names {target!r}, but must name classes ({', '.join(self.classes)}) or hold indices "
+                    f"from 0 to {len(self.classes) - 1}"
+                )
+        return list(dict.fromkeys(indices))
+
+    def why_not_incremental(self, interpreter: nn.Module) -> str | None:
+        """Return why network and interpreter cannot follow a signal frame by frame; None if they can."""
+        return f"the network is a {type(self).__name__}, and only a TorchNetwork runs incrementally"
+
+    def incremental(self, interpreter: nn.Module, window_frames: int) -> Incremental:
+        """Return network and interpreter as they follow signals frame by frame over a window.
+
+        Raises
+        ------
+        ValueError
+            Networks that cannot: see `why_not_incremental`.
+        """
+        raise ValueError(f"these networks cannot run incrementally: {self.why_not_incremental(interpreter)}")
+
+
+class TorchNetwork(AuditedNetwork):
+    """An audited network that runs in torch.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes features (B, 1, T, n_mels) and returns logits (B, C). It is set to evaluation; its weights are those
+        that are saved.
+    front_end, classes, multilabel, decision
+        See `AuditedNetwork`.
+    layers : sequence of str
+        Names of submodules of `module`, as in ``module.named_modules()``; each must return one tensor.
+    fold : bool
+        For a `Classifier`, run a copy whose batch normalisations are folded into the convolutions: faster, and equal
+        but for rounding. Without it `module` itself runs, as training of the interpreter needs it.
+
+    Attributes
+    ----------
+    module : nn.Module
+    hidden : HiddenMaps
+        The module that runs, with its hooks.
+
+    Raises
+    ------
+    ValueError
+        A layer that the module does not have, or a number of decisions that is not the number of classes.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        front_end: FrontEnd,
+        classes: Sequence[str],
+        layers: Sequence[str] = Classifier.layers,
+        multilabel: bool = False,
+        decision: Sequence[float] | None = None,
+        fold: bool = True,
+    ) -> None:
+        super().__init__(classes, front_end, layers, multilabel, decision, getattr(module, "min_frames", 1))
+        self.module = module.eval()
+        running = module.fused() if fold and isinstance(module, Classifier) else module
+        # Channels last: two to three times faster convolutions on the CPU.
+        self.hidden = HiddenMaps(running.to(memory_format=torch.channels_last), layers)  # type: ignore[call-overload]
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the module that runs to a device: see `AuditedNetwork.to`."""
+        super().to(device)
+        self.hidden.network.to(self.device)
+        return self
+
+    def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        return self.hidden(features)
+
+    def why_not_incremental(self, interpreter: nn.Module) -> str | None:
+        """Return why network and interpreter cannot follow a signal frame by frame; None if they can."""
+        return why_not_incremental(self.hidden.network, self.layers, interpreter)
+
+    def incremental(self, interpreter: nn.Module, window_frames: int) -> Incremental:
+        """Return an `IncrementalNetwork` of network and interpreter."""
+        return IncrementalNetwork(self.hidden.network, self.layers, interpreter, window_frames, self.front_end.silence)

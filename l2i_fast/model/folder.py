@@ -1,0 +1,156 @@
+"""The model folder: config.json and model.safetensors, written whole and read without unpickling."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from l2i_fast.files import write_whole
+from l2i_fast.model.audited import AuditedNetwork, TorchNetwork
+from l2i_fast.model.front_end import LogMel
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.settings import Analysis, Selection, from_dict
+
+#: Version of the layout of a model folder.
+FORMAT = 1
+#: Modules of audited networks that a folder can hold, each with a `config` of the arguments that build it again. The
+#: name is that of its section in config.json and the prefix of its weights.
+KINDS: dict[str, type[Classifier]] = {"classifier": Classifier}
+
+
+class Contents(NamedTuple):
+    """The parts of a model that its folder holds."""
+
+    network: AuditedNetwork
+    interpreter: Interpreter
+    selection: Selection
+    name: str
+    training: Mapping[str, Any]
+
+
+def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
+    """Write config.json and model.safetensors into `folder`, each whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        A network of a kind that `read_model` could not build again from its configuration.
+    """
+    network = contents.network
+    kind, module, analysis = _writable(network)
+    folder = Path(folder)
+    config = {
+        "format": FORMAT,
+        "name": contents.name,
+        "classes": list(network.classes),
+        "multilabel": network.multilabel,
+        "decision": list(network.decision),
+        "analysis": dataclasses.asdict(analysis),
+        "selection": dataclasses.asdict(contents.selection),
+        kind: module.config,
+        "layers": list(network.layers),
+        "interpreter": contents.interpreter.config,
+        "training": dict(contents.training),
+    }
+    weights = {f"{kind}.{k}": v for k, v in module.state_dict().items()}
+    weights |= {f"interpreter.{k}": v for k, v in contents.interpreter.state_dict().items()}
+    weights = {k: v.cpu().contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+    write_whole(folder / "model.safetensors", lambda p: p.write_bytes(save(weights)))
+    write_whole(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=2) + "\n"))
+    return folder
+
+
+def _writable(network: AuditedNetwork) -> tuple[str, Classifier, Analysis]:
+    """Return the kind, the module and the analysis of a network that can be written."""
+    if not isinstance(network.front_end, LogMel):
+        raise ValueError(f"the front end is a {type(network.front_end).__name__}, but save can write only LogMel")
+    module = network.module if isinstance(network, TorchNetwork) else network
+    for kind, cls in KINDS.items():
+        if isinstance(module, cls):
+            return kind, module, network.front_end.analysis
+    known = ", ".join(f"{cls.__name__} of {cls.__module__}" for cls in KINDS.values())
+    raise ValueError(f"the network is a {type(module).__name__}, but save can write only {known}")
+
+
+def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
+    """Read a model: the name of one that ships with the package, or a folder made by `write_model`.
+
+    Nothing is unpickled and nothing is fetched.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or a folder whose files are not a model of this format.
+    """
+    folder = find_model(name_or_folder)
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    try:
+        config = json.loads(config_file.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{config_file} cannot be read as JSON: {error}") from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"the format of {config_file} is {found!r}, but must be {FORMAT}")
+    try:
+        weights = load_file(weights_file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{weights_file} cannot be read as safetensors: {error}") from error
+    try:
+        kind = next((kind for kind in KINDS if kind in config), next(iter(KINDS)))
+        module = KINDS[kind](**config[kind])
+        interpreter = Interpreter(weights["interpreter.dictionary"].clone(), **config["interpreter"])
+        _load_weights(module, f"{kind}.", weights)
+        _load_weights(interpreter, "interpreter.", weights)
+        front_end = LogMel(from_dict(Analysis, config["analysis"], "analysis"))
+        network = TorchNetwork(
+            module, front_end, config["classes"], config["layers"], config["multilabel"], config["decision"]
+        )
+        selection = from_dict(Selection, config["selection"], "selection")
+        return Contents(network, interpreter, selection, config["name"], config["training"])
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{folder} does not hold a model of this format: {error}") from error
+
+
+def _load_weights(module: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> None:
+    state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    counters = {k for k in module.state_dict() if k.endswith("num_batches_tracked")}
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    wrong = sorted((set(missing) - counters) | set(unexpected))
+    if wrong:
+        raise ValueError(f"the weight {prefix}{wrong[0]} is {'missing' if wrong[0] in missing else 'unexpected'}")
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models that ship with the package: name and folder."""
+    root = Path(__file__).parents[1] / "shipped"
+    return {p.parent.name: p.parent for p in sorted(root.glob("*/config.json"))}
+
+
+def find_model(name_or_folder: str | os.PathLike[str]) -> Path:
+    """Return the folder of a model that ships with the package, or of one made by `L2I.save`.
+
+    Raises
+    ------
+    ValueError
+        Neither the name of a shipped model nor a folder with a config.json.
+    """
+    shipped = shipped_models()
+    if isinstance(name_or_folder, str) and name_or_folder in shipped:
+        return shipped[name_or_folder]
+    folder = Path(name_or_folder)
+    if not (folder / "config.json").is_file():
+        known = ", ".join(shipped) or "none"
+        raise ValueError(
+            f"model is {str(name_or_folder)!r}, but must be the name of a shipped model ({known}) or a folder with a "
+            "config.json"
+        )
+    return folder

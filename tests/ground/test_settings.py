@@ -1,0 +1,78 @@
+"""Settings: values are checked in the constructor as well as from plain data, and errors name place and value."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l2i_fast.settings import Analysis, Section, Selection, from_dict
+from l2i_fast.training.config import ClassifierConfig, InterpreterConfig, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (Analysis, {"n_fft": 1}, "n_fft is 1, but must be at least 2"),
+        (Analysis, {"n_fft": True}, "n_fft is True, but must be an integer"),
+        (Analysis, {"n_fft": 1024.0}, "n_fft is 1024.0, but must be an integer"),
+        (Analysis, {"hop_length": 2048}, "hop_length is 2048, but must be at most n_fft, 1024"),
+        (Analysis, {"amin": 0}, "amin is 0, but must be at least 1e-30"),
+        (Analysis, {"amin": float("nan")}, "amin is nan, but must be at least 1e-30"),
+        (Analysis, {"peak": "x"}, "peak is 'x', but must be one of 'absolute', 'signed'"),
+        (Selection, {"threshold": 2.0}, "threshold is 2.0, but must be less than 1"),
+        (Selection, {"threshold": -0.5}, "threshold is -0.5, but must be at least 0"),
+        (Selection, {"threshold": "x"}, "threshold is 'x', but must be a number"),
+        (Selection, {"top_k": 0}, "top_k is 0, but must be at least 1"),
+        (ClassifierConfig, {"batch_size": 1}, "batch_size is 1, but must be at least 2"),
+        (ClassifierConfig, {"width": 5}, "width is 5, but must be at most 4"),
+        (InterpreterConfig, {"anneal": 1}, "anneal is 1, but must be a Boolean"),
+        (InterpreterConfig, {"beta": [[0, "x"]]}, "beta[0][1] is 'x', but must be a number"),
+        (InterpreterConfig, {"beta": [[0]]}, "beta[0] is (0,), but must be a list of at least 2"),
+        (InterpreterConfig, {"beta": []}, "beta is (), but must begin with a pair for epoch 0"),
+        (TrainingConfig, {"classes": [1]}, "classes[0] is 1, but must be a string"),
+        (TrainingConfig, {"classes": "dog"}, "classes is 'dog', but must be a list"),
+    ],
+)
+def test_wrong_values_are_named(cls: type[Section], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$") as raised:
+        cls(**values)
+    assert type(raised.value) is ValueError
+    with pytest.raises(ValueError, match=rf"^section\.{re.escape(message)}$"):
+        from_dict(cls, values, "section")
+
+
+def test_places_in_nested_sections_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^run\.interpreter\.epochs is 'x', but must be an integer$"):
+        from_dict(TrainingConfig, {"interpreter": {"epochs": "x"}}, "run")
+    with pytest.raises(ValueError, match=r"^run\.analysis has no setting 'foo'; it has amin, hop_length, "):
+        from_dict(TrainingConfig, {"analysis": {"foo": 1}}, "run")
+    with pytest.raises(ValueError, match=r"^analysis is 3, but must be of type Analysis$"):
+        TrainingConfig(analysis=3)  # type: ignore[arg-type]
+
+
+def test_what_is_converted() -> None:
+    assert repr(InterpreterConfig(alpha=4, beta=[[0, 1]])) == repr(InterpreterConfig(alpha=4.0, beta=((0, 1.0),)))  # type: ignore[arg-type]
+    assert Selection(np.float32(0.5), np.int64(3)) == Selection(0.5, 3)  # type: ignore[arg-type]
+    assert type(Selection(np.float32(0.5)).threshold) is float  # type: ignore[arg-type]
+
+
+def test_sections_are_plain_dataclasses() -> None:
+    """Fingerprints of training depend on the repr."""
+    assert repr(Selection()) == "Selection(threshold=0.2, top_k=5, domain='log')"
+    assert dataclasses.asdict(Selection()) == {"threshold": 0.2, "top_k": 5, "domain": "log"}
+    assert dataclasses.replace(Selection(), top_k=None).top_k is None
+    assert hash(Analysis()) == hash(Analysis())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Selection().top_k = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("module", ["l2i_fast", "l2i_fast.settings", "l2i_fast.training.stages"])
+def test_pydantic_is_not_imported_before_it_is_needed(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('pydantic' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

@@ -1,0 +1,114 @@
+"""The audited network as an interface: a network of another runtime is interpreted, streamed and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from l2i_fast.audio import write_audio
+from l2i_fast.data import Clip, Dataset
+from l2i_fast.evaluation import evaluate
+from l2i_fast.model import L2I, AuditedNetwork, LogMel, TorchNetwork
+from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.settings import Analysis
+
+from ..conftest import make_model
+
+Samples = np.ndarray
+
+
+class Foreign(AuditedNetwork):
+    """A network in another runtime: NumPy arrays go in, and NumPy arrays come out."""
+
+    def __init__(self, runtime: Callable[[np.ndarray], list[np.ndarray]], classes: Sequence[str]) -> None:
+        layers = ("early", "middle", "late")
+        super().__init__(classes, LogMel(Analysis()), layers, min_frames=Classifier.min_frames)
+        self.runtime = runtime
+
+    def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        logits, *maps = map(torch.from_numpy, self.runtime(features.numpy()))
+        return logits, maps
+
+
+@pytest.fixture
+def models() -> tuple[L2I, L2I]:
+    """A model that torch runs, and the same network behind a foreign interface."""
+    ours = make_model()
+
+    @torch.inference_mode()
+    def runtime(x: np.ndarray) -> list[np.ndarray]:
+        logits, maps = ours.network.run(torch.from_numpy(x))
+        return [logits.numpy(), *(one.numpy() for one in maps.values())]
+
+    return ours, L2I(Foreign(runtime, ours.classes), ours.interpreter, name="foreign")
+
+
+def test_a_foreign_network_is_interpreted(models: tuple[L2I, L2I], rng: np.random.Generator) -> None:
+    clips = [(rng.standard_normal(n).astype(np.float32), 44100) for n in (60000, 700)]
+    for ours, theirs in zip(*(model.interpret_batch(clips) for model in models), strict=True):
+        assert ours.prediction == theirs.prediction
+        np.testing.assert_array_equal(theirs.audio, ours.audio)
+    assert models[1].network.map_channels() == models[0].network.map_channels() == (8, 16, 32)
+
+
+def test_a_foreign_network_is_streamed(models: tuple[L2I, L2I], rng: np.random.Generator) -> None:
+    y = rng.standard_normal(90000).astype(np.float32)
+    ours, theirs = (model.stream(mode="synchronous").push(y, last=True) for model in models)
+    np.testing.assert_array_equal(theirs, ours)
+    with pytest.raises(ValueError, match="incremental is True, but the network is a Foreign"):
+        models[1].stream(incremental=True)
+    with pytest.raises(ValueError, match="cannot run incrementally: the network is a Foreign"):
+        models[1].network.incremental(models[1].interpreter, 128)
+
+
+def test_a_foreign_network_is_evaluated(models: tuple[L2I, L2I], tmp_path: Path, rng: np.random.Generator) -> None:
+    path = write_audio(tmp_path / "a.wav", rng.standard_normal(66150).astype(np.float32) / 9, 44100)
+    data = Dataset("noise", models[0].classes, (Clip(path, (0,), 1, "a"),), False, 1.5)
+    ours, theirs = (evaluate(model, data, lambda *_: None) for model in models)
+    assert ours == theirs
+
+
+def test_a_foreign_network_is_not_saved(models: tuple[L2I, L2I], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the network is a Foreign, but save can write only Classifier of"):
+        models[1].save(tmp_path / "model")
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    network = TorchNetwork(module, LogMel(Analysis()), models[0].classes, ["0"])
+    with pytest.raises(ValueError, match="the network is a Sequential, but save can write only Classifier of"):
+        L2I(network, models[0].interpreter).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_maps_are_named_in_the_order_of_the_layers() -> None:
+    classifier = Classifier(3, width=0.0625, embedding=16)
+    layers = ("blocks.5", "blocks.3")
+    answers = TorchNetwork(classifier, LogMel(Analysis()), "abc", layers).run(torch.zeros(2, 1, 130, 128))
+    assert tuple(answers.maps) == layers
+    assert answers.maps["blocks.3"].shape[1] < answers.maps["blocks.5"].shape[1]
+    with torch.no_grad():
+        fused = TorchNetwork(classifier, LogMel(Analysis()), "abc").run(torch.zeros(1, 1, 40, 128)).logits
+        plain = TorchNetwork(classifier, LogMel(Analysis()), "abc", fold=False).run(torch.zeros(1, 1, 40, 128)).logits
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unfolded_network_lets_gradients_through() -> None:
+    module = Classifier(3, width=0.0625, embedding=16).requires_grad_(False)
+    x = torch.randn(1, 1, 130, 128, requires_grad=True)
+    TorchNetwork(module, LogMel(Analysis()), "abc", fold=False).run(x).logits.sum().backward()
+    assert x.grad is not None
+    assert x.grad.any()
+
+
+def test_wrong_numbers_are_named() -> None:
+    with pytest.raises(ValueError, match="decision has 2 probabilities, but one for each of 3 classes is needed"):
+        TorchNetwork(Classifier(3, width=0.0625), LogMel(Analysis()), "abc", decision=[0.5, 0.5])
+    with pytest.raises(ValueError, match="hidden_channels has 2 items, but Psi reads three maps"):
+        Interpreter(torch.rand(513, 4), 3, (8, 8))
+    interpreter = Interpreter(torch.rand(513, 4), 3, (8, 8, 8), width=0.0625)
+    with pytest.raises(ValueError, match="maps has 4 items, but Psi reads three maps"):
+        interpreter([torch.zeros(1, 8, 16, 16)] * 4, 128)
