@@ -252,7 +252,7 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda V: learn_dictionary(-V), "V must be finite and non-negative, its least value is -1.19002"),
+        (lambda V: learn_dictionary(-V), "V must be finite and non-negative, its least value is -..."),
         (lambda V: learn_dictionary(V * np.nan), "V must be finite and non-negative, it holds NaN or infinity"),
         (lambda V: learn_dictionary(0 * V), "V holds no frame that is not silent"),
         (lambda V: learn_dictionary([]), "learn_dictionary needs at least one spectrogram, got an empty sequence"),

@@ -444,7 +444,7 @@ def test_bad_data_is_named(rng: np.random.Generator) -> None:
             call(hole)
         with pytest.raises(ValueError, match="infinity"):
             call(np.where(loud, np.inf, X))
-        with refused(ValueError, "X must fit into float32, but its largest value is 1.19692e+60"):
+        with refused(ValueError, "X must fit into float32, but its largest value is ...e+60"):
             call(1e60 * X)
         with pytest.raises(TypeError, match="Sparse data was passed"):
             call(scipy.sparse.csr_array(X))

@@ -194,7 +194,7 @@ IN_NUMPY: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 }
 IN_TORCH: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "an array": (lambda out: out.numpy(), TypeError, "is ndarray, but Tensor is needed"),
-    "double": (lambda out: out * torch.ones(1, dtype=torch.float64), TypeError, "has dtype torch."),
+    "double": (lambda out: out * torch.ones(1, dtype=torch.float64), TypeError, "has dtype torch"),
     "half": (lambda out: out.abs().bfloat16(), TypeError, "has dtype torch.bfloat16"),
     "shorter": (lambda out: out[..., 1:], ValueError, "has shape"),
     "gaps": (lambda out: out.repeat_interleave(2, -1)[..., ::2], ValueError, "is not laid out as an answer is"),
