@@ -1,13 +1,16 @@
-"""Fixtures of many tests: the real recordings, and a small model with random weights."""
+"""Fixtures for tests of all parts: recordings, a small model with random weights, devices, backends, CPU paths."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before libraries of threads are loaded: the other cores have workers, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -23,7 +26,9 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import Analysis
 
-#: Recordings lie where L2I_DATA says, or in shared/data beside the checkout.
+from .helpers import missing
+
+#: The recordings: in the folder L2I_DATA, or in shared/data beside the checkout.
 ESC10 = Path(os.environ.get("L2I_DATA") or Path(__file__).parents[2] / "shared" / "data" / "esc10")
 
 
@@ -35,7 +40,7 @@ def _one_torch_thread() -> None:
 
 @pytest.fixture(scope="session")
 def esc10() -> Dataset:
-    """The real recordings; without them the test is skipped, in CI it fails."""
+    """The real recordings; without them the test is skipped, but fails in CI."""
     if not ESC10.is_dir():
         reason = "no recordings: set L2I_DATA to a folder in ESC-50's layout"
         if os.environ.get("CI"):
@@ -44,17 +49,17 @@ def esc10() -> Dataset:
     return load_dataset(ESC10)
 
 
-#: Packages for audio files and mel filters that are missing: a machine with a GPU may lack them, and tests the rest.
+#: Needed for audio files and librosa's filters only. A machine made for GPUs may lack these; the other tests run.
 MISSING = [name for name in ("librosa", "soundfile", "soxr") if not find_spec(name)]
 
 
 def pytest_report_header() -> list[str]:
-    """Report missing packages."""
-    return [f"left out are tests that need {', '.join(MISSING)}"] if MISSING else []
+    """Name the missing libraries."""
+    return [f"tests that need {', '.join(MISSING)} are left out"] if MISSING else []
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out files that import missing packages."""
+    """Leave out files that import a missing library."""
     if not MISSING or collection_path.suffix != ".py":
         return None
     needs = rf"^(import|from) ({'|'.join(MISSING)})\b"
@@ -63,7 +68,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Skip a test that fails for a missing package."""
+    """Skip a test that fails because a library is missing."""
     report = yield
     for name in MISSING if report.failed else ():
         if f"No module named '{name}'" in report.longreprtext or f"{name} is needed" in report.longreprtext:
@@ -107,7 +112,7 @@ def tiny_model() -> L2I:
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Fresh random numbers; a failing test's seed stands in its captured output."""
+    """Fresh random numbers; the captured output of a failing test states the seed."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"rng seed: {seed}")
     return np.random.default_rng(seed)
@@ -119,19 +124,35 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.fixture(params=["cuda", "triton", "torch"] if torch.cuda.is_available() else ["triton", "torch"])
+def backend(request: pytest.FixtureRequest, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each backend that can run on `device`, in use for one test: CUDA C++ on a GPU only."""
+    name: str = request.param
+    if reason := missing(name, device):
+        pytest.skip(reason)
+    monkeypatch.setenv("L2I_BACKEND", name)
+    return name
+
+
+@pytest.fixture
+def tensor(device: torch.device) -> Callable[[Any], torch.Tensor]:
+    """Copies an array to `device`."""
+    return lambda x: torch.as_tensor(np.asarray(x), device=device)
+
+
 def _paths(*names: str) -> list[str]:
     return [name for name in names if name in _core.cpu_features()["supported"]]
 
 
 @pytest.fixture(params=_paths("scalar", "avx2", "avx512"))
 def cpu_path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set with float32 kernels of its own that runs here, in use for one test."""
+    """Each supported instruction set that has its own float32 kernels, in use for one test."""
     yield from _use(request.param)
 
 
 @pytest.fixture(params=_core.cpu_features()["supported"])
 def bf16_path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that runs here: all have products of bfloat16 of their own."""
+    """Each supported instruction set: all have their own bfloat16 products."""
     yield from _use(request.param)
 
 

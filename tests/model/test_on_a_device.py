@@ -9,12 +9,12 @@ import torch
 from l2i_fast.backends import dispatch as backend
 
 from ..conftest import make_model
-from ..problems import relative
+from ..helpers import missing, relative
 
 
 @pytest.mark.parametrize("served", ["torch", "triton"])
 def test_interpretations_are_the_same(served, device, rng, monkeypatch):
-    if reason := backend.missing(served, device):
+    if reason := missing(served, device):
         pytest.skip(reason)
     signals = [(rng.standard_normal(n).astype(np.float32) / 5, 44100) for n in (30000, 30000, 12345)]
     expected = make_model().interpret_batch(signals)

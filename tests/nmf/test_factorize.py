@@ -1,4 +1,4 @@
-"""The native passes of NMF against float64, on every CPU path and at odd shapes; their promises."""
+"""The native passes of NMF against float64, on every CPU path and at odd shapes, and their properties."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 import l2i_fast as l2i
 from l2i_fast import _core, reference
 from l2i_fast.data import Dataset
-from l2i_fast.nmf import Factorization, factorize
+from l2i_fast.nmf.factorize import Factorization, factorize
 from l2i_fast.nmf.newton import Newton
+
+from ..helpers import refused, relative
 
 BETAS = [2.0, 1.5, 1.0, 0.5, 0.0, 3.0, -1.0, 0.7]
 # Tails of every vector width in frames, bins and components; more and fewer frames than a tile and than a panel.
@@ -36,12 +38,8 @@ def problem(rng: np.random.Generator, T: int, F: int, K: int, masked: bool = Fal
     return {"V": V, "W": W, "H": H, "mask": mask}
 
 
-def relative(got: Any, wanted: Any) -> float:
-    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
-
-
 def close(got: Any, wanted: Any, tolerance: float) -> bool:
-    """To `tolerance` relative, or next to nothing both."""
+    """To `tolerance` relative, or both close to zero."""
     return bool(np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted) + 1e-6)
 
 
@@ -152,7 +150,7 @@ def test_newton_never_raises_the_objective_and_ends_below_mu(
 
 @pytest.mark.parametrize("beta", [1.5, 1.0])
 def test_newton_judges_a_step_by_the_objective_with_its_penalties(beta: float, rng: np.random.Generator) -> None:
-    # From the best fit, every step that heeds the penalties raises the divergence.
+    # From the best fit, every step that respects the penalties raises the divergence.
     p = problem(rng, 100, 40, 5)
     factorize(p["V"], p["W"], p["H"], beta=beta, solver="newton", max_iter=60)
     penalty = 2.0
@@ -174,7 +172,7 @@ def test_newton_judges_a_step_by_the_objective_with_its_penalties(beta: float, r
 @pytest.mark.parametrize(
     ("beta", "solver"), [(2.0, "mu"), (1.0, "mu"), (0.5, "mu"), (2.0, "hals"), (1.0, "newton"), (0.5, "newton")]
 )
-def test_one_of_the_two_can_be_kept(beta: float, solver: str, rng: np.random.Generator) -> None:
+def test_either_factor_can_be_kept(beta: float, solver: str, rng: np.random.Generator) -> None:
     p = problem(rng, 90, 40, 5)
     for kept, changed in (("W", "H"), ("H", "W")):
         q = {name: p[name].copy() for name in "WH"}
@@ -185,7 +183,7 @@ def test_one_of_the_two_can_be_kept(beta: float, solver: str, rng: np.random.Gen
         assert np.array_equal(q[kept], p[kept])
         assert not np.array_equal(q[changed], p[changed])
         assert after < before
-    with pytest.raises(ValueError, match="one of W and H must change"):
+    with refused(ValueError, "update_W and update_H are both False, but one of W and H must change"):
         factorize(p["V"], p["W"], p["H"], beta=beta, update_W=False, update_H=False)
 
 
@@ -206,7 +204,7 @@ def test_newton_finds_activations_of_a_fixed_dictionary(beta: float, rng: np.ran
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("beta", BETAS)
-def test_the_pass_measures_what_it_leaves(
+def test_the_pass_measures_the_divergence_it_leaves(
     beta: float, masked: bool, cpu_path: str, n_threads: int, rng: np.random.Generator
 ) -> None:
     p = problem(rng, 700, 65, 9, masked)
@@ -323,7 +321,7 @@ def test_memory_does_not_grow_with_the_frames() -> None:
     code = """
 import resource
 import numpy as np
-from l2i_fast.nmf import Factorization
+from l2i_fast.nmf.factorize import Factorization
 rng = np.random.default_rng(0)
 V, H = rng.random((40000, 513), dtype=np.float32), rng.random((40000, 100), dtype=np.float32)
 W = rng.random((513, 100), dtype=np.float32)
@@ -345,28 +343,28 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"W": np.ones((4, 3), np.float32)}, "as many rows as V has bins"),
-        ({"H": np.ones((10, 2), np.float32)}, "the components of W"),
+        ({"W": np.ones((4, 3), np.float32)}, "W must have as many rows as V has bins"),
+        ({"H": np.ones((10, 2), np.float32)}, "H must have the frames of V and the components of W"),
         ({"mask": np.ones((10, 4), np.float32)}, "mask must have the shape of V"),
-        ({"V": np.ones((10, 5))}, "V must be an aligned array"),
-        ({"V": np.ones((5, 10), np.float32).T}, "V must be contiguous"),
+        ({"V": np.ones((10, 5))}, "V must be an aligned array of 2 dimensions and dtype float32"),
+        ({"V": np.ones((5, 10), np.float32).T}, "V must be contiguous in its last 1 dimensions"),
     ],
 )
-def test_operands_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
+def test_unsuitable_operands_are_refused(change: dict[str, Any], message: str) -> None:
     p = {"V": np.ones((10, 5), np.float32), "W": np.ones((5, 3), np.float32), "H": np.ones((10, 3), np.float32)}
     p["mask"] = None
     p |= change
-    with pytest.raises((ValueError, TypeError), match=message):
+    with refused((ValueError, TypeError), message):
         Factorization(p["V"], p["W"], p["H"], 1.0, p["mask"]).update_H()
 
 
-def test_methods_that_do_not_fit_are_named(rng: np.random.Generator) -> None:
+def test_unsuitable_methods_are_refused(rng: np.random.Generator) -> None:
     p = problem(rng, 10, 5, 3)
-    with pytest.raises(ValueError, match=r"solver is 'simplex', but must be one of \('mu', 'hals', 'newton'\)"):
+    with refused(ValueError, "solver is 'simplex', but must be one of ('mu', 'hals', 'newton')"):
         factorize(p["V"], p["W"], p["H"], beta=2.0, solver="simplex")
-    with pytest.raises(ValueError, match="Euclidean loss without mask"):
+    with refused(ValueError, "'hals' is for the Euclidean loss without mask"):
         factorize(p["V"], p["W"], p["H"], beta=1.0, solver="hals")
     p["H"].setflags(write=False)
-    with pytest.raises(ValueError, match="H must be writeable"):
+    with refused(ValueError, "H must be writeable"):
         factorize(p["V"], p["W"], p["H"], beta=1.0)
     assert _core.nmf_divergence(p["V"], None, p["W"], p["H"], 1.0) > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,9 @@ import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
 
+from ..helpers import refused, relative
+
 SIZES = [(513, 100, 43), (513, 1, 1), (513, 7, 1), (257, 80, 16), (100, 37, 31), (17, 3, 5), (2, 2, 3), (1, 1, 9)]
-
-
-def error(answer: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Relative L2 error."""
-    assert answer.shape == expected.shape
-    return float(np.linalg.norm(answer - expected) / np.linalg.norm(expected))
 
 
 def operands(rng: np.random.Generator, F: int, K: int, T: int) -> tuple[NDArray[Any], ...]:
@@ -46,9 +41,9 @@ def test_soft_mask_equals_reference(
     X, W, H, weights = operands(rng, F, K, T)
     Y = l2i.soft_mask(X, W, H, weights, domain)
     assert Y.dtype == np.complex64
-    assert error(Y, reference.soft_mask(X, W, H, weights, domain)) < 1e-5
+    assert relative(Y, reference.soft_mask(X, W, H, weights, domain)) < 1e-5
     Y = l2i.soft_mask(X, W, H, weights, domain, eps=0.5)
-    assert error(Y, reference.soft_mask(X, W, H, weights, domain, eps=0.5)) < 1e-5
+    assert relative(Y, reference.soft_mask(X, W, H, weights, domain, eps=0.5)) < 1e-5
 
 
 @pytest.mark.parametrize("domain", ["log", "magnitude"])
@@ -65,7 +60,7 @@ def test_decode_equals_reference(
         y = l2i.decode(X, W, H, weights, hop, domain, length, center=center)
         expected = reference.decode(X, W, H, weights, window, hop, domain, center=center, length=length)
         assert y.dtype == np.float32
-        assert error(y, expected) < 1e-5
+        assert relative(y, expected) < 1e-5
 
 
 def test_gain_is_accurate_at_every_magnitude(cpu_path: str) -> None:
@@ -95,15 +90,15 @@ def test_all_components_give_the_input_back(domain: Any, esc10: Dataset, cpu_pat
     y = esc10.audio(esc10.clips[5], 44100)
     X = l2i.stft(y, hop_length=512)
     W, H = rng.uniform(0.1, 1, (513, 100)), rng.uniform(0.1, 1, (100, X.shape[1]))
-    assert error(l2i.soft_mask(X, W, H, np.ones(100), domain), X) < 2e-6
-    assert error(l2i.decode(X, W, H, np.ones(100), 512, domain, y.size), y) < 2e-6
+    assert relative(l2i.soft_mask(X, W, H, np.ones(100), domain), X) < 2e-6
+    assert relative(l2i.decode(X, W, H, np.ones(100), 512, domain, y.size), y) < 2e-6
 
 
 def test_parts_add_up_in_the_magnitude_domain(rng: np.random.Generator) -> None:
     X, W, H, weights = operands(rng, 129, 20, 30)
     both = l2i.decode(X, W, H, np.stack([weights, 1 - weights]), 64, "magnitude")
     assert both.shape[0] == 2
-    assert error(both.sum(0), l2i.decode(X, W, H, np.ones(20), 64, "magnitude")) < 1e-5
+    assert relative(both.sum(0), l2i.decode(X, W, H, np.ones(20), 64, "magnitude")) < 1e-5
 
 
 def test_no_component_is_silence(rng: np.random.Generator, cpu_path: str) -> None:
@@ -196,7 +191,7 @@ def test_denormal_dictionaries_count_as_zero(rng: np.random.Generator, cpu_path:
 def test_any_shape(F: int, K: int, T: int, domain: Any, seed: int) -> None:
     X, W, H, weights = operands(np.random.default_rng(seed), F, K, T)
     Y = l2i.soft_mask(X, W, H, weights, domain)
-    assert error(Y, reference.soft_mask(X, W, H, weights, domain)) < 1e-5
+    assert relative(Y, reference.soft_mask(X, W, H, weights, domain)) < 1e-5
     assert np.all(np.abs(Y) <= np.abs(X) * (1 + 1e-5))
 
 
@@ -208,24 +203,24 @@ NAMES = ["X", "W", "H", "weights"]
 @pytest.mark.parametrize(
     ("name", "value", "kind", "message"),
     [
-        ("X", np.ones((129, 5)), TypeError, "X has dtype float64, but a complex spectrum"),
-        ("X", np.ones(129, np.complex64), ValueError, "X has shape (129,)"),
-        ("W", np.ones((128, 3)), ValueError, "W has shape (128, 3), but (F, K) with F=129"),
-        ("W", np.ones((129, 0)), ValueError, "W has shape (129, 0)"),
-        ("W", np.ones((129, 3)) * 1j, TypeError, "W has dtype complex128"),
-        ("W", -np.ones((129, 3)), ValueError, "W holds negative numbers, NaN or infinity"),
-        ("W", np.full((129, 3), np.nan), ValueError, "W holds negative numbers, NaN or infinity"),
-        ("W", np.full((129, 3), 1e300), ValueError, "W holds negative numbers, NaN or infinity"),
-        ("H", np.ones((5, 3)), ValueError, "H has shape (5, 3), but (..., K, T) with K=3"),
-        ("H", np.ones(3), ValueError, "H has shape (3,)"),
-        ("H", np.eye(3, 5) - 0.01, ValueError, "H holds negative numbers, NaN or infinity"),
-        ("H", np.full((3, 5), np.inf), ValueError, "H holds negative numbers, NaN or infinity"),
-        ("weights", np.ones(4), ValueError, "weights has shape (4,), but (K,) or (..., K) with K=3"),
-        ("weights", np.float32(1), ValueError, "weights has shape ()"),
-        ("weights", [0, 1, 1.001], ValueError, "weights holds numbers outside [0, 1]"),
-        ("weights", [0, 1, -0.001], ValueError, "weights holds numbers outside [0, 1]"),
-        ("weights", [0, 1, np.nan], ValueError, "weights holds numbers outside [0, 1]"),
-        ("W", torch.ones((129, 3), requires_grad=True), ValueError, "W requires grad"),
+        ("X", np.ones((129, 5)), TypeError, "X has dtype float64, but a complex spectrum is needed"),
+        ("X", np.ones(129, np.complex64), ValueError, "X has shape (129,), but (..., bins, frames) is needed"),
+        ("W", np.ones((128, 3)), ValueError, "W has shape (128, 3), but (F, K) with F=129 as in X is needed"),
+        ("W", np.ones((129, 0)), ValueError, "W has shape (129, 0), but (F, K) with F=129 as in X is needed"),
+        ("W", np.ones((129, 3)) * 1j, TypeError, "W has dtype complex128, but real numbers are needed"),
+        ("W", -np.ones((129, 3)), ValueError, "W holds negative numbers, NaN or infinity, but ..."),
+        ("W", np.full((129, 3), np.nan), ValueError, "W holds negative numbers, NaN or infinity, but ..."),
+        ("W", np.full((129, 3), 1e300), ValueError, "W holds negative numbers, NaN or infinity, but ..."),
+        ("H", np.ones((5, 3)), ValueError, "H has shape (5, 3), but (..., K, T) with K=3 as in W, T=5 as in X is..."),
+        ("H", np.ones(3), ValueError, "H has shape (3,), but (..., K, T) with K=3 as in W, T=5 as in X is needed"),
+        ("H", np.eye(3, 5) - 0.01, ValueError, "H holds negative numbers, NaN or infinity, but ..."),
+        ("H", np.full((3, 5), np.inf), ValueError, "H holds negative numbers, NaN or infinity, but ..."),
+        ("weights", np.ones(4), ValueError, "weights has shape (4,), but (K,) or (..., K) with K=3 as in W is needed"),
+        ("weights", np.float32(1), ValueError, "weights has shape (), but (K,) or (..., K) with K=3 as in W is needed"),
+        ("weights", [0, 1, 1.001], ValueError, "weights holds numbers outside [0, 1] or NaN, but ..."),
+        ("weights", [0, 1, -0.001], ValueError, "weights holds numbers outside [0, 1] or NaN, but ..."),
+        ("weights", [0, 1, np.nan], ValueError, "weights holds numbers outside [0, 1] or NaN, but ..."),
+        ("W", torch.ones((129, 3), requires_grad=True), ValueError, "W requires grad, which is not supported here..."),
         (
             "W",
             torch.ones((129, 3), device="meta"),
@@ -234,22 +229,22 @@ NAMES = ["X", "W", "H", "weights"]
         ),
     ],
 )
-def test_errors_name_the_argument(function: Any, name: str, value: Any, kind: type[Exception], message: str) -> None:
+def test_bad_operands_are_refused(function: Any, name: str, value: Any, kind: type[Exception], message: str) -> None:
     given = [value if name == n else one for n, one in zip(NAMES, ONES, strict=True)]
-    with pytest.raises(kind, match=re.escape(message)):
+    with refused(kind, message):
         function(*given)
 
 
-def test_other_errors() -> None:
+def test_bad_settings_are_refused() -> None:
     X, W, H, weights = ONES
-    with pytest.raises(ValueError, match="domain is 'power'"):
+    with refused(ValueError, "domain is 'power', but must be 'log' or 'magnitude'"):
         l2i.soft_mask(X, W, H, weights, "power")  # type: ignore[arg-type]
     for eps in (0, -1, np.nan, np.inf, 1e-40):
-        with pytest.raises(ValueError, match="eps is"):
+        with refused(ValueError, f"eps is {eps}, but must be positive, and a normal number as float32"):
             l2i.soft_mask(X, W, H, weights, eps=eps)
-    with pytest.raises(ValueError, match=r"leading dimensions \(\), \(2,\) and \(3,\)"):
+    with refused(ValueError, "X, H and weights have leading dimensions (), (2,) and (3,), which cannot be broadcast"):
         l2i.soft_mask(X, W, np.ones((2, 3, 5)), np.ones((3, 3)))
-    with pytest.raises(ValueError, match="hop_length is 0"):
+    with refused(ValueError, "hop_length is 0, but must be at least 1"):
         l2i.decode(X, W, H, weights, 0)
-    with pytest.raises(ValueError, match="n_fft=100 has 51"):
+    with refused(ValueError, "X has 129 bins, but n_fft=100 has 51"):
         l2i.decode(X, W, H, weights, n_fft=100)
