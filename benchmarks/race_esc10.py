@@ -18,8 +18,8 @@ from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
 import l2i_fast as l2i
-from l2i_fast.data import Clip, Dataset, load_dataset
 from l2i_fast.backends.precision import Precision
+from l2i_fast.data import Clip, Dataset, load_dataset
 
 RACERS = {"frobenius": ("hals", "newton"), "kullback-leibler": ("newton",)}
 
