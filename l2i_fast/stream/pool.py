@@ -194,7 +194,8 @@ class StreamPool:
                 self._hearing.refresh(due)
             left = [i for i in left if samples[i].size]
         for signal in signals:
-            signal.warn()
+            if signal.error is not None:
+                signal.warn()
         return [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
 
     def _push_rows(self, signals: Sequence[Signal], blocks: Float32) -> Float32:
@@ -203,5 +204,6 @@ class StreamPool:
             self._worker.start()
         answer: Float32 = self._engine.push([signal.engine for signal in signals], blocks)
         for signal in signals:
-            signal.warn()
+            if signal.error is not None:
+                signal.warn()
         return answer
