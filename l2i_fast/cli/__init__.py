@@ -328,7 +328,9 @@ def stream(
     _check_stream(source, output, fast, raw_format, rate, channels, device, output_device)
 
     from l2i_fast.live.devices import Microphone, Speaker, sounddevice
-    from l2i_fast.live import RawInput, RawOutput, Recording, Session, Sink, Source, WavFile, deferred_interrupt
+    from l2i_fast.live.session import Session, deferred_interrupt
+    from l2i_fast.live.sinks import RawOutput, Sink, WavFile
+    from l2i_fast.live.sources import RawInput, Recording, Source
 
     came_from: Source
     goes_to: Sink
