@@ -7,9 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+#: Where a mask acts: on the logarithmic magnitude or on the magnitude.
+Domain: TypeAlias = Literal["log", "magnitude"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Selection:
 
     threshold: float = 0.2
     top_k: int | None = 5
-    domain: Literal["log", "magnitude"] = "log"
+    domain: Domain = "log"
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:

@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-AUDIO_FORMATS = ("wav", "flac")
+AudioFormat: TypeAlias = Literal["wav", "flac"]
+AUDIO_FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from l2i_fast.settings import Analysis, Selection, from_dict, within
 
 Theta = Literal["attention", "max"]
+Stage = Literal["dictionary", "classifier", "interpreter"]
 
 
 @dataclass(frozen=True)
