@@ -46,6 +46,9 @@ class LiveStream(Protocol):
     def flush(self) -> Float32:
         """End the signal and return its last `latency` samples."""
 
+    def close(self) -> None:
+        """End the stream."""
+
 
 class Level:
     """Peak meter: the highest level since the last reading."""
