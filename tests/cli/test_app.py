@@ -115,7 +115,9 @@ def test_a_name_that_the_terminal_cannot_show(place, tiny_folder):
     assert (done.returncode, done.stderr) == (1, "l2i: error: there is no file cl\\udcffp.wav\n")
 
 
-@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(l2i_fast.cli.__path__)])
+MODULES = [module.name for module in pkgutil.iter_modules(l2i_fast.cli.__path__) if module.name != "__main__"]
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_no_module_is_shadowed_by_its_command(name):
-    if name != "__main__":
-        assert getattr(l2i_fast.cli, name) is sys.modules[f"l2i_fast.cli.{name}"]
+    assert getattr(l2i_fast.cli, name) is sys.modules[f"l2i_fast.cli.{name}"]
