@@ -11,7 +11,7 @@ import typer
 from l2i_fast.cli.app import describe, print_error
 from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, selection
 from l2i_fast.cli.results import print_result
-from l2i_fast.results.result import AudioFormat
+from l2i_fast.results.formats import AudioFormat
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings: WAV, FLAC, OGG, MP3 and others.")]
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder in which each recording gets one of its own.")]

@@ -11,7 +11,7 @@ import typer
 from l2i_fast.cli.app import interrupted
 from l2i_fast.cli.console import show_progress
 from l2i_fast.cli.options import Config, Data, Folds, Splits, one_of
-from l2i_fast.training.config import Stage
+from l2i_fast.training.stages import STAGES, Stage
 
 ModelFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the model and for checkpoints.")]
 FoldsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the models and evaluation.json.")]
@@ -34,7 +34,7 @@ def train(
     """Train a model on recordings. After Ctrl-C the same command goes on from the last checkpoint."""
     from l2i_fast.data import load_dataset
     from l2i_fast.training.config import load_config
-    from l2i_fast.training.run import STAGES, train
+    from l2i_fast.training.run import train
 
     settings = load_config(config)
     dataset = load_dataset(data).select(folds=fold or None, split=split or None)

@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-AudioFormat: TypeAlias = Literal["wav", "flac"]
-AUDIO_FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
+AUDIO_FORMATS = ("wav", "flac")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 from l2i_fast.settings import Analysis, Selection, from_dict, within
 
 Theta = Literal["attention", "max"]
-Stage = Literal["dictionary", "classifier", "interpreter"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.nmf import learn_dictionary
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
-from l2i_fast.training.config import Stage, Theta, TrainingConfig
+from l2i_fast.training.config import Theta, TrainingConfig
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.interpreter import train_interpreter
 from l2i_fast.training.loop import seed_of
 
-STAGES: tuple[Stage, ...] = get_args(Stage)
+STAGES = ("dictionary", "classifier", "interpreter")
 
 
 def train(
