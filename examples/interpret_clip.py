@@ -1,4 +1,4 @@
-"""Listen to why a network heard what it heard: python interpret_clip.py clip.wav [folder]."""
+"""Interpret a recording with the shipped model: python interpret_clip.py clip.wav [folder]."""
 
 import sys
 

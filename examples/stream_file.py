@@ -1,4 +1,4 @@
-"""Listen to a recording block by block, as if it were live: python stream_file.py clip.wav [out.wav]."""
+"""Interpret a recording block by block, like live sound: python stream_file.py clip.wav [out.wav]."""
 
 import sys
 
@@ -14,7 +14,7 @@ clip, target = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "heard.wav"
 model = l2i.load("esc10")
 y, rate = read_audio(clip, model.sample_rate)
 heard, parts = (), []
-with model.stream(mode="synchronous") as stream:  # "realtime" where the sound is live
+with model.stream(mode="synchronous") as stream:  # "realtime" for live sound
     for start in range(0, len(y), 512):
         parts.append(stream.push(y[start : start + 512]))
         if stream.prediction != heard:

@@ -1,9 +1,12 @@
 """The command `l2i`: one module for each of its commands, assembled here in the order of its help.
 
-The commands import what is heavy when they run, so that help appears at once.
+A command imports heavy modules when it runs, so that help appears at once.
 """
 
-from l2i_fast.cli import app, bench, data, demo, doctor, evaluate, interpret, stream, train
+from l2i_fast.cli import bench, data, demo, doctor, evaluate, interpret, stream, train
+from l2i_fast.cli.application import app
+
+__all__ = ["app", "main"]
 
 for _command in (
     interpret.interpret,
@@ -15,10 +18,10 @@ for _command in (
     train.cross_validate,
     bench.bench,
 ):
-    app.app.command()(_command)
-app.app.add_typer(data.app, name="data")
+    app.command()(_command)
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
     """Run the command `l2i`."""
-    app.app()
+    app()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from l2i_fast.bench.names import Operation, Size
-from l2i_fast.cli.app import interrupted
+from l2i_fast.cli.application import interrupted
 from l2i_fast.cli.console import make_console, show_progress
 from l2i_fast.cli.options import one_of
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from l2i_fast.cli.app import describe, print_error
+from l2i_fast.cli.application import describe, print_error
 from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, selection
 from l2i_fast.cli.results import print_result
 from l2i_fast.results.formats import AudioFormat

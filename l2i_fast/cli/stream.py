@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from l2i_fast.cli.app import describe, interrupted, print_error
+from l2i_fast.cli.application import describe, interrupted, print_error
 from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, selection
 from l2i_fast.live.formats import RawFormat
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from l2i_fast.cli.app import interrupted
+from l2i_fast.cli.application import interrupted
 from l2i_fast.cli.console import show_progress
 from l2i_fast.cli.options import Config, Data, Folds, Splits, one_of
 from l2i_fast.training.stages import STAGES, Stage

@@ -127,7 +127,7 @@ class Recording(Source):
         if not os.path.exists(path):
             raise FileNotFoundError(f"there is no file {path}")
         if os.path.isdir(path):
-            raise ValueError(f"{path} is a folder, not a recording")
+            raise ValueError(f"{path} is a folder, but must be a recording")
         import soundfile
 
         try:

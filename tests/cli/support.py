@@ -9,7 +9,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 from l2i_fast.audio import write_audio
-from l2i_fast.cli.app import app
+from l2i_fast.cli import app
 
 RATE = 44100
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}

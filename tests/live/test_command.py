@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from l2i_fast.arrays import from_pcm
 from l2i_fast.audio import as_mono_float32
-from l2i_fast.cli.app import app
+from l2i_fast.cli import app
 
 from ..conftest import make_model
 from . import stand_ins
