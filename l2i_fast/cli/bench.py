@@ -128,4 +128,4 @@ def _print_measurements(parts: list[Any], written: list[Path], stopped: bool) ->
             console.print(part)
     console.print(f"written: {', '.join(map(str, written))}")
     if stopped:
-        raise interrupted("the measurements made so far are kept")
+        raise interrupted("what was measured is kept")
