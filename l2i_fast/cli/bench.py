@@ -19,7 +19,7 @@ Operations = Annotated[
         show_default="all",
         help="Operation to measure; repeat for several. A race runs to scikit-learn's objective, scaling shows how "
         "times grow.",
-        **one_of("operation", Operation),
+        **one_of(Operation),
     ),
 ]
 Sizes = Annotated[
@@ -28,7 +28,7 @@ Sizes = Annotated[
         "--size",
         show_default="all but the hour, which takes minutes more",
         help="A clip of 5 s, a batch of 32, an archive of 27,584 frames, an hour; repeat for several.",
-        **one_of("size", Size),
+        **one_of(Size),
     ),
 ]
 Threads = Annotated[

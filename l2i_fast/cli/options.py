@@ -19,17 +19,17 @@ class Classes(Protocol):
         """Names of the classes."""
 
 
-def one_of(name: str, literal: Any) -> dict[str, Any]:
+def one_of(literal: Any) -> dict[str, Any]:
     """Return the settings of an option of type list[str] that accepts the values of a Literal only.
 
-    Typer takes a Literal as the type of an option, but not a list of them.
+    Typer takes a Literal as the type of an option, but not a list of them. The error is worded as typer's.
     """
     allowed = get_args(literal)
 
     def check(values: list[str] | None) -> list[str] | None:
         for value in values or ():
             if value not in allowed:
-                raise typer.BadParameter(f"{name} is {value!r}, but must be one of {', '.join(allowed)}")
+                raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, allowed))}.")
         return values
 
     return {"metavar": f"<{'|'.join(allowed)}>", "callback": check}
@@ -37,7 +37,7 @@ def one_of(name: str, literal: Any) -> dict[str, Any]:
 
 def _check_threshold(value: float | None) -> float | None:
     if value is not None and not 0 <= value < 1:
-        raise typer.BadParameter(f"threshold is {value}, but must be at least 0 and below 1")
+        raise typer.BadParameter(f"{value} is not in the range 0<=x<1.")
     return value
 
 

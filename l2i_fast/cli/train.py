@@ -17,9 +17,7 @@ ModelFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for th
 FoldsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the models and evaluation.json.")]
 Stages = Annotated[
     list[str] | None,
-    typer.Option(
-        show_default="all in order", help="Train this stage only; repeat for several.", **one_of("stage", Stage)
-    ),
+    typer.Option(show_default="all in order", help="Train this stage only; repeat for several.", **one_of(Stage)),
 ]
 
 
