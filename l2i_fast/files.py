@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` (its folder is made if missing) for a file that is put in its place at the end."""
+    """Give a temporary name beside `path` for a file that is renamed at the end; a missing folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: writers of audio and pictures choose the format by it.
+    # Keep the ending: writers of audio and pictures choose the format by it.
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield temporary
@@ -23,6 +23,6 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, then put it in its place."""
+    """Let `write` create a file under a temporary name beside `path`, then rename it."""
     with whole(path) as temporary:
         write(temporary)

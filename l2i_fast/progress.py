@@ -1,6 +1,6 @@
-"""How long work tells how far it is."""
+"""Reports of the progress of long work."""
 
 from collections.abc import Callable
 
-#: Called with the stage's name, how far it is, of how much, and a few words.
+#: Called with the name of a stage, the number of steps done, their total, and a few words.
 Report = Callable[[str, int, int, str], None]

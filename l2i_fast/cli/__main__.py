@@ -1,4 +1,4 @@
-"""`python -m l2i_fast.cli` is the `l2i` command."""
+"""Run the command `l2i` as `python -m l2i_fast.cli`."""
 
 from l2i_fast.cli import main
 

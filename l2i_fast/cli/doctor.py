@@ -1,25 +1,42 @@
-"""What `l2i doctor` tells: versions, processor, backends, models and data, and why what is missing is."""
+"""`l2i doctor`: report versions, processor, backends, models and data, with a reason for everything missing."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from l2i_fast.cli.console import make_console
 from l2i_fast.system import processor
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Status = Literal["ok", "absent", "broken"]
+Json = Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")]
+
+
+def doctor(as_json: Json = False) -> None:
+    """Show versions, processor, backends, models and data, with a reason for everything missing."""
+    checks = diagnose()
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        make_console().print(render(checks))
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row: "ok"; "absent", which is no fault; or "broken", which keeps something from working."""
+    """A row of the report.
+
+    Its status is "ok"; "absent" if something optional is missing; or "broken" if something cannot work.
+    """
 
     group: str
     name: str
@@ -28,16 +45,16 @@ class Check:
 
 
 class _Absent(Exception):
-    """Why something optional is not there."""
+    """The reason why something optional is missing."""
 
 
 def diagnose() -> list[Check]:
-    """Look at everything l2i_fast stands on. What goes wrong while looking becomes a row: nothing raises."""
-    return [_look(group, name, look) for group, name, look in _CHECKS]
+    """Check everything that l2i_fast depends on. Errors become rows: nothing is raised."""
+    return [_check(group, name, look) for group, name, look in _CHECKS]
 
 
 def render(checks: list[Check]) -> Table:
-    """Lay the rows out as a table for the terminal."""
+    """Return the rows as a table for the terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -57,7 +74,7 @@ def render(checks: list[Check]) -> Table:
     return table
 
 
-def _look(group: str, name: str, look: Callable[[], str]) -> Check:
+def _check(group: str, name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(group, name, "ok", look())
     except _Absent as reason:
@@ -89,34 +106,34 @@ def _torch_threads() -> str:
 
 
 def _native() -> str:
-    from l2i_fast import _core
+    from l2i_fast.backends.native import cpu_features
+    from l2i_fast.backends.threads import get_num_threads
 
-    cpu = _core.cpu_features()
-    there = [name for name in ("avx2", "avx512", "avx512_bf16", "amx") if cpu.get(name)]
+    cpu = cpu_features()
+    features = [name for name in ("avx2", "avx512", "avx512_bf16", "amx") if cpu.get(name)]
     paths = f"path {cpu['path']}, of {', '.join(cpu['supported'])}"
-    threads = f"{_core.get_num_threads()} threads"
-    return f"{paths}; {threads}; the processor has {', '.join(there) or 'neither avx2 nor avx512'}"
+    threads = f"{get_num_threads()} threads"
+    return f"{paths}; {threads}; the processor has {', '.join(features) or 'neither avx2 nor avx512'}"
 
 
 def _cuda() -> str:
     import torch
 
     if torch.version.cuda is None:
-        raise _Absent("this torch is built without CUDA")
+        raise _Absent("torch was built without CUDA")
     if not torch.cuda.is_available():
-        raise _Absent(f"torch has CUDA {torch.version.cuda}, but no GPU or driver is found")
+        raise _Absent(f"torch has CUDA {torch.version.cuda}, but finds no GPU or driver")
     n = torch.cuda.device_count()
     return f"{torch.cuda.get_device_name()}{f' and {n - 1} more' * (n > 1)}, CUDA {torch.version.cuda}"
 
 
 def _cuda_library() -> str:
-    try:
-        library = importlib.import_module("l2i_fast._cuda")
-    except ModuleNotFoundError as error:
-        raise _Absent("not built: nvcc was not found, or L2I_CUDA=OFF") from error
-    there, reason = library.available()
-    if not there:
-        raise _Absent(f"built, but cannot run: {reason}")
+    import torch
+
+    from l2i_fast.backends.dispatch import missing
+
+    if reason := missing("cuda", torch.device("cuda")):
+        raise _Absent(reason)
     return "built, and can run"
 
 
@@ -128,7 +145,7 @@ def _triton() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise _Absent(f"{triton.__version__}, but there is no GPU for it")
+        raise _Absent(f"{triton.__version__}, but torch finds no GPU")
     return str(triton.__version__)
 
 
@@ -150,7 +167,7 @@ def _sound_devices() -> str:
     version = f"sounddevice {module.__version__} ({module.get_portaudio_version()[1].split(',')[0]})"
     n = len(module.query_devices())
     if not n:
-        raise _Absent(f"no sound device is found; {version}")
+        raise _Absent(f"no sound device found; {version}")
     return f"{n} device{'' if n == 1 else 's'}, {version}"
 
 
@@ -159,7 +176,7 @@ def _models() -> str:
 
     models = shipped_models()
     if not models:
-        raise FileNotFoundError("no model is shipped with this installation")
+        raise FileNotFoundError("this installation contains no model")
     sizes = {name: sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) for name, folder in models.items()}
     return ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in sizes.items())
 
@@ -168,7 +185,7 @@ def _data() -> str:
     from l2i_fast.data import load_dataset
 
     if not os.environ.get("L2I_DATA"):
-        raise _Absent("L2I_DATA names no folder; only training and evaluation need recordings")
+        raise _Absent("L2I_DATA is not set; only training and evaluation need recordings")
     dataset = load_dataset()
     size = f"{len(dataset.clips)} clips of {len(dataset.classes)} classes"
     return f"{dataset.name}: {size} in {os.environ['L2I_DATA']}"

@@ -1,4 +1,4 @@
-"""What a stream hears and why, while it happens: a picture of text in a terminal, lines of text elsewhere."""
+"""Live display of the predicted classes and their reasons: a panel in a terminal, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,71 +19,97 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from l2i_fast.live import Recording, Session
-from l2i_fast.live.devices import Microphone
+from l2i_fast.live.session import Session
 
 if TYPE_CHECKING:
-    from l2i_fast.model import L2I
     from l2i_fast.stream import Refresh
 
 Peaks = NDArray[np.float64]  # (K,): frequency, in Hz, at which each component is strongest
 
-#: Pictures a second in a terminal, and seconds between two looks where lines are written.
-PICTURES, LOOK = 8, 1.0
-#: Components that are shown, width of a bar in characters, dBFS at its left end, dB a second at which levels fall.
+#: Panels drawn per second in a terminal, and seconds between checks for a new line elsewhere.
+FRAMES, INTERVAL = 8, 1.0
+#: Components shown, width of a bar in characters, dBFS at its left end, dB per second at which levels fall.
 SHOWN, BAR, SOFTEST, FALL = 6, 26, -60.0, 24.0
 
 
+class FrameLength(Protocol):
+    """The part of a model's analysis settings that the display needs."""
+
+    @property
+    def n_fft(self) -> int:
+        """Samples in a frame."""
+
+
+class Model(Protocol):
+    """The part of `l2i_fast.L2I` that the display needs."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes."""
+
+    @property
+    def dictionary(self) -> NDArray[np.float32]:
+        """Spectral components (F, K)."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+
+    @property
+    def analysis(self) -> FrameLength:
+        """Settings of the transform."""
+
+
 @contextmanager
-def watch(session: Session, model: L2I) -> Iterator[None]:
-    """Show a session on stderr as long as this is entered, from a thread of its own."""
+def watch(session: Session, model: Model) -> Iterator[None]:
+    """Display a session on stderr inside the `with` block, from a thread of its own."""
     peaks = model.dictionary.argmax(0) * model.sample_rate / model.analysis.n_fft
-    warnings.filterwarnings("ignore", "the network failed", RuntimeWarning)  # it is told here
+    warnings.filterwarnings("ignore", "the network failed", RuntimeWarning)  # the display reports it
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if console.is_terminal:
-        picture = Picture(session, model.classes, peaks)
-        with Live(get_renderable=picture.draw, console=console, refresh_per_second=PICTURES, redirect_stdout=False):
+        display = Display(session, model.classes, peaks)
+        with Live(get_renderable=display.draw, console=console, refresh_per_second=FRAMES, redirect_stdout=False):
             yield
         return
     done = threading.Event()
     lines = Lines(session, model.classes, peaks)
 
-    def tell() -> None:
-        while not done.wait(LOOK):
-            lines.tell()
-        lines.tell()
+    def follow() -> None:
+        while not done.wait(INTERVAL):
+            lines.update()
+        lines.update()
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
-        thread.join(LOOK)  # whoever reads the lines may have stopped reading
+        thread.join(INTERVAL)  # the reader of the lines may have stopped reading
 
 
 class Lines:
-    """A line whenever the prediction changes or the network begins to fail."""
+    """Writes a line whenever the prediction changes or the network starts to fail."""
 
     def __init__(self, session: Session, classes: Sequence[str], peaks: Peaks) -> None:
         self._session, self._classes, self._peaks = session, classes, peaks
-        self._told: tuple[tuple[str, ...], str] = (), ""
+        self._written: tuple[tuple[str, ...], str] = (), ""
 
-    def tell(self) -> None:
-        """Write what is new to stderr."""
+    def update(self) -> None:
+        """Write a line to stderr if anything has changed."""
         latest = self._session.stream.latest
         news = latest.prediction if latest else (), fault(self._session)
-        if news == self._told:
+        if news == self._written:
             return
-        self._told = news
+        self._written = news
         words = [clock(self._session.seconds), heard(latest, self._classes)]
         if latest and latest.components:
             words.append("because of " + ", ".join(f"{k} ({hertz(self._peaks[k])})" for k in latest.components[:SHOWN]))
         print("  ".join(filter(None, (*words, news[1]))), file=sys.stderr, flush=True)
 
 
-class Picture:
-    """The state of a session as something that rich can draw; always as high, so that it stands still."""
+class Display:
+    """The state of a session as a panel of rich; its height is constant, so that it does not jump."""
 
     def __init__(self, session: Session, classes: Sequence[str], peaks: Peaks) -> None:
         self._session, self._classes, self._peaks = session, classes, peaks
@@ -91,7 +117,7 @@ class Picture:
         self._drawn = time.monotonic()
 
     def draw(self) -> RenderableType:
-        """Draw the state as it is now."""
+        """Draw the current state."""
         session = self._session
         now = time.monotonic()
         fall, self._drawn = FALL * (now - self._drawn), now
@@ -108,7 +134,7 @@ class Picture:
         body.add_row("so far", self._counts())
         body.add_row("", Text(fault(session), "red"))
         time_text = clock(session.seconds)
-        if isinstance(session.source, Recording):
+        if session.source.duration is not None:
             time_text += f" of {clock(session.source.duration)}"
         return Panel(
             body,
@@ -166,61 +192,61 @@ class Picture:
 
 
 def summary(session: Session) -> str:
-    """Say in one line how a session went."""
+    """Summarise a session in one line."""
     statistics = session.stream.statistics
     parts = [f"{clock(session.seconds)} heard", count(statistics.refreshes, "refresh")]
     counted = ((statistics.overruns, "overrun"), (statistics.failures, "failure"), (session.lost, "dropout"))
     parts += [count(number, noun) for number, noun in counted if number]
-    late = statistics.overruns > statistics.refreshes and not isinstance(session.source, Microphone)
-    hint = "the network could not follow, with --fast the sound waits for it" if late else ""
+    late = statistics.overruns > statistics.refreshes and session.source.can_wait
+    hint = "the network could not keep up; with --fast the sound waits for it" if late else ""
     return "; ".join(filter(None, (", ".join(parts), session.sink.kept, hint)))
 
 
 def heard(latest: Refresh | None, classes: Sequence[str]) -> str:
-    """Say the predicted classes with their probabilities."""
+    """Return the predicted classes with their probabilities."""
     if latest is None:
         return "nothing yet"
     probability = dict(zip(classes, latest.probabilities, strict=True))
     names = ", ".join(f"{name} {percent(probability[name])}" for name in latest.prediction)
-    return names or "none of the classes it knows"
+    return names or "none of the model's classes"
 
 
 def meter(decibels: float) -> Text:
-    """Draw a level in dBFS; above full scale it is red."""
+    """Draw a level in dBFS, red above full scale."""
     filled = bar((decibels - SOFTEST) / -SOFTEST)
     number = f"{decibels:5.1f} dBFS" if decibels > SOFTEST else "below -60 dBFS"
     return Text.assemble((filled, "red" if decibels > 0 else "green"), f"  {number}")
 
 
 def bar(share: float) -> str:
-    """Draw a share of 1, in steps of half a character."""
+    """Draw a fraction of 1, in steps of half a character."""
     halves = round(2 * BAR * min(max(share, 0.0), 1.0))
     return ("━" * (halves // 2) + "╸" * (halves % 2)).ljust(BAR)
 
 
 def clock(seconds: float) -> str:
-    """Write seconds as minutes and seconds, and hours where there are some."""
+    """Format seconds as minutes and seconds, with hours from one hour on."""
     minutes, rest = divmod(int(10 * seconds) / 10, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number of things."""
+    """Format a number with its noun."""
     return f"{number} {noun if number == 1 else noun + ('es' if noun.endswith('sh') else 's')}"
 
 
 def fault(session: Session) -> str:
-    """Say what the network raised last, if it did."""
+    """Describe the network's latest exception; empty if it has raised none."""
     error = session.stream.error
     return " ".join(f"the network fails, the sound goes on: {type(error).__name__}: {error}".split()) if error else ""
 
 
 def hertz(value: float) -> str:
-    """Write a frequency."""
+    """Format a frequency."""
     return f"{value / 1000:.1f} kHz" if value >= 1000 else f"{value:.0f} Hz"
 
 
 def percent(share: float) -> str:
-    """Write a share of 1 in percent."""
+    """Format a fraction of 1 in percent."""
     return f"{100 * share:.0f} %"

@@ -1,4 +1,4 @@
-"""The doctor tells what is there and why the rest is not, and never fails."""
+"""`l2i doctor`: it reports what is available, the reason for everything missing, and never fails."""
 
 import builtins
 import dataclasses
@@ -12,6 +12,8 @@ from rich.console import Console
 
 import l2i_fast
 from l2i_fast.cli import doctor
+
+from .support import run
 
 ROWS = {
     "versions": {
@@ -39,7 +41,7 @@ def rows():
 
 @pytest.fixture
 def without(monkeypatch):
-    """Make imports of some modules fail, as if they were not installed or broken."""
+    """Make imports of some modules fail, as if they were missing or broken."""
 
     def hide(*names, error=ModuleNotFoundError):
         real = builtins.__import__
@@ -68,6 +70,25 @@ def without(monkeypatch):
     return hide
 
 
+@pytest.fixture
+def forget_backends():
+    """Make the next import load the backends anew, without the modules that a test hides."""
+
+    def loaded():
+        return [name for name in sys.modules if f"{name}.".startswith("l2i_fast.backends.")]
+
+    def forget():
+        for name in loaded():
+            del sys.modules[name]
+        vars(l2i_fast).pop("backends", None)
+
+    before = {name: sys.modules[name] for name in loaded()}
+    yield forget
+    forget()
+    sys.modules.update(before)
+    l2i_fast.backends = before["l2i_fast.backends"]
+
+
 def test_every_row_is_there_and_plain():
     checks = doctor.diagnose()
     found = {}
@@ -88,7 +109,7 @@ def test_versions_are_those_installed():
     assert "libsndfile" in found["versions", "soundfile"].detail
 
 
-def test_native_row_tells_the_path_in_use():
+def test_native_row_names_the_path_in_use():
     from l2i_fast import _core
 
     check = rows()["backends", "native CPU"]
@@ -97,8 +118,9 @@ def test_native_row_tells_the_path_in_use():
     assert f"; {_core.get_num_threads()} threads;" in check.detail
 
 
-def test_a_native_module_that_fails_to_import_is_a_row(without):
+def test_a_native_module_that_fails_to_import_is_a_row(without, forget_backends):
     without("l2i_fast._core", error=ImportError)
+    forget_backends()
     check = rows()["backends", "native CPU"]
     assert check.status == "broken"
     assert check.detail.startswith("ImportError")
@@ -117,14 +139,16 @@ def test_missing_packages_are_rows_too(without):
     assert found["versions", "NumPy"].status == "ok"
 
 
-def test_the_library_for_gpus_may_be_missing(monkeypatch, without):
+def test_the_library_for_gpus_may_be_missing(monkeypatch, without, forget_backends):
     without("l2i_fast._cuda")
+    forget_backends()
     assert rows()["backends", "CUDA library"].status == "absent"
     library = ModuleType("l2i_fast._cuda")
     monkeypatch.setattr(doctor.importlib, "import_module", lambda name: library)
     for answer, status in (((False, "no driver"), "absent"), ((True, ""), "ok")):
         library.available = lambda answer=answer: answer
-        check = doctor._look("backends", "CUDA library", doctor._cuda_library)
+        forget_backends()
+        check = doctor._check("backends", "CUDA library", doctor._cuda_library)
         assert check.status == status
         assert ("no driver" in check.detail) is not answer[0]
 
@@ -204,11 +228,19 @@ def test_table_shows_every_row():
     assert lines == ["a ok first fine [1]", "-- second not here", "", "b !! third ImportError: x"]
 
 
-def test_looking_does_not_need_the_native_module_to_import_the_package():
+def test_the_package_imports_without_the_native_module():
     code = (
         "import sys; sys.modules['l2i_fast._core'] = None\n"
-        "from l2i_fast.doctor import diagnose\n"
+        "from l2i_fast.cli.doctor import diagnose\n"
         "print({c.name: c.status for c in diagnose()}['native CPU'])"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "broken", done.stderr
+
+
+def test_the_command_prints_a_table_or_json():
+    done = run("doctor")
+    assert done.exit_code == 0
+    assert "native CPU" in done.stdout
+    checks = json.loads(run("doctor", "--json").stdout)
+    assert {"group": "versions", "name": "l2i_fast", "status": "ok", "detail": l2i_fast.__version__} in checks

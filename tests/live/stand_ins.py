@@ -12,7 +12,7 @@ LATENCY = 64
 
 
 class FakeStream:
-    """Gives back what it gets, LATENCY samples later; predicts another class every `refresh` seconds."""
+    """Returns its input LATENCY samples later; predicts another class every `refresh` seconds."""
 
     latency, channels = LATENCY, 1
 
@@ -59,7 +59,7 @@ class FakeStream:
 
 
 def refresh(prediction, components=(2, 0)):
-    """What a network says."""
+    """The findings of a network."""
     probabilities = np.array([0.8 if name in prediction else 0.1 for name in FakeModel.classes], np.float32)
     relevance = np.array([0.5, -0.2, 1.0], np.float32)
     return SimpleNamespace(
@@ -69,7 +69,7 @@ def refresh(prediction, components=(2, 0)):
 
 
 class FakeModel:
-    """A model as far as the command looks at it."""
+    """The part of a model that the command uses."""
 
     classes = ("dog", "rain", "clock tick")
     sample_rate = 44100
@@ -81,7 +81,7 @@ class FakeModel:
 
 
 class DeviceList:
-    """A table when it is shown, as sounddevice's."""
+    """Prints as a table, like sounddevice's list."""
 
     def __repr__(self):
         return "> 0 fake, ALSA (1 in, 1 out)"
@@ -90,7 +90,7 @@ class DeviceList:
 class FakeSoundDevice(types.ModuleType):
     """sounddevice with one device that takes 44100 Hz only, and that plays and records at real speed.
 
-    The microphone gives `sound`; what was played is in `played`.
+    The microphone gives `sound`; blocks played are appended to `played`.
     """
 
     class PortAudioError(Exception):
@@ -128,7 +128,7 @@ class FakeSoundDevice(types.ModuleType):
             def _run(self):
                 start, block = time.monotonic(), 0
                 while not self._closed.is_set() and (fake.unplug_after is None or block < fake.unplug_after):
-                    self._turn(block, fake.status(block))
+                    self._step(block, fake.status(block))
                     block += 1
                     time.sleep(max(0, start + block * self.blocksize / self.samplerate - time.monotonic()))
                 self._finished()
@@ -143,13 +143,13 @@ class FakeSoundDevice(types.ModuleType):
                     self._thread.join()
 
         class InputStream(Stream):
-            def _turn(self, block, status):
+            def _step(self, block, status):
                 samples = fake.sound[block * self.blocksize : (block + 1) * self.blocksize]
                 if len(samples):
                     self._callback(samples, len(samples), None, status)
 
         class OutputStream(Stream):
-            def _turn(self, block, status):
+            def _step(self, block, status):
                 out = np.full((self.blocksize, self.channels), np.nan, np.float32)
                 self._callback(out, len(out), None, status)
                 fake.played.append(out)
@@ -176,6 +176,6 @@ class FakeSoundDevice(types.ModuleType):
 
 
 def install():
-    """Make `l2i_fast.model.load` give a FakeModel, without importing torch."""
+    """Make `l2i_fast.model.load` return a FakeModel, without importing torch."""
     sys.modules["l2i_fast.model"] = module = types.ModuleType("l2i_fast.model")
     module.load = lambda name: FakeModel()

@@ -1,80 +1,23 @@
-"""The `l2i` command: what it prints and writes, exit statuses, and one line for every error."""
+"""`l2i interpret`: printed and written results, options, and errors in the command line and in Python."""
 
 import json
-import os
 import runpy
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
 
 import l2i_fast
-from l2i_fast import cli, model
+from l2i_fast import model
 from l2i_fast.audio import write_audio
 from l2i_fast.results.result import Result
 
-RATE = 44100
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
+from .support import RATE, assert_fails, files_in, make_clip, run
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tiny_model, tmp_path_factory):
-    return str(tiny_model.save(tmp_path_factory.mktemp("models") / "tiny"))
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A working folder of its own with a clip in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("L2I_DATA", raising=False)
-    make_clip("clip.wav")
-    return tmp_path
-
-
-def make_clip(path, n_samples=5000, seed=0):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).standard_normal(n_samples)
-    return write_audio(path, (noise / 9).astype(np.float32), RATE)
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def run_process(*arguments, code="from l2i_fast.cli import main; main()", **options):
-    return subprocess.run(
-        [sys.executable, "-P", "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
-        **options,
-    )
-
-
-def assert_fails(done, status, *words):
-    """One line on stderr that says these words, and this exit status."""
-    assert done.exit_code == status, done.output
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("l2i: error: ")
-    for word in words:
-        assert word in lines[0]
-
-
-def files_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
-
-
-# ---- interpret: what it prints and writes
-
-
-def test_one_recording_is_told_and_saved(place, tiny_folder, tiny_model):
+def test_one_recording_is_described_and_saved(place, tiny_folder, tiny_model):
     done = run("interpret", "clip.wav", "--model", tiny_folder)
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
@@ -152,7 +95,7 @@ def test_a_bad_recording_among_several_spares_the_others(place, tiny_folder):
     assert sorted(path.name for path in Path("out").iterdir()) == ["clip", "last"]
 
 
-def test_an_unsupported_class_is_said_to_be_so(place, tiny_folder, monkeypatch):
+def test_an_unsupported_class_is_reported(place, tiny_folder, monkeypatch):
     write_audio("silence.wav", np.zeros(3000, np.float32), RATE)
     real = model.L2I.interpret
 
@@ -183,9 +126,6 @@ def test_very_short_recordings(place, tiny_folder, n_samples):
     make_clip("short.wav", n_samples)
     done = run("interpret", "short.wav", "-m", tiny_folder)
     assert done.exit_code == 0, done.output
-
-
-# ---- errors, through the command line and through Python
 
 
 def bad_recordings(folder):
@@ -280,150 +220,6 @@ def test_an_unforeseen_error_is_one_line_as_well(place, tiny_folder, monkeypatch
 
     monkeypatch.setattr(model.L2I, "interpret", fail)
     assert_fails(run("interpret", "clip.wav", "-m", tiny_folder), 1, "clip.wav: RuntimeError: out of memory")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["interpret"], "FILE"),
-        (["interpret", "clip.wav", "--no-such-option"], "--no-such-option"),
-        (["interpret", "clip.wav", "--format", "mp3"], "--format"),
-        (["interpret", "clip.wav", "--threshold", "much"], "--threshold"),
-        (["frobnicate"], "frobnicate"),
-        (["--no-such-option"], "--no-such-option"),
-        (["data"], "command"),
-        (["train"], "--output"),
-        (["train", "-o", "x", "--stage", "all"], "--stage"),
-        (["evaluate", "--fold", "one"], "--fold"),
-    ],
-)
-def test_wrong_usage_is_one_line_and_status_2(place, arguments, word):
-    assert_fails(run(*arguments), 2, word)
-    assert files_in(place) == ["clip.wav"]
-
-
-@pytest.mark.parametrize("command", [["train", "-o", "x"], ["cross-validate", "-o", "x"]])
-def test_training_without_recordings(place, command):
-    assert_fails(run(*command), 1, "L2I_DATA")
-    assert_fails(run(*command, "--data", "nowhere"), 1, "nowhere")
-    assert_fails(run(*command, "--data", "."), 1, "no data set")
-    assert_fails(run(*command, "--config", "nothing.json"), 1, "nothing.json")
-
-
-def test_evaluation_without_recordings(place, tiny_folder):
-    assert_fails(run("evaluate", "--model", tiny_folder), 1, "L2I_DATA")
-
-
-def test_fetching_from_nowhere(place):
-    assert_fails(run("data", "esc50", "--url", "file:///etc/hosts"), 1, "url")
-
-
-# ---- the other commands
-
-
-def test_bare_command_shows_the_help_as_wrong_usage():
-    done = run()
-    assert done.exit_code == 2
-    for command in ("interpret", "stream", "demo", "data", "doctor", "train", "evaluate"):
-        assert command in done.stdout
-
-
-@pytest.mark.parametrize(
-    "arguments", [[], ["interpret"], ["stream"], ["demo"], ["data", "esc50"], ["doctor"], ["train"], ["evaluate"]]
-)
-def test_every_command_has_help(arguments):
-    done = run(*arguments, "--help")
-    assert done.exit_code == 0
-    assert "Usage: l2i" in done.stdout
-
-
-def test_version():
-    done = run("--version")
-    assert (done.exit_code, done.stdout) == (0, f"l2i_fast {l2i_fast.__version__}\n")
-
-
-def test_doctor_prints_a_table_or_json():
-    done = run("doctor")
-    assert done.exit_code == 0
-    assert "native CPU" in done.stdout
-    checks = json.loads(run("doctor", "--json").stdout)
-    assert {"group": "versions", "name": "l2i_fast", "status": "ok", "detail": l2i_fast.__version__} in checks
-
-
-def test_demo_ends_with_sound_and_picture(place, tiny_model, monkeypatch):
-    monkeypatch.setattr(model, "load", lambda name: {"esc10": tiny_model}[name])
-    done = run("demo", "--output", "somewhere")
-    assert done.exit_code == 0, done.output
-    assert "heard" in done.stdout
-    assert "scene.wav" in done.stdout
-    found = json.loads(Path("somewhere/result.json").read_text())
-    written = {"scene.wav", "result.json"} | {found["explanations"][0][key] for key in ("audio", "picture")}
-    assert set(files_in("somewhere")) == written
-    assert soundfile.info("somewhere/scene.wav").samplerate == tiny_model.sample_rate
-
-
-# ---- as a process
-
-
-def test_help_and_the_bare_import_are_light():
-    code = (
-        "import sys\n"
-        "sys.argv = ['l2i', '--help']\n"
-        "from l2i_fast.cli import main\n"
-        "try: main()\n"
-        "finally: print(sorted({'torch', 'matplotlib', 'librosa', 'soundfile'} & set(sys.modules)))"
-    )
-    done = run_process(code=code)
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
-
-
-def test_no_traceback_from_the_process(place, tiny_folder):
-    done = run_process("interpret", "missing.wav", "-m", tiny_folder)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "l2i: error: there is no file missing.wav\n"
-
-
-def test_a_native_module_that_does_not_load_is_one_line(place):
-    code = "import sys; sys.modules['l2i_fast._core'] = None; from l2i_fast.cli import main; main()"
-    done = run_process("interpret", "clip.wav", code=code)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert run_process("doctor", code=code).returncode == 0
-
-
-@pytest.mark.parametrize("arguments", [["--version"], ["doctor"], ["interpret", "clip.wav", "--json", "-m"]])
-def test_a_closed_pipe_is_quiet(place, tiny_folder, arguments):
-    command = [sys.executable, "-m", "l2i_fast.cli", *arguments, *([tiny_folder] if arguments[-1] == "-m" else [])]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, env=ENVIRONMENT) as process:
-        process.stdout.close()
-        told = process.stderr.read()
-    assert (process.returncode, told) == (1, b"")
-
-
-def test_ctrl_c_is_one_line_and_status_130(place):
-    code = (
-        "import sys, time\n"
-        "import l2i_fast.doctor\n"
-        "def wait():\n"
-        "    print('waiting', flush=True)\n"
-        "    time.sleep(60)\n"
-        "l2i_fast.cli.doctor.diagnose = wait\n"
-        "sys.argv = ['l2i', 'doctor']\n"
-        "from l2i_fast.cli import main\n"
-        "main()"
-    )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-P", "-c", code], **pipes, text=True) as process:
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate()
-    assert (process.returncode, told) == (130, "l2i: interrupted\n")
-
-
-def test_a_name_that_the_terminal_cannot_show(place, tiny_folder):
-    done = run_process("interpret", b"cl\xffp.wav".decode(errors="surrogateescape"), "-m", tiny_folder)
-    assert (done.returncode, done.stderr) == (1, "l2i: error: there is no file cl\\udcffp.wav\n")
 
 
 def test_the_example_program(place, tiny_model, monkeypatch, capsys):

@@ -1,0 +1,102 @@
+"""The application that the commands are added to: exit statuses, and one line on stderr for every error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+# Older releases of typer take this class from click, newer ones bring a copy: it is the right one in both.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class Commands(TyperGroup):
+    """Ends every command with a status: 0, or 2 for wrong usage, 1 for a failure, 130 for Ctrl-C.
+
+    An error is one line on stderr, never a traceback.
+    """
+
+    def main(self, *args: Any, **options: Any) -> NoReturn:
+        """Run the command line and exit."""
+        options |= {"prog_name": "l2i", "standalone_mode": False}
+        for file in (sys.stdout, sys.stderr):  # names of files may hold characters that the terminal cannot show
+            if hasattr(file, "reconfigure"):
+                file.reconfigure(errors="backslashreplace")
+        try:
+            status = super().main(*args, **options) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has gone, as with `head`. Nothing more can be written, not even at interpreter exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 1
+        except UsageError as error:
+            context = getattr(error, "ctx", None)
+            hint = f" (see '{context.command_path} --help')" if context else ""
+            print_error(f"{error.format_message()}{hint}")  # type: ignore[attr-defined]
+            status = 2
+        except Exception as error:
+            print_error(describe(error))
+            status = 1
+        sys.exit(status)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command; Ctrl-C ends it with one line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise interrupted() from None
+
+
+def describe(error: Exception) -> str:
+    """Describe an error in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, (ValueError, TypeError, OSError, ImportError)) and str(error):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line on stderr."""
+    print(f"l2i: error: {' '.join(text.split())}", file=sys.stderr)
+
+
+def interrupted(note: str = "") -> typer.Exit:
+    """Report Ctrl-C in one line on stderr; return the exception that ends the command with status 130."""
+    print("; ".join(filter(None, ("l2i: interrupted", note))), file=sys.stderr)
+    return typer.Exit(130)
+
+
+app = typer.Typer(
+    name="l2i",
+    cls=Commands,
+    help="Hear why an audio network decided what it decided.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from l2i_fast import __version__
+
+        print(f"l2i_fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _without_command(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
