@@ -29,8 +29,8 @@ FftPlan::FftPlan(std::ptrdiff_t n) : n_(n), gap_(n >= 256 ? 8 : 0) {
   order_.resize(points);
   place(0, points, static_cast<std::uint32_t>(gap_), 0, 1);
 
-  const auto push = [](std::vector<float>& table, double turns) {
-    const double angle = -2.0 * std::numbers::pi * turns;
+  const auto push = [](std::vector<float>& table, double fraction) {
+    const double angle = -2.0 * std::numbers::pi * fraction;
     table.push_back(static_cast<float>(std::cos(angle)));
     table.push_back(static_cast<float>(std::sin(angle)));
   };

@@ -45,7 +45,7 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
       components_(whole(K, std::max(kernels_.lanes, kernels::kStreamGroup))),
       columns_(n_fft / fft_kernels_.lanes),
       rows_(2 * fft_kernels_.lanes),
-      turns_(n_fft),
+      twiddles_(n_fft),
       split_(n_fft / 2),
       W_(whole(K, kernels::kStreamGroup) * bins_),
       gram_(K * components_),
@@ -57,17 +57,17 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
   for (float& w : squares_) w *= w;
   sum_squares(0, n_windows_ - 1, norms_.data());
 
-  const auto turn = [](double turns) { return std::polar(1.0, -2.0 * std::numbers::pi * turns); };
+  const auto twiddle = [](double fraction) { return std::polar(1.0, -2.0 * std::numbers::pi * fraction); };
   const std::ptrdiff_t lanes = fft_kernels_.lanes, points = n_fft / 2;
   for (std::ptrdiff_t k = 0; k < points / lanes; ++k) {
     for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
-      const auto w = turn(static_cast<double>(k * lane) / static_cast<double>(points));
-      turns_.data()[2 * lanes * k + lane] = static_cast<float>(w.real());
-      turns_.data()[2 * lanes * k + lanes + lane] = static_cast<float>(w.imag());
+      const auto w = twiddle(static_cast<double>(k * lane) / static_cast<double>(points));
+      twiddles_.data()[2 * lanes * k + lane] = static_cast<float>(w.real());
+      twiddles_.data()[2 * lanes * k + lanes + lane] = static_cast<float>(w.imag());
     }
   }
   for (std::ptrdiff_t k = 0; k < points / 2; ++k) {
-    const auto w = turn(static_cast<double>(k) / static_cast<double>(n_fft));
+    const auto w = twiddle(static_cast<double>(k) / static_cast<double>(n_fft));
     split_.data()[k] = static_cast<float>(w.real());
     split_.data()[points / 2 + k] = static_cast<float>(w.imag());
   }
@@ -109,8 +109,8 @@ void StreamPlan::sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* n
 }
 
 kernels::FrameFft StreamPlan::fft() const {
-  return {n_fft_,        columns_.tables(), rows_.tables(),
-          turns_.data(), split_.data(),     split_.data() + n_fft_ / 4};
+  return {n_fft_,           columns_.tables(), rows_.tables(),
+          twiddles_.data(), split_.data(),     split_.data() + n_fft_ / 4};
 }
 
 Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)

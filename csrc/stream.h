@@ -52,7 +52,7 @@ class StreamPlan {
   std::ptrdiff_t n_fft_, n_bins_, K_;
   std::ptrdiff_t bins_, components_;  // filled up to whole vectors
   FftPlan columns_, rows_;
-  Floats turns_, split_;
+  Floats twiddles_, split_;
   Floats W_, gram_;
   std::vector<float> analysis_, synthesis_, squares_;
   std::ptrdiff_t n_windows_;  // that reach a sample

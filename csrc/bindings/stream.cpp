@@ -58,14 +58,14 @@ class GuardedStream {
     const auto* const x = static_cast<const float*>(array.data());
     const std::ptrdiff_t n = array.size();
     require_finite(x, n);
-    const Turn turn(*this);
+    const Lock lock(*this);
     return run(n, false, H, [&](float* out, const Given& given) {
       return stream_.push(x, n, out, until, given.H, given.frame_stride, given.component_stride);
     });
   }
 
   py::object finish(std::ptrdiff_t until, const py::object& H) {
-    const Turn turn(*this);
+    const Lock lock(*this);
     const std::ptrdiff_t n = stream_.left();
     return run(n, true, H, [&](float* out, const Given& given) {
       return stream_.finish(n, out, until, given.H, given.frame_stride, given.component_stride);
@@ -73,7 +73,7 @@ class GuardedStream {
   }
 
   void reset() {
-    const Turn turn(*this);
+    const Lock lock(*this);
     stream_.reset();
   }
 
@@ -109,13 +109,13 @@ class GuardedStream {
  private:
   friend class GuardedPool;
 
-  class Turn {
+  class Lock {
    public:
-    explicit Turn(GuardedStream& stream) : stream_(&stream) {
+    explicit Lock(GuardedStream& stream) : stream_(&stream) {
       if (stream.busy_.exchange(true)) throw py::value_error("somebody is already pushing into this stream");
     }
-    Turn(Turn&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
-    ~Turn() {
+    Lock(Lock&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+    ~Lock() {
       if (stream_ != nullptr) stream_->busy_ = false;
     }
 
@@ -201,8 +201,8 @@ class GuardedPool {
     const std::size_t n = streams.size();
     require(blocks.size() == n && (!until || until->size() == n),
             "blocks and until must have an entry for each stream");
-    const std::unique_lock<std::mutex> turn(busy_, std::try_to_lock);
-    require(turn.owns_lock(), "somebody is already pushing into this pool");
+    const std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
+    require(lock.owns_lock(), "somebody is already pushing into this pool");
     std::vector<Named> named;
     std::vector<StreamPool::Part> parts;
     named.reserve(n);
@@ -264,14 +264,14 @@ class GuardedPool {
   struct Named {
     py::object owner;
     GuardedStream* stream;
-    GuardedStream::Turn turn;
+    GuardedStream::Lock lock;
   };
 
   Named name(py::object owner) const {
     if (!py::isinstance<GuardedStream>(owner)) throw py::type_error("is not a Stream");
     auto* const stream = owner.cast<GuardedStream*>();
     require(&stream->stream_.plan() == plan_.get(), "belongs to another plan");
-    return {std::move(owner), stream, GuardedStream::Turn(*stream)};
+    return {std::move(owner), stream, GuardedStream::Lock(*stream)};
   }
 
   void advance(std::vector<StreamPool::Part>& parts) {

@@ -6,7 +6,7 @@
 //   g = expm1(m v) s / a (m where a = 0), or g = m
 //
 // The FFT. The n / 2 complex points z[m] = x[2m] + i x[2m+1] are a matrix of n / 2 / lanes rows: one FFT down
-// the columns, all lanes at once, a turn of each point, a transpose of squares of lanes x lanes, and an FFT
+// the columns, all lanes at once, a twiddle factor for each point, a transpose of squares of lanes x lanes, and an FFT
 // of `lanes` points across what were the rows (Bailey's four steps). Hence n >= 2 lanes^2. Real and imaginary
 // parts lie in two arrays from then on, so nothing is shuffled until the samples are put together again.
 //
@@ -36,8 +36,8 @@ static inline void transform_points(const FrameFft& fft, float* work, float* zr,
     Vec r[kLanes], i[kLanes];
     for (int row = 0; row < kLanes; ++row) {
       const Complex a = get(work, placed(fft.columns, k + row));
-      const float* turn = fft.turns + 2 * kLanes * (k + row);
-      const Vec wr = load(turn), wi = load(turn + kLanes);
+      const float* twiddle = fft.twiddles + 2 * kLanes * (k + row);
+      const Vec wr = load(twiddle), wi = load(twiddle + kLanes);
       r[row] = a.r * wr - a.i * wi;
       i[row] = a.r * wi + a.i * wr;
     }

@@ -186,7 +186,7 @@ struct FrameFft {
   std::ptrdiff_t n;
   FftTables columns;      // of n / lanes real samples: as many complex points as the matrix has rows
   FftTables rows;         // of 2 lanes real samples
-  const float* turns;     // row k: the real, then the imaginary parts of exp(-4 pi i k lane / n)
+  const float* twiddles;  // row k: the real, then the imaginary parts of exp(-4 pi i k lane / n)
   const float* split_re;  // exp(-2 pi i k / n), k = 0 .. n / 4 - 1
   const float* split_im;
 

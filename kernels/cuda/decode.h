@@ -24,13 +24,13 @@
 namespace l2i::cuda {
 
 struct Decode {
-  const Complex* X;      // (B, n_frames, bins), clips X_stride apart
-  const float* W;        // (K, bins): rows of bins
-  const float* H;        // (B, n_frames, K), clips H_stride apart
-  const float* weights;  // (B, K), clips weights_stride apart
-  const float* window;   // (n_fft)
-  const Complex* turns;  // fft.h
-  float* y;              // (B, length)
+  const Complex* X;         // (B, n_frames, bins), clips X_stride apart
+  const float* W;           // (K, bins): rows of bins
+  const float* H;           // (B, n_frames, K), clips H_stride apart
+  const float* weights;     // (B, K), clips weights_stride apart
+  const float* window;      // (n_fft)
+  const Complex* twiddles;  // fft.h
+  float* y;                 // (B, length)
   long long n_clips, n_frames, X_stride, K, H_stride, weights_stride;
   long long hop, start, length;  // samples start .. start + length of the padded axis
   int log_points, log;
@@ -59,7 +59,7 @@ class Decoding {
   L2I_DEVICE Decoding(const Team& team, const Decode& p, long long block, char* memory)
       : team(team),
         p(p),
-        fft{p.log_points, p.turns},
+        fft{p.log_points, p.twiddles},
         n_fft(2 * fft.points()),
         bins(fft.points() + 1),
         stride(row_stride(fft.points())),

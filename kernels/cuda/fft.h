@@ -4,17 +4,17 @@
 //
 // The N / 2 complex points z[m] = x[2m] + i x[2m + 1] are transformed in place: passes of radix 8 and 4, of
 // which each thread takes its butterflies into registers, waits for all others, and writes them where the
-// next pass finds them in order (Stockham, in Cochran et al., 1967). A turn of the halves makes the real
+// next pass finds them in order (Stockham, in Cochran et al., 1967). A last pass makes the real
 // spectrum of it. The inverse is the same transform with real and imaginary parts exchanged.
 //
 // Points lie with a gap behind each sixteen, so that the strides of 8 and 4 with which the first pass writes
 // meet all banks; rows of frames begin two points further round the banks than those before.
 //
-// Turns are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4, and
+// Twiddles are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4, and
 // for each pass of radix R behind those that made transforms of n > 1 points exp(-2 pi i j r / (n R)), a row
 // of j = 0 .. n - 1 for each of r = 1 .. R - 1.
 //
-// dtypes: float32; turns are rounded from float64 by the caller.
+// dtypes: float32; twiddles are rounded from float64 by the caller.
 // Precision: 1e-6 relative L2. Cost: 2.5 N log2(N) operations, and for 1,024 points three passes, each
 // reading and writing 4 KB of shared memory a frame.
 #pragma once
@@ -25,7 +25,7 @@ namespace l2i::cuda {
 
 struct Fft {
   int log_points;  // of N / 2
-  const Complex* turns;
+  const Complex* twiddles;
 
   L2I_DEVICE int points() const { return 1 << log_points; }
 };
@@ -47,11 +47,11 @@ L2I_DEVICE Complex minus_i(Complex a) { return {a.i, -a.r}; }
 
 // The transform of four points, in order.
 L2I_DEVICE void butterfly(Complex& a, Complex& b, Complex& c, Complex& d) {
-  const Complex even = a + c, other = a - c, odd = b + d, turned = minus_i(b - d);
+  const Complex even = a + c, other = a - c, odd = b + d, rotated = minus_i(b - d);
   a = even + odd;
-  b = other + turned;
+  b = other + rotated;
   c = even - odd;
-  d = other - turned;
+  d = other - rotated;
 }
 
 L2I_DEVICE void butterfly(Complex (&x)[4]) { butterfly(x[0], x[1], x[2], x[3]); }
@@ -71,7 +71,7 @@ L2I_DEVICE void butterfly(Complex (&x)[8]) {
 // One pass, behind those that made transforms of 2^log_done points, over as many rows at a time as the
 // threads hold.
 template <int log_radix>
-L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Complex* turns, Complex* x,
+L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Complex* twiddles, Complex* x,
                      int rows) {
   constexpr int kRadix = 1 << log_radix, kMost = kHeld / kRadix;  // butterflies of a thread
   struct Butterflies {
@@ -91,8 +91,8 @@ L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Compl
         const Complex* const from = block + (i >> log_each) * stride;
         L2I_UNROLL for (int r = 0; r < kRadix; ++r) y[r] = from[padded(j + r * each)];
         if (log_done > 0) {
-          const Complex* const turn = turns + (j & done);
-          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(turn + ((r - 1) << log_done));
+          const Complex* const twiddle = twiddles + (j & done);
+          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(twiddle + ((r - 1) << log_done));
         }
         butterfly(y);
       }
@@ -111,15 +111,15 @@ L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Compl
 
 // The complex transform of all rows.
 L2I_DEVICE void transform(const Team& team, const Fft& fft, Complex* x, int rows) {
-  const Complex* turns = fft.turns + fft.points() / 2 + 1;
+  const Complex* twiddles = fft.twiddles + fft.points() / 2 + 1;
   for (int done = 0; done < fft.log_points;) {
     const int left = fft.log_points - done, log_radix = left == 2 || left == 4 ? 2 : 3;
     if (log_radix == 2) {
-      pass<2>(team, fft, done, turns, x, rows);
+      pass<2>(team, fft, done, twiddles, x, rows);
     } else {
-      pass<3>(team, fft, done, turns, x, rows);
+      pass<3>(team, fft, done, twiddles, x, rows);
     }
-    if (done > 0) turns += ((1 << log_radix) - 1) << done;
+    if (done > 0) twiddles += ((1 << log_radix) - 1) << done;
     done += log_radix;
   }
 }
@@ -132,7 +132,7 @@ L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x, int rows) 
     const int row = i / (half + 1), k = i - row * (half + 1);
     Complex* const z = x + row * stride;
     const Complex a = z[padded(k)], b = conjugate(z[padded((points - k) & (points - 1))]);
-    const Complex even = a + b, odd = minus_i(a - b) * load(fft.turns + k);
+    const Complex even = a + b, odd = minus_i(a - b) * load(fft.twiddles + k);
     z[padded(k)] = even + odd;
     z[padded(points - k)] = conjugate(even - odd);
   });
@@ -147,7 +147,7 @@ L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) 
     Complex* const z = x + row * stride;
     Complex a = z[padded(k)], b = conjugate(z[padded(points - k)]);
     if (k == 0) a.i = b.i = 0.0f;
-    const Complex even = a + b, odd = (a - b) * conjugate(load(fft.turns + k));
+    const Complex even = a + b, odd = (a - b) * conjugate(load(fft.twiddles + k));
     // Z[k] = E + i O and Z[N/2 - k] = conj(E) + i conj(O), with their parts exchanged.
     z[padded(k)] = {even.i + odd.r, even.r - odd.i};
     if (k != 0) z[padded(points - k)] = {odd.r - even.i, even.r + odd.i};

@@ -13,10 +13,10 @@
 namespace l2i::cuda {
 
 struct Stft {
-  const float* y;        // (B, n_samples)
-  const float* window;   // (n_fft)
-  const Complex* turns;  // fft.h
-  Complex* X;            // (B, n_frames, bins)
+  const float* y;           // (B, n_samples)
+  const float* window;      // (n_fft)
+  const Complex* twiddles;  // fft.h
+  Complex* X;               // (B, n_frames, bins)
   long long n_clips, n_samples, n_frames, hop, pad;
   int log_points;
 };
@@ -29,7 +29,7 @@ L2I_BOTH long long stft_blocks(const Stft& p, int rows) {
 
 template <int rows>
 L2I_DEVICE void stft(const Team& team, const Stft& p, long long block, char* memory) {
-  const Fft fft = {p.log_points, p.turns};
+  const Fft fft = {p.log_points, p.twiddles};
   const int points = fft.points(), bins = points + 1, stride = row_stride(points);
   const long long tiles = (p.n_frames + rows - 1) / rows, clip = block / tiles, first = block % tiles * rows;
   Complex* const z = reinterpret_cast<Complex*>(memory);

@@ -36,7 +36,7 @@ struct Streams {
   const float* window;         // (n_fft)
   // Sums of squares of the windows that began 0 to c hops before (ceil(n_fft / hop), hop)
   const float* norms;
-  const Complex* turns;  // fft.h
+  const Complex* twiddles;  // fft.h
   // What each of them has: the last 2 n_fft samples, and sums of frames, at their numbers modulo 2 n_fft;
   // activations, and the mask in force.
   long long* hops;  // pushed since the signal began
@@ -67,7 +67,7 @@ class Tick {
   L2I_DEVICE Tick(const Team& team, const Streams& p, int block, char* memory)
       : team(team),
         p(p),
-        fft{p.log_points, p.turns},
+        fft{p.log_points, p.twiddles},
         n_fft(2 * fft.points()),
         bins(fft.points() + 1),
         stride(row_stride(fft.points())),
@@ -243,10 +243,10 @@ class Tick {
           }
         }
       });
-      for (int turn = 0; turn < n_parts; ++turn) {
+      for (int next = 0; next < n_parts; ++next) {
         team.each([&](int thread) {
           const int part = thread / width, k = k0 + 4 * (thread - part * width);
-          if (part != turn || k >= K4) return;
+          if (part != next || k >= K4) return;
           L2I_UNROLL for (int i = 0; i < 4; ++i) {
             L2I_UNROLL for (int s = 0; s < rows; ++s) b[(k + i) * rows + s] += sums[thread].x[i][s];
           }
