@@ -1,5 +1,5 @@
-// l2i_fast._cuda: launches of the CUDA kernels. Pointers and streams come as integers; the caller checks
-// sizes.
+// l2i_fast._cuda: launches of the CUDA kernels. Pointers and CUDA streams are passed as integers; the caller
+// checks sizes.
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
@@ -21,7 +21,7 @@ T* at(Address address) {
 
 cudaStream_t stream_at(Address address) { return reinterpret_cast<cudaStream_t>(address); }
 
-// 0 where there are no kernels for the length.
+// log2(n_fft / 2), or 0 if no kernel takes this length.
 int log_points_or_none(long long n_fft) {
   for (int log = kLogPoints[0]; log <= kLogPoints[1]; ++log) {
     if (2LL << log == n_fft) return log;
@@ -40,7 +40,7 @@ bool takes(long long n_fft, long long K, bool streams) {
   return log > 0 && fits(1 << log, K, streams);
 }
 
-// The members of Streams by their names.
+// Takes the members of Streams by name.
 TickLaunch make_tick(const py::kwargs& members) {
   const auto number = [&](const char* name) { return members[name].cast<long long>(); };
   const auto floats = [&](const char* name) { return at<float>(members[name].cast<Address>()); };
@@ -107,12 +107,14 @@ PYBIND11_MODULE(_cuda, m) {
   namespace cuda = l2i::cuda;
   m.doc() = "The CUDA kernels of l2i_fast.";
   m.attr("FFT_SIZES") = py::make_tuple(2 << cuda::kLogPoints[0], 2 << cuda::kLogPoints[1]);
-  m.def("available", &cuda::available, "Whether the kernels can run here, and if not, why.");
-  m.def("fits", &cuda::takes, py::arg("n_fft"), py::arg("K"), py::arg("streams"),
-        "Whether the kernels of streams, or all others, take such frames and so many components.");
+  m.def("available", &cuda::available,
+        "Return whether the kernels can run here, and the reason if they cannot.");
+  m.def(
+      "fits", &cuda::takes, py::arg("n_fft"), py::arg("K"), py::arg("streams"),
+      "Return whether the kernels of streams, or all others, take frames of n_fft samples and K components.");
   py::class_<cuda::TickLaunch>(m, "Tick")
       .def(py::init(&cuda::make_tick),
-           "A hop of streams; arguments are the members of Streams in kernels/cuda/stream.h.")
+           "One hop of many streams; the arguments are the members of Streams in kernels/cuda/stream.h.")
       .def("__call__", &cuda::run_tick, py::arg("blocks"), py::arg("H"), py::arg("out"), py::arg("stream"));
   m.def("stft", &cuda::run_stft, py::kw_only(), py::arg("y"), py::arg("window"), py::arg("twiddles"),
         py::arg("X"), py::arg("n_clips"), py::arg("n_samples"), py::arg("n_frames"), py::arg("n_fft"),
@@ -122,5 +124,5 @@ PYBIND11_MODULE(_cuda, m) {
         py::arg("n_frames"), py::arg("X_stride"), py::arg("K"), py::arg("H_stride"),
         py::arg("weights_stride"), py::arg("n_fft"), py::arg("hop"), py::arg("start"), py::arg("length"),
         py::arg("log"), py::arg("eps"), py::arg("stream"),
-        "Samples from spectra; W = 0 for those without a mask.");
+        "Compute samples from spectra, without a mask if W is 0.");
 }

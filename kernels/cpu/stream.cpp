@@ -6,9 +6,10 @@
 //   g = expm1(m v) s / a (m where a = 0), or g = m
 //
 // The FFT. The n / 2 complex points z[m] = x[2m] + i x[2m+1] are a matrix of n / 2 / lanes rows: one FFT down
-// the columns, all lanes at once, a twiddle factor for each point, a transpose of squares of lanes x lanes, and an FFT
-// of `lanes` points across what were the rows (Bailey's four steps). Hence n >= 2 lanes^2. Real and imaginary
-// parts lie in two arrays from then on, so nothing is shuffled until the samples are put together again.
+// the columns, all lanes at once, a twiddle factor for each point, a transpose of squares of lanes x lanes,
+// and an FFT of `lanes` points across what were the rows (Bailey's four steps). Hence n >= 2 lanes^2. Real
+// and imaginary parts lie in two arrays from then on, so nothing is shuffled until the samples are put
+// together again.
 //
 // The dictionary is read twice a hop, in memory order: it is packed as groups of four components, of each the
 // next vector of bins in turn. W' W of a usual dictionary fits the first-level cache, so the updates cost

@@ -10,9 +10,9 @@
 // Points lie with a gap behind each sixteen, so that the strides of 8 and 4 with which the first pass writes
 // meet all banks; rows of frames begin two points further round the banks than those before.
 //
-// Twiddles are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4, and
-// for each pass of radix R behind those that made transforms of n > 1 points exp(-2 pi i j r / (n R)), a row
-// of j = 0 .. n - 1 for each of r = 1 .. R - 1.
+// Twiddles are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4,
+// and for each pass of radix R behind those that made transforms of n > 1 points exp(-2 pi i j r / (n R)), a
+// row of j = 0 .. n - 1 for each of r = 1 .. R - 1.
 //
 // dtypes: float32; twiddles are rounded from float64 by the caller.
 // Precision: 1e-6 relative L2. Cost: 2.5 N log2(N) operations, and for 1,024 points three passes, each
