@@ -2,21 +2,21 @@
 //
 //   X[k] = sum_n x[n] exp(-2 pi i k n / N),  k = 0 .. N / 2,  and its inverse, for N = 32 .. 8192
 //
-// The N / 2 complex points z[m] = x[2m] + i x[2m + 1] are transformed in place: passes of radix 8 and 4, of
-// which each thread takes its butterflies into registers, waits for all others, and writes them where the
-// next pass finds them in order (Stockham, in Cochran et al., 1967). A last pass makes the real
-// spectrum of it. The inverse is the same transform with real and imaginary parts exchanged.
+// The N / 2 complex points z[m] = x[2m] + i x[2m + 1] are transformed in place by passes of radix 8 and 4:
+// each thread loads its butterflies into registers and, after a barrier, stores them where the next pass
+// finds them in order (Stockham, in Cochran et al., 1967). A last pass makes the real spectrum. The inverse
+// is the same transform with real and imaginary parts exchanged.
 //
-// Points lie with a gap behind each sixteen, so that the strides of 8 and 4 with which the first pass writes
-// meet all banks; rows of frames begin two points further round the banks than those before.
+// A gap follows every sixteenth point, so that the strides of 8 and 4 with which the first pass writes use
+// all banks; each row begins two points further round the banks than the row before it.
 //
 // Twiddles are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4,
-// and for each pass of radix R behind those that made transforms of n > 1 points exp(-2 pi i j r / (n R)), a
-// row of j = 0 .. n - 1 for each of r = 1 .. R - 1.
+// then, for each pass of radix R over transforms of n > 1 points, exp(-2 pi i j r / (n R)), a row of
+// j = 0 .. n - 1 for each of r = 1 .. R - 1.
 //
 // dtypes: float32; twiddles are rounded from float64 by the caller.
 // Precision: 1e-6 relative L2. Cost: 2.5 N log2(N) operations, and for 1,024 points three passes, each
-// reading and writing 4 KB of shared memory a frame.
+// reading and writing 4 KB of shared memory per frame.
 #pragma once
 
 #include "team.h"
@@ -30,10 +30,10 @@ struct Fft {
   L2I_DEVICE int points() const { return 1 << log_points; }
 };
 
-// Where point i of a row lies.
+// The position of point i in a row.
 L2I_DEVICE int padded(int i) { return i + (i >> 4); }
 
-// Complex numbers from one row to the next, each with room for N / 2 + 1: an even number.
+// Complex numbers from one row to the next, each with room for N / 2 + 1; an even number.
 L2I_BOTH int row_stride(int points) { return (points + points / 16 + 1 + 13) / 16 * 16 + 2; }
 
 // Complex numbers that a thread holds in a pass; no row has more than the threads of a block hold.
@@ -68,8 +68,7 @@ L2I_DEVICE void butterfly(Complex (&x)[8]) {
   L2I_UNROLL for (int i = 0; i < 8; ++i) x[i] = y[i];
 }
 
-// One pass, behind those that made transforms of 2^log_done points, over as many rows at a time as the
-// threads hold.
+// One pass, over transforms of 2^log_done points, for as many rows at a time as the threads hold.
 template <int log_radix>
 L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Complex* twiddles, Complex* x,
                      int rows) {
@@ -124,7 +123,7 @@ L2I_DEVICE void transform(const Team& team, const Fft& fft, Complex* x, int rows
   }
 }
 
-// From samples in pairs, halved, to spectra.
+// From pairs of samples, times 1/2, to spectra.
 L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x, int rows) {
   const int points = fft.points(), half = points / 2, stride = row_stride(points);
   transform(team, fft, x, rows);
@@ -138,8 +137,8 @@ L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x, int rows) 
   });
 }
 
-// From spectra, whose first and last imaginary parts do not matter, to N times the samples: pairs of an odd
-// and the even one before it.
+// From spectra, whose first and last imaginary parts are ignored, to N times the samples, in pairs of an odd
+// one and the even one before it.
 L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) {
   const int points = fft.points(), half = points / 2, stride = row_stride(points);
   team.over(rows * (half + 1), [&](int i) {
@@ -155,7 +154,7 @@ L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) 
   transform(team, fft, x, rows);
 }
 
-// Sample n of a row behind `inverse`.
+// Sample n of a row after `inverse`.
 L2I_DEVICE float sample(const Complex* row, int n) {
   const Complex pair = row[padded(n / 2)];
   return n % 2 == 0 ? pair.i : pair.r;

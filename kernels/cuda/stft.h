@@ -2,10 +2,10 @@
 //
 //   X[b, t, k] = sum_n window[n] y[b, t hop - pad + n] exp(-2 pi i k n / N), zeros outside the clip
 //
-// dtypes: float32 samples, complex64 spectra, frame-major. Precision: as fft.h.
+// dtypes: float32 samples, complex64 spectra, frame-major. Precision: as in fft.h.
 // Cost: the samples are read once from device memory (N / hop times from the caches), the spectra written
-// once. 64 clips of 431 frames, 1,024 points, hop 512: 56 + 113 MB, 57 us at 3 TB/s; 1.4 GFLOP. Estimated,
-// not yet measured; limited by memory.
+// once. 64 clips of 431 frames, 1,024 points, hop 512: 56 + 113 MB, 57 us at 3 TB/s; 1.4 GFLOP. Bound by
+// memory; estimated, not yet measured.
 #pragma once
 
 #include "fft.h"
