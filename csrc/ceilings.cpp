@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The shortest time, in seconds, of task(0) .. task(n_tasks - 1) in parallel.
+// The shortest measured time, in seconds, of task(0) .. task(n_tasks - 1) in parallel.
 template <typename F>
 double shortest(int n_tasks, double seconds, const F& task) {
   const auto elapsed = [](Clock::time_point since) {
@@ -45,8 +45,8 @@ double peak_flops(double seconds) {
 
 double read_bandwidth(std::size_t n_bytes, double seconds) {
   constexpr std::size_t kStep = 8 * kernels::kMostLanes;
-  constexpr std::size_t kLeast = std::size_t{1}
-                                 << 25;  // floats in a run: waking threads takes no time beside it
+  // Floats in a run, enough for the time to wake the threads to be negligible.
+  constexpr std::size_t kLeast = std::size_t{1} << 25;
   const std::size_t size = n_bytes / sizeof(float) / kStep * kStep;
   if (size == 0) throw std::invalid_argument("n_bytes must be at least 512");
   const std::size_t n_passes = (kLeast + size - 1) / size;

@@ -19,14 +19,14 @@ namespace l2i {
 namespace {
 
 #if defined(__x86_64__)
-// Which register files the operating system saves (XCR0).
+// The register files that the operating system saves (XCR0).
 std::uint64_t saved_state() {
   std::uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (static_cast<std::uint64_t>(high) << 32) | low;
 }
 
-// Linux keeps the tile registers from a process until it asks for them.
+// Linux grants the tile registers only to processes that request them.
 bool tiles_granted() {
 #if defined(__linux__)
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
@@ -55,10 +55,10 @@ const Kernels* find_path(const std::string& name, const std::string& what) {
   for (const Kernels* kernels : compiled_kernels()) {
     if (name != kernels->name) continue;
     if (runs_here(detect_cpu(), name)) return kernels;
-    throw std::invalid_argument(what + " is '" + name + "', which this processor does not support; it runs " +
+    throw std::invalid_argument(what + " is '" + name + "', but this processor supports only " +
                                 joined(supported_paths()));
   }
-  throw std::invalid_argument(what + " is '" + name + "', which is not one of " + joined(compiled_paths()));
+  throw std::invalid_argument(what + " is '" + name + "', but must be one of " + joined(compiled_paths()));
 }
 
 const Kernels* first_choice() {

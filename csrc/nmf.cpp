@@ -16,12 +16,12 @@ using kernels::NmfKernels;
 using kernels::NmfLoss;
 using kernels::RatioTile;
 
-// Least value of the model where its powers are taken, and what replaces a denominator of zero:
-// scikit-learn's.
+// The least value of the model where its powers are taken, and of a denominator in place of zero, as in
+// scikit-learn.
 constexpr float kFloor = 1.1920929e-7f;
-constexpr std::ptrdiff_t kRows = 96;          // rows of a panel whose model exists at a time
-constexpr std::ptrdiff_t kTilePanels = 2;     // panels of frames between two visits of the sums for W
-constexpr std::ptrdiff_t kTilesInFloat = 16;  // tiles whose sums are added up before they go to float64
+constexpr std::ptrdiff_t kRows = 96;          // rows of a panel whose model is held at a time
+constexpr std::ptrdiff_t kTilePanels = 2;     // panels of frames that are added to the sums for W together
+constexpr std::ptrdiff_t kTilesInFloat = 16;  // tiles summed in float32 before they go to float64
 constexpr std::ptrdiff_t kFramesPerTask = 192;
 
 constexpr int kNewtonSweeps = 2;
@@ -44,8 +44,7 @@ float exponent_of(float beta) {
 
 std::ptrdiff_t round_up(std::ptrdiff_t n, std::ptrdiff_t step) { return (n + step - 1) / step * step; }
 
-// The columns of a matrix in panels: all but the last are `panel` lanes wide, the last as narrow as it can
-// be.
+// The columns of a matrix in panels: all but the last are `panel` lanes wide, the last as narrow as possible.
 struct Panels {
   std::ptrdiff_t n_columns, panel, lanes_of_a_vector;
 
@@ -82,7 +81,7 @@ void to_correlation(float* gram, std::ptrdiff_t K) {
   }
 }
 
-// What all threads of a pass read: the dictionary in panels of bins, and what depends on it alone.
+// Read by all threads of a pass: the dictionary in panels of bins, and everything that depends on it alone.
 class Shared {
  public:
   Shared(const Kernels& kernels, const NmfProblem& problem, const NmfUpdate& update, Workspace& workspace)
@@ -129,15 +128,15 @@ class Shared {
   Panel W_panel(std::ptrdiff_t p) const {
     return {W_ + bins.begin(p) * components.n_columns, bins.lanes(p), words_ + words_of(p)};
   }
-  // For newton the correlations of W weighted by bins.
+  // W' W; for newton, the correlations of the columns of W with its bins weighted.
   const float* gram_rows() const { return gram_; }
   kernels::NmfSummands summands() const {
     return newton ? kernels::NmfSummands::newton : kernels::NmfSummands::multiplicative;
   }
   const float* column_sums() const { return column_sums_; }
 
-  // Sums over the frames for the update of W lie as panel, component, lane: the numerator's, the
-  // denominator's, and the weighted Gram matrix.
+  // The sums over frames for the update of W are stored by panel, component and lane: the numerator, the
+  // denominator, and the weighted Gram matrix.
   std::ptrdiff_t n_numerator() const { return components.n_columns * bins.padded(); }
   std::ptrdiff_t n_denominator() const {
     if (denominator == NmfDenominator::gram) return n_gram();
@@ -206,7 +205,7 @@ class Shared {
 // The work of one thread on a run of frames, one tile after another.
 class Worker {
  public:
-  // sums: where to add those for W, as they lie in Shared; or null.
+  // sums: where those for W are added, laid out as in Shared; or null.
   Worker(const Shared& shared, const NmfProblem& problem, const NmfUpdate& update, bool measure, double* sums,
          Workspace& workspace)
       : s_(shared), p_(problem), update_(update), measure_(measure), sums_(sums) {
@@ -285,7 +284,7 @@ class Worker {
       }
       for (int i = 0; i < update_.n_updates; ++i) step_with_gram(H_, lanes);
       if (measure_) {
-        if (s_.arithmetic.n_terms == 1) {  // too coarse for what is left of V: again in float32
+        if (s_.arithmetic.n_terms == 1) {  // too coarse for the residual of V: again in float32
           std::fill_n(N_, size, 0.0f);
           for (std::ptrdiff_t f = 0; f < F; f += kRows)
             s_.nmf.accumulate(p_.W + f * K, K, V_ + f * lanes, lanes, std::min(kRows, F - f), K, lanes, N_);
@@ -317,8 +316,9 @@ class Worker {
     s_.nmf.update_multiplicative(B, N_, D_, K * lanes, update_.penalty, 1, kFloor);
   }
 
-  // N = W' up and D = W' down (newton: the squares of W in its place) of the panel of frames, with the model
-  // M = W H: up and down are V M^(beta - 2) and M^(beta - 1), or the derivatives of the divergence by M.
+  // N = W' up and D = W' down (for newton, with the squares of W) of the panel of frames. With the model M =
+  // W H, up and down are V M^(beta - 2) and M^(beta - 1), or the derivatives of the divergence with respect
+  // to M.
   void products_with_model(std::ptrdiff_t lanes) {
     const std::ptrdiff_t K = p_.n_components, F = p_.n_bins;
     std::fill_n(N_, K * lanes, 0.0f);
@@ -347,8 +347,8 @@ class Worker {
             lanes,          false,   lanes};
   }
 
-  // A step of each frame in the panel, as long as the slope at its end tells, and the damping for the next
-  // one.
+  // Takes a step for each frame of the panel, shortened if the slope at its end requires it, and adapts the
+  // damping for the next step.
   void newton_step(float* damping, std::ptrdiff_t n, std::ptrdiff_t lanes) {
     const std::ptrdiff_t K = p_.n_components, F = p_.n_bins, L = s_.nmf.panel;
     float *const damped = lanes_, *const before = lanes_ + L, *const after = lanes_ + 2 * L,
@@ -370,8 +370,8 @@ class Worker {
         after[i % lanes] += (l1 + l2 * (H_[i] + step_[i])) * step_[i];
     }
     for (std::ptrdiff_t l = 0; l < lanes; ++l) {
-      const bool too_far =
-          after[l] > -before[l];  // uphill, steeper than it went down: to the root of the secant
+      // Uphill at the end, more steeply than downhill at the start: stop at the root of the secant.
+      const bool too_far = after[l] > -before[l];
       length[l] = too_far ? before[l] / std::min(before[l] - after[l], -1e-30f) : 1.0f;
       if (l < n)
         damping[l] = too_far ? kMoreDamping * damping[l] : std::max(kLessDamping * damping[l], kLeastDamping);
@@ -434,7 +434,7 @@ class Worker {
     }
   }
 
-  // The squares of H, and H weighted by frames as the Hessian that all bins share needs it.
+  // The squares of H, and H weighted by frame for the Hessian that all bins share.
   void square_and_weigh(const float* H, std::ptrdiff_t n) {
     const std::ptrdiff_t K = p_.n_components;
     for (std::ptrdiff_t t = 0; t < n; ++t) {
@@ -467,7 +467,7 @@ class Worker {
   double divergence_ = 0;
 };
 
-// Whole panels for each task: the split depends on the sizes and the number of threads alone.
+// The frames of a task, in whole panels; the split depends only on the sizes and the number of threads.
 struct Run {
   std::ptrdiff_t begin, end;
 };
@@ -477,17 +477,18 @@ Run run_of(int task, int n_tasks, std::ptrdiff_t n_frames, std::ptrdiff_t panel)
           std::min(n_panels * (task + 1) / n_tasks * panel, n_frames)};
 }
 int tasks_for(std::ptrdiff_t n_frames) {
-  constexpr int kTasksPerThread = 4;  // who is disturbed does fewer of them
+  constexpr int kTasksPerThread = 4;  // so that a delayed thread runs fewer of them
   const int n_threads = num_threads();
   const auto worthwhile = std::max<std::ptrdiff_t>(n_frames / kFramesPerTask, 1);
   if (n_threads == 1 || worthwhile <= n_threads) {
     return static_cast<int>(std::min<std::ptrdiff_t>(worthwhile, n_threads));
   }
   const auto n_tasks = std::min<std::ptrdiff_t>(worthwhile, kTasksPerThread * n_threads);
-  return static_cast<int>(n_tasks - n_tasks % n_threads);  // as many for each
+  return static_cast<int>(n_tasks - n_tasks % n_threads);  // the same number for each thread
 }
 
-// The divergence of the frames [begin, begin + n) from their model. model, edge: n rows of a panel.
+// The divergence of the frames [begin, begin + n) from their model. model, v_edge, mask_edge: work space, n
+// rows of a panel each.
 double measure_rows(const Shared& shared, const NmfProblem& p, std::ptrdiff_t begin, std::ptrdiff_t n,
                     float* model, float* v_edge, float* mask_edge) {
   double total = 0;
@@ -517,7 +518,7 @@ void to_float_panel(const double* rows, std::ptrdiff_t K, std::ptrdiff_t n_rows,
   }
 }
 
-// Puts the components that stay back into the panel.
+// Restores the fixed components in the panel.
 void restore(const float* rows, std::ptrdiff_t K, std::ptrdiff_t n_rows, std::ptrdiff_t lanes,
              const bool* fixed, float* panel) {
   for (std::ptrdiff_t k = 0; fixed != nullptr && k < K; ++k) {

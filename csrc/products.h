@@ -9,14 +9,14 @@
 
 namespace l2i {
 
-// What products are made of.
+// The kernels and the precision of products.
 struct Arithmetic {
   const kernels::NmfKernels& nmf;
   const kernels::Bf16Kernels& bf16;
-  int n_terms;  // of bfloat16 for each value, see kernels/cpu/bf16.cpp; 0: float32
+  int n_terms;  // bfloat16 terms of a value, see kernels/cpu/bf16.cpp; 0 for float32
 };
 
-// Lets a thread multiply while it lives.
+// Prepares the current thread for products, for the lifetime of the object.
 class Multiplying {
  public:
   explicit Multiplying(const Arithmetic& arithmetic) : arithmetic_(arithmetic) {
@@ -56,7 +56,7 @@ class PanelPacker {
 // The left factor A of products with many panels.
 class Factor {
  public:
-  // with_product: product() will be called, not accumulate() alone.
+  // with_product: allocate for product(), too, not for accumulate() alone.
   void layout(Slices& slices, const Arithmetic& arithmetic, std::ptrdiff_t most_rows,
               std::ptrdiff_t n_columns, bool with_product);
   void set(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows);

@@ -11,7 +11,7 @@ float weight_of(const MaskProblem& problem, std::ptrdiff_t clip, std::ptrdiff_t 
   return problem.weights[clip * problem.weights_stride + k * problem.weights_component_stride];
 }
 
-// Prepares one tile of frames after another, and computes its mask; with `gradients`, its denominator, too.
+// Computes the masks of tiles of frames; with `gradients`, also their denominators.
 class Masker {
  public:
   static constexpr int kVectors = 2;  // in a tile
@@ -79,7 +79,7 @@ class Masker {
   float *h_, *weighted_, *mask_, *whole_;
 };
 
-// About what the mask of a frame takes, in nanoseconds.
+// The approximate time of a mask for one frame, in nanoseconds.
 double mask_cost(const MaskProblem& problem) {
   return static_cast<double>(problem.n_bins) * (1.0 + 0.01 * static_cast<double>(problem.n_components));
 }
@@ -135,11 +135,11 @@ void decode(const MaskProblem& problem, const FftPlan& plan, const float* window
 
 namespace {
 
-// Runs over all tiles; rows(clip, t, n) gives the gradients of the masked rows of a tile.
+// Runs over all tiles; rows(clip, t, n) returns the gradients for the masked rows of a tile.
 template <typename RowsOf>
 void gradients(const MaskProblem& problem, std::ptrdiff_t n_frames, double cost, const RowsOf& rows,
                float* dH, float* dweights) {
-  constexpr std::ptrdiff_t kBlock = 512;  // frames whose weight gradients are summed in one go
+  constexpr std::ptrdiff_t kBlock = 512;  // frames whose weight gradients are summed together
   const Kernels& kernels = current_kernels();
   const std::ptrdiff_t K = problem.n_components, row = 2 * problem.n_bins;
   const std::ptrdiff_t n_blocks = (n_frames + kBlock - 1) / kBlock;
@@ -197,7 +197,7 @@ void decode_gradient(const MaskProblem& problem, const FftPlan& plan, const floa
                      float* dweights) {
   const Synthesis synthesis(plan, window, shape, length);
   const std::ptrdiff_t n_frames = synthesis.n_frames();
-  for (std::ptrdiff_t b = 0; b < problem.n_clips; ++b) {  // frames that no wanted sample hears
+  for (std::ptrdiff_t b = 0; b < problem.n_clips; ++b) {  // frames that reach no requested sample
     std::fill(dH + (b * problem.n_frames + n_frames) * problem.n_components,
               dH + (b + 1) * problem.n_frames * problem.n_components, 0.0f);
   }

@@ -7,7 +7,7 @@
 
 namespace l2i {
 
-// Operands of soft_mask; strides are counted in floats, and 0 where clips share an operand.
+// Operands of soft_mask; strides are counted in floats, and are 0 if clips share an operand.
 struct MaskProblem {
   std::ptrdiff_t n_clips, n_frames, n_bins, n_components;
   const float* X;  // clips of n_frames contiguous rows of n_bins complex numbers
@@ -25,13 +25,13 @@ struct MaskProblem {
 // Y: n_clips x n_frames x n_bins complex numbers, contiguous.
 void soft_mask(const MaskProblem& problem, float* Y);
 
-// y: n_clips x length, contiguous. The memory in use does not grow with the number of frames.
+// y: n_clips x length, contiguous. Memory use does not grow with the number of frames.
 void decode(const MaskProblem& problem, const FftPlan& plan, const float* window, const StftShape& shape,
             float* y, std::ptrdiff_t length);
 
-// Gradients of a sum over soft_mask's answer. dY: n_clips x n_frames rows of n_bins complex numbers,
-// contiguous: derivatives by the real and by the imaginary parts. dH: n_clips x n_frames x n_components,
-// dweights: n_clips x n_components, contiguous.
+// Gradients for H and weights, given the gradient dY for soft_mask's answer: n_clips x n_frames rows of
+// n_bins complex numbers, contiguous, the derivatives with respect to real and imaginary parts. dH: n_clips x
+// n_frames x n_components, dweights: n_clips x n_components, contiguous.
 void soft_mask_gradient(const MaskProblem& problem, const float* dY, float* dH, float* dweights);
 
 // The same for decode; dy: n_clips x length, contiguous.

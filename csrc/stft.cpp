@@ -29,8 +29,8 @@ FftPlan::FftPlan(std::ptrdiff_t n) : n_(n), gap_(n >= 256 ? 8 : 0) {
   order_.resize(points);
   place(0, points, static_cast<std::uint32_t>(gap_), 0, 1);
 
-  const auto push = [](std::vector<float>& table, double turns) {
-    const double angle = -2.0 * std::numbers::pi * turns;
+  const auto push = [](std::vector<float>& table, double fraction) {
+    const double angle = -2.0 * std::numbers::pi * fraction;
     table.push_back(static_cast<float>(std::cos(angle)));
     table.push_back(static_cast<float>(std::sin(angle)));
   };
@@ -44,7 +44,7 @@ FftPlan::FftPlan(std::ptrdiff_t n) : n_(n), gap_(n >= 256 ? 8 : 0) {
 }
 
 // The sub-transform of `size` points at `position` takes the points first, first + step, ...; its quarters
-// lie `gap` points apart.
+// are `gap` points apart.
 void FftPlan::place(std::uint32_t position, std::uint32_t size, std::uint32_t gap, std::uint32_t first,
                     std::uint32_t step) {
   if (size == first_radix_) {
@@ -69,7 +69,7 @@ const float* const* FrameReader::at(std::ptrdiff_t t, int n) {
     const std::ptrdiff_t to = std::clamp<std::ptrdiff_t>(first + n_fft_, from, n_samples_);
     if (to - from == n_fft_) {
       frames_[i] = y_ + first;
-    } else {  // reaches over an end: a copy with zeros around
+    } else {  // extends past an end: a copy padded with zeros
       float* frame = edges.get(static_cast<std::size_t>(kernels::kMostLanes * n_fft_)) + i * n_fft_;
       std::fill_n(frame, n_fft_, 0.0f);
       std::copy(y_ + from, y_ + to, frame + std::min(from - first, n_fft_));
@@ -150,7 +150,7 @@ void Synthesis::sum_windows(const float* window) {
   tail_.resize(square.size());
   std::transform(rising.begin(), rising.end(), head_.begin(), scale);
   std::transform(falling.begin(), falling.end(), tail_.begin(), scale);
-  // Whole periods, enough of them for long runs where the hop is short.
+  // Whole periods, several of them if the hop is short, so that runs are long.
   steady_.resize(static_cast<std::size_t>(hop_ * std::max<std::ptrdiff_t>(1, 1024 / hop_)));
   for (std::ptrdiff_t i = 0; i < std::ssize(steady_); ++i)
     steady_[i] = i >= hop_ ? steady_[i - hop_] : i < std::ssize(tail_) ? tail_[i] : 1.0f;
@@ -238,7 +238,8 @@ Rows synthesis_gradient(const Synthesis& synthesis, const float* dy, std::ptrdif
     for (int j = 0; j < count; ++j) frames[j] = samples + (i + j) * hop;
     kernels.stft_tile(plan.tables(), frames, count, synthesis.window(), work, rows + i * row, row, nullptr);
   }
-  // The inverse transform counts all bins twice but the first and the last, whose imaginary parts it ignores.
+  // The inverse transform counts all bins twice except the first and the last, whose imaginary parts it
+  // ignores.
   for (int i = 0; i < n; ++i) {
     for (float* const bin : {rows + i * row, rows + i * row + n_fft}) {
       bin[0] *= 0.5f;

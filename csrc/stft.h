@@ -18,12 +18,12 @@ class FftPlan {
  public:
   static constexpr std::ptrdiff_t kSmallest = 32, kLargest = 65536;
 
-  static bool supports(std::ptrdiff_t n);                      // powers of two between the two
+  static bool supports(std::ptrdiff_t n);                      // powers of two in this range
   static std::shared_ptr<const FftPlan> of(std::ptrdiff_t n);  // made once for each length
 
   explicit FftPlan(std::ptrdiff_t n);
   kernels::FftTables tables() const { return {n_, gap_, order_.data(), twiddles_.data(), split_.data()}; }
-  // About what one transform takes, in nanoseconds.
+  // The approximate time of one transform, in nanoseconds.
   double cost() const { return 0.5 * static_cast<double>(n_); }
   std::size_t work_size(int lanes) const {
     return static_cast<std::size_t>(n_ + 6 * gap_) * static_cast<std::size_t>(lanes);
@@ -45,17 +45,17 @@ struct StftShape {
   std::ptrdiff_t start;  // samples of padding before the signal: frame t begins at t * hop - start
 };
 
-// A window times a factor: the kernels leave the transforms' constants to it.
+// A window times a factor: it carries the transforms' constants for the kernels.
 std::vector<float> scaled(const float* window, std::ptrdiff_t n, float factor);
 
-// Where the frames of a clip begin; those that reach over an end are copied, with zeros around. The memory is
-// the calling thread's: one at a time.
+// Pointers to the frames of a clip; frames that extend past an end are copied, padded with zeros. The memory
+// belongs to the calling thread, which may use one reader at a time.
 class FrameReader {
  public:
   FrameReader(const float* y, std::ptrdiff_t n_samples, std::ptrdiff_t n_fft, std::ptrdiff_t hop,
               std::ptrdiff_t start)
       : y_(y), n_samples_(n_samples), n_fft_(n_fft), hop_(hop), start_(start) {}
-  // Frames [t, t + n), at most as many as there are lanes.
+  // Frames [t, t + n), at most one for each lane.
   const float* const* at(std::ptrdiff_t t, int n);
 
  private:
@@ -73,23 +73,24 @@ void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptr
 void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const float* window,
            const StftShape& shape, float* y, std::ptrdiff_t length);
 
-// What the synthesis half of an inverse transform needs for all clips alike; immutable and shared by threads.
+// The window and the normalisation of an inverse transform, the same for all clips; immutable and shared by
+// threads.
 class Synthesis {
  public:
   Synthesis(const FftPlan& plan, const float* window, const StftShape& shape, std::ptrdiff_t length);
 
-  // Frames that reach the wanted samples; later ones are not needed.
+  // Frames that reach the requested samples; later ones are not needed.
   std::ptrdiff_t n_frames() const { return n_frames_; }
   const FftPlan& plan() const { return plan_; }
-  const float* window() const { return window_.data(); }  // over n_fft, as the kernels want it
+  const float* window() const { return window_.data(); }  // divided by n_fft, as the kernels expect it
   std::ptrdiff_t hop() const { return hop_; }
   std::ptrdiff_t start() const { return start_; }
   std::ptrdiff_t length() const { return length_; }
 
-  // Samples from this one on are zero whatever the spectrum is.
+  // Samples from this one on are zero for any spectrum.
   std::ptrdiff_t silent_from() const { return std::clamp<std::ptrdiff_t>(end_ - start_, 0, length_); }
 
-  // to[i] = from[i] over the sum of squared windows at sample first + i (over 1 where that is zero).
+  // to[i] = from[i] divided by the sum of squared windows at sample first + i (by 1 where that is zero).
   void normalize(std::ptrdiff_t first, std::ptrdiff_t n, const float* from, float* to) const;
 
  private:
@@ -97,25 +98,25 @@ class Synthesis {
 
   const FftPlan& plan_;
   std::ptrdiff_t n_fft_, hop_, start_, length_, n_frames_;
-  std::ptrdiff_t end_;  // padded positions that any frame reaches
+  std::ptrdiff_t end_;  // number of padded positions that frames reach
   std::vector<float> window_;
-  // 1 / sum of squared windows (1 where that is zero): positions below head_.size(), then steady_ over and
-  // over, then the last tail_.size() before end_.
+  // 1 / sum of squared windows (1 where that is zero): positions below head_.size(), then steady_ repeatedly,
+  // then the last tail_.size() before end_.
   std::vector<float> head_, steady_, tail_;
 
   friend class OverlapAdd;
 };
 
 // Adds the windowed frames of one clip, or of a part of it, tile by tile, and writes each sample as soon as
-// no later frame can reach it. Its memory does not grow with the clip. A part begins with the frames before
-// it that reach into it: its samples have the same bits as those of the whole.
+// no later frame can reach it. Memory use does not grow with the clip. A part starts with the earlier frames
+// that reach into it, so its samples have the same bits as those of the whole clip.
 //
 //   for (OverlapAdd tile(...); tile.n() > 0; tile.next()) add tile.n() frames from tile.t() on to tile.sums()
 class OverlapAdd {
  public:
-  // The samples that begin with frames [first, last) of a clip y (from sample 0 on for the first frame, up to
-  // the last one for the last), by tiles of at most `most` frames. The memory is the calling thread's: one at
-  // a time.
+  // The samples from the start of frame `first` to that of frame `last` of a clip y (from sample 0 if `first`
+  // is 0, to the last sample if `last` is the end), in tiles of at most `most` frames. The memory belongs to
+  // the calling thread, which may use one object at a time.
   OverlapAdd(const Synthesis& synthesis, float* y, std::ptrdiff_t first, std::ptrdiff_t last, int most);
 
   std::ptrdiff_t t() const { return t_; }
@@ -128,7 +129,7 @@ class OverlapAdd {
   float* y_;
   std::ptrdiff_t first_, last_, t_;
   int most_, n_ = 0;
-  std::ptrdiff_t size_;  // of sums_, the first of which is at padded position t_ hop
+  std::ptrdiff_t size_;  // of sums_, which begins at padded position t_ * hop
   float* sums_;
 };
 
@@ -137,13 +138,13 @@ struct Rows {
   std::ptrdiff_t stride;
 };
 
-// The adjoint of an inverse transform: gradients (by real and imaginary part) of the spectrum rows [t, t + n)
-// of one clip, for the gradient dy of its samples: a forward transform of dy over the sum of squared windows.
-// The rows are the calling thread's memory, good until its next call.
+// The adjoint of an inverse transform. For the gradient dy of one clip's samples, returns the gradients of
+// its spectrum rows [t, t + n), by real and imaginary part: a forward transform of dy divided by the sum of
+// squared windows. The rows lie in the calling thread's memory and are valid until its next call.
 Rows synthesis_gradient(const Synthesis& synthesis, const float* dy, std::ptrdiff_t t, int n);
 
-// Runs task(clip, first, last) for parts of n_clips x n_frames frames that together make all; `cost` is about
-// what a frame takes, in nanoseconds. Parts begin at multiples of `step`.
+// Runs task(clip, first, last) for parts that together cover n_clips x n_frames frames; `cost` is the
+// approximate time of a frame in nanoseconds. Parts begin at multiples of `step`.
 template <typename F>
 void parallel_frames(std::ptrdiff_t n_clips, std::ptrdiff_t n_frames, std::ptrdiff_t step, double cost,
                      const F& task) {

@@ -22,7 +22,7 @@ const Kernels& kernels_for_frame(const Kernels& current, std::ptrdiff_t n) {
   return *best;
 }
 
-// One float that several threads read while one writes it.
+// A float that one thread writes while others read it.
 void put(float& to, float x) { std::atomic_ref<float>(to).store(x, std::memory_order_relaxed); }
 float get(float& from) { return std::atomic_ref<float>(from).load(std::memory_order_relaxed); }
 
@@ -45,7 +45,7 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
       components_(whole(K, std::max(kernels_.lanes, kernels::kStreamGroup))),
       columns_(n_fft / fft_kernels_.lanes),
       rows_(2 * fft_kernels_.lanes),
-      turns_(n_fft),
+      twiddles_(n_fft),
       split_(n_fft / 2),
       W_(whole(K, kernels::kStreamGroup) * bins_),
       gram_(K * components_),
@@ -57,17 +57,17 @@ StreamPlan::StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t
   for (float& w : squares_) w *= w;
   sum_squares(0, n_windows_ - 1, norms_.data());
 
-  const auto turn = [](double turns) { return std::polar(1.0, -2.0 * std::numbers::pi * turns); };
+  const auto twiddle = [](double fraction) { return std::polar(1.0, -2.0 * std::numbers::pi * fraction); };
   const std::ptrdiff_t lanes = fft_kernels_.lanes, points = n_fft / 2;
   for (std::ptrdiff_t k = 0; k < points / lanes; ++k) {
     for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
-      const auto w = turn(static_cast<double>(k * lane) / static_cast<double>(points));
-      turns_.data()[2 * lanes * k + lane] = static_cast<float>(w.real());
-      turns_.data()[2 * lanes * k + lanes + lane] = static_cast<float>(w.imag());
+      const auto w = twiddle(static_cast<double>(k * lane) / static_cast<double>(points));
+      twiddles_.data()[2 * lanes * k + lane] = static_cast<float>(w.real());
+      twiddles_.data()[2 * lanes * k + lanes + lane] = static_cast<float>(w.imag());
     }
   }
   for (std::ptrdiff_t k = 0; k < points / 2; ++k) {
-    const auto w = turn(static_cast<double>(k) / static_cast<double>(n_fft));
+    const auto w = twiddle(static_cast<double>(k) / static_cast<double>(n_fft));
     split_.data()[k] = static_cast<float>(w.real());
     split_.data()[points / 2 + k] = static_cast<float>(w.imag());
   }
@@ -109,8 +109,8 @@ void StreamPlan::sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* n
 }
 
 kernels::FrameFft StreamPlan::fft() const {
-  return {n_fft_,        columns_.tables(), rows_.tables(),
-          turns_.data(), split_.data(),     split_.data() + n_fft_ / 4};
+  return {n_fft_,           columns_.tables(), rows_.tables(),
+          twiddles_.data(), split_.data(),     split_.data() + n_fft_ / 4};
 }
 
 Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
@@ -145,7 +145,8 @@ void Stream::reset() {
   std::fill_n(sums_.data(), n_fft, 0.0f);
   std::fill_n(h_.data(), plan_->components_, 0.0f);
   for (float& h : shown_) put(h, 0.0f);
-  // The half frame before the first sample has nothing to give, and as much has to come in.
+  // Frame 0 is centred on the first sample: the first half of the frame is zero, and half a frame of samples
+  // completes it.
   room_ = n_fft / 2;
   const std::ptrdiff_t capacity = std::max(plan_->settings_.hop, n_fft / 2);
   std::fill_n(ready_.data(), capacity, 0.0f);
@@ -205,10 +206,10 @@ std::ptrdiff_t Stream::advance(const float* samples, std::ptrdiff_t n, float* ou
   while (done < n) {
     done += take(samples == nullptr ? nullptr : samples + done, n - done, out + done);
     if (!complete()) break;
-    const bool heard = in_signal();
-    if (heard) analyse(given);
+    const bool inside = in_signal();
+    if (inside) analyse(given);
     drain();
-    if (heard && hops() == until) break;
+    if (inside && hops() == until) break;
   }
   return done;
 }
@@ -222,7 +223,7 @@ std::ptrdiff_t Stream::take(const float* samples, std::ptrdiff_t n, float* out) 
   } else {
     std::fill_n(to, m, 0.0f);
   }
-  // What is ready suffices: a frame that completes is heard from the next sample on.
+  // Enough samples are ready: a frame contributes to the output only after the sample that completes it.
   std::memcpy(out, ready_.data() + ready_at_, static_cast<std::size_t>(m) * sizeof(float));
   ready_at_ += m;
   room_ -= m;
@@ -273,13 +274,13 @@ void Stream::show_activations() {
   for (std::ptrdiff_t k = 0; k < plan_->K_; ++k) put(shown[k], h[k]);
 }
 
-// The frame is through: the next hop of what has been summed up becomes ready, and the buffers move on.
+// Completes a frame: the next hop of the sums becomes ready, and the buffers advance by a hop.
 void Stream::drain() {
   const std::ptrdiff_t hop = plan_->settings_.hop, n_fft = plan_->n_fft_;
   float* const sums = sums_.data();
   ready_at_ = std::max(hop, n_fft / 2) - hop;
   float* const ready = ready_.data() + ready_at_;
-  // Frames before the first and behind the last one are missing.
+  // Frames before the first and after the last one are missing.
   const std::ptrdiff_t t = (position_ + n_fft / 2) / hop, windows = plan_->n_windows_;
   const std::ptrdiff_t newest = std::max<std::ptrdiff_t>(0, t - n_frames_ + 1);
   const std::ptrdiff_t oldest = std::min(t, windows - 1);
@@ -301,7 +302,7 @@ void Stream::fade() {
   if (between_.load(std::memory_order_relaxed) & kFresh) {
     front_ = between_.exchange(front_, std::memory_order_acq_rel) & ~kFresh;
     fading_ = hops_.load(std::memory_order_relaxed) == 0 ? 1 : kFade;
-    // Nothing is heard yet: nothing can jump.
+    // The output is still silent, so it cannot jump.
     const auto& now = current_.weights;
     if (std::all_of(now.begin(), now.end(), [](float w) { return w == 0; }))
       current_.scale = masks_[front_].scale;
@@ -322,13 +323,13 @@ void Stream::fade() {
   current_.scale *= std::pow(next.scale / current_.scale, share);
 }
 
-// What the updates of a frame begin with; of W' v, activations are at least the answer.
+// Sets the activations that a frame's updates start from; returns their least value relative to W' v.
 float Stream::begin_updates(float* h) const {
   if (current_.has_start) {
     std::copy(current_.start.begin(), current_.start.end(), h);
     return 0.0f;
   }
-  return 1e-3f;  // one that has faded out must be able to come back
+  return 1e-3f;  // so that a component that has faded out can return
 }
 
 void Stream::publish(const float* weights, float scale, const float* start) {
@@ -352,7 +353,7 @@ void Stream::sum_bands(const float* magnitudes, float* mel) const {
 void Stream::keep_column(const float* mel) {
   const std::ptrdiff_t size = column_size();
   float* const column = ring_.data() + hops_.load(std::memory_order_relaxed) % history_ * size;
-  // Who reads what is written here also sees that the frame before is through: see columns.
+  // A reader of any value written below also sees that the previous frame is complete: see columns.
   std::atomic_thread_fence(std::memory_order_release);
   for (std::ptrdiff_t m = 0; m < size - 1; ++m) put(column[m], mel[m]);
   put(column[size - 1], peak_);
@@ -362,17 +363,17 @@ void Stream::keep_column(const float* mel) {
 bool Stream::columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const {
   const std::ptrdiff_t size = column_size();
   // The column of the frame that is being analysed may be half written.
-  const auto there = [&] {
+  const auto kept = [&] {
     const std::ptrdiff_t now = hops();
     return first >= 0 && first + n <= now && first > now - history_;
   };
-  if (!there()) return false;
+  if (!kept()) return false;
   for (std::ptrdiff_t t = first; t < first + n; ++t) {
     float* const column = ring_.data() + t % history_ * size;
     for (std::ptrdiff_t m = 0; m < size; ++m) *out++ = get(column[m]);
   }
   std::atomic_thread_fence(std::memory_order_acquire);
-  return there();
+  return kept();
 }
 
 void Stream::activations(float* h) const {

@@ -1,4 +1,4 @@
-// Streams: a live signal in, what some components hold of it out, hop by hop.
+// Streams: decode the selected components of a live signal, hop by hop.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@
 
 namespace l2i {
 
-// What all streams of one model share; immutable.
+// The tables that all streams of one model share; immutable.
 class StreamPlan {
  public:
   struct Settings {
@@ -24,7 +24,7 @@ class StreamPlan {
   };
 
   // W: n_bins rows of n_components. window: n_fft values, n_fft = 2 (n_bins - 1) supported by FftPlan.
-  // bands may be null: then no mel magnitudes are kept. Copies all it is given.
+  // bands may be null, in which case no mel magnitudes are kept. Copies its arguments.
   StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride, std::ptrdiff_t K,
              const float* window, std::ptrdiff_t n_fft, const MelBands* bands, const Settings& settings);
 
@@ -50,12 +50,12 @@ class StreamPlan {
   const Kernels& fft_kernels_;  // the widest that can transform a single frame of this length
   Settings settings_;
   std::ptrdiff_t n_fft_, n_bins_, K_;
-  std::ptrdiff_t bins_, components_;  // filled up to whole vectors
+  std::ptrdiff_t bins_, components_;  // rounded up to whole vectors
   FftPlan columns_, rows_;
-  Floats turns_, split_;
+  Floats twiddles_, split_;
   Floats W_, gram_;
   std::vector<float> analysis_, synthesis_, squares_;
-  std::ptrdiff_t n_windows_;  // that reach a sample
+  std::ptrdiff_t n_windows_;  // windows that reach a sample
   std::vector<float> norms_;  // sums of their squares over a hop
   std::vector<std::int32_t> starts_, counts_;
   std::vector<float> factors_;
@@ -63,20 +63,20 @@ class StreamPlan {
   float entry(std::ptrdiff_t f, std::ptrdiff_t k) const { return W_.data()[packed(f, k)]; }  // of W
   std::ptrdiff_t packed(std::ptrdiff_t f, std::ptrdiff_t k) const;
   kernels::FrameFft fft() const;
-  // Sums of squares of the windows that began `first` to `last` hops before.
+  // Sums of squares of the windows that began `first` to `last` hops earlier.
   void sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* norms) const;
 };
 
-// One signal. Calls of push and finish belong to one thread at a time; publish to one other; columns, hops
-// and activations to any. push neither allocates nor locks.
+// One signal. push and finish may be called by one thread at a time, publish by one other, and columns, hops
+// and activations by any. push neither allocates nor locks.
 //
-// Frame t is centred on sample t hop, with zeros before the first sample, as in decode. Samples come out
-// latency() = n_fft after they went in.
+// Frame t is centred on sample t * hop, with zeros before the first sample, as in decode. The output lags
+// behind the input by latency() = n_fft samples.
 class Stream {
  public:
-  static constexpr int kFade = 4;  // hops from the old to new weights
+  static constexpr int kFade = 4;  // hops over which old weights fade to new ones
 
-  // Columns of the newest `history` frames are kept where the plan has bands.
+  // Keeps columns of the newest `history` frames if the plan has bands.
   Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history);
 
   std::ptrdiff_t latency() const { return plan_->n_fft_; }
@@ -85,29 +85,29 @@ class Stream {
   std::ptrdiff_t column_size() const { return static_cast<std::ptrdiff_t>(plan_->starts_.size()) + 1; }
   // Frames analysed since the signal began.
   std::ptrdiff_t hops() const { return hops_.load(std::memory_order_acquire); }
-  // Frames that n more samples complete; all that are left if they are the last.
+  // Frames that n more samples complete; all remaining frames if they are the last.
   std::ptrdiff_t frames_in(std::ptrdiff_t n, bool last) const;
-  // Samples that still have to come out after the last one went in.
+  // Samples still due after the last input.
   std::ptrdiff_t left() const { return ended_ ? left_ : latency(); }
 
-  // Takes up to n samples and writes as many. Stops after the frame that makes `until` of them; returns how
-  // many samples were taken. H: where not null, activations of the frames to be completed, instead of
-  // updates.
+  // Takes up to n samples, writes as many, and returns their number; stops after the frame that makes hops()
+  // equal to `until`. H: activations of the frames to be completed, in place of updates; or null.
   std::ptrdiff_t push(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
                       const float* H, std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride);
-  // The same for the left() samples behind the last one; when all are out, a new signal begins.
+  // The same for the left() samples after the last input; once all are written, a new signal begins.
   std::ptrdiff_t finish(std::ptrdiff_t n, float* out, std::ptrdiff_t until, const float* H,
                         std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride);
   // Begins a new signal, with the weights that were published last from its first frame on.
   void reset();
 
-  // Weights (K) and scale for the frames to come; the stream fades over from those it has. The updates of
-  // each frame begin with `start` (K), or, where that is null, with the activations of the frame before.
+  // Sets weights (K) and scale for the following frames, to which the stream fades from the current ones. The
+  // updates of each frame start from `start` (K), or, if that is null, from the activations of the frame
+  // before.
   void publish(const float* weights, float scale, const float* start);
-  // Mel magnitudes of frames [first, first + n) and the peak of the samples that each brought, n rows of
-  // column_size(). False where they are not all there (any more).
+  // Mel magnitudes of frames [first, first + n) and the peaks of their new samples, n rows of column_size().
+  // Returns false unless all of these frames are kept.
   bool columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const;
-  // Of the newest frame (K).
+  // Activations of the newest frame (K).
   void activations(float* h) const;
 
  private:
@@ -125,8 +125,8 @@ class Stream {
 
   std::ptrdiff_t advance(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
                          Given& given);
-  // Its steps: samples in and out up to the next frame, zeros where `samples` is null, and what happens to
-  // that frame.
+  // The steps of advance: take samples (zeros if `samples` is null) up to the end of the next frame, then, if
+  // it is complete, analyse and drain it.
   std::ptrdiff_t take(const float* samples, std::ptrdiff_t n, float* out);
   bool complete() const { return room_ == 0; }
   bool in_signal() const { return hops_.load(std::memory_order_relaxed) < n_frames_; }
@@ -146,7 +146,7 @@ class Stream {
   std::atomic<std::ptrdiff_t> hops_{0};
   std::ptrdiff_t taken_ = 0;     // samples
   std::ptrdiff_t room_ = 0;      // samples until the next frame is complete
-  std::ptrdiff_t position_ = 0;  // the sample that sums_ begins with
+  std::ptrdiff_t position_ = 0;  // sample at which sums_ begins
   std::ptrdiff_t n_frames_;      // of the signal, once its end is known
   std::ptrdiff_t left_ = 0;
   bool ended_ = false;
@@ -159,9 +159,9 @@ class Stream {
   Mask current_;
   std::vector<std::int32_t> selected_;
   std::vector<float> weighted_;
-  int fading_ = 0;  // hops to go
+  int fading_ = 0;  // remaining hops
   // Of three masks one belongs to the publisher, one to the stream, and one lies between them: `between_` is
-  // its index, plus kFresh where the stream has not seen it.
+  // its index, plus kFresh until the stream takes it.
   static constexpr int kFresh = 4;
   Mask masks_[3];
   int front_ = 0, back_ = 1;

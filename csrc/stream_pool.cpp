@@ -53,10 +53,10 @@ void StreamPool::push(std::span<Part> parts) {
   }
 }
 
-// One step of a stream: up to its next frame, which goes to the tile. False where nothing was left to do.
+// Advances a stream to its next frame, which joins the tile. Returns false if nothing was left to do.
 bool StreamPool::advance(Part& part) {
   if (part.over) return false;
-  if (part.waits) analyse();
+  if (part.pending) analyse();
   Stream& stream = *part.stream;
   part.done +=
       stream.take(part.ends ? nullptr : part.samples + part.done, part.n - part.done, part.out + part.done);
@@ -67,7 +67,7 @@ bool StreamPool::advance(Part& part) {
     return true;
   }
   part.over |= stream.hops() + 1 == part.until;
-  part.waits = true;
+  part.pending = true;
   tile_[n_++] = &part;
   if (n_ == kVectors * lanes()) analyse();
   return true;
@@ -81,7 +81,7 @@ void StreamPool::analyse() {
   synthesize();
   for (int i = 0; i < n_; ++i) {
     tile_[i]->stream->drain();
-    tile_[i]->waits = false;
+    tile_[i]->pending = false;
   }
   n_ = 0;
 }
@@ -157,7 +157,7 @@ void StreamPool::synthesize() {
     sums[i] = silent ? nullptr : stream.sums_.data();
   }
   plan.kernels_.nmf->to_panel(rows_.data(), K, n_, K, width_, weights_.data());
-  // Components that no stream has selected add nothing; those that only others have add zero.
+  // Components that no stream has selected are skipped; those that only others have selected add zero.
   std::ptrdiff_t n_selected = 0;
   for (std::ptrdiff_t k = 0; k < K; ++k) {
     const float* const weights = weights_.data() + k * width_;

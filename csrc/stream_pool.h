@@ -11,14 +11,14 @@
 
 namespace l2i {
 
-// The work space for streams of one plan, which may be pushed one by one or by other pools in between. Calls
-// of push belong to one thread at a time; push neither allocates nor locks.
+// Work space for streams of one plan, which may also be pushed one by one, or by other pools, in between.
+// push may be called by one thread at a time; it neither allocates nor locks.
 //
-// What a stream gives does not depend on those beside it, nor on their order: the same bits, in blocks of any
-// size. It agrees with the stream pushed alone to rounding, since sums run in another order.
+// A stream's output does not depend, to the bit, on the other streams, their order or the sizes of blocks. It
+// agrees with that of a stream pushed alone up to rounding, since sums run in another order.
 class StreamPool {
  public:
-  // What a stream is given and what for: as in Stream::push, or with `ends` as in Stream::finish.
+  // A stream and its arguments, as in Stream::push, or, with `ends`, as in Stream::finish.
   struct Part {
     Stream* stream;
     const float* samples;
@@ -26,15 +26,15 @@ class StreamPool {
     float* out;
     std::ptrdiff_t until;
     bool ends;
-    std::ptrdiff_t done = 0;  // the answer: samples taken
-    // For the pool alone.
-    bool waits = false;  // its frame lies in the tile
-    bool over = false;   // nothing more to take
+    std::ptrdiff_t done = 0;  // result: samples taken
+    // For the pool's own use.
+    bool pending = false;  // its frame is in the tile
+    bool over = false;     // nothing more to take
   };
 
   explicit StreamPool(std::shared_ptr<const StreamPlan> plan);
 
-  // Each stream at most once, all of this plan.
+  // Takes each stream at most once; all must have this plan.
   void push(std::span<Part> parts);
 
  private:

@@ -34,9 +34,9 @@ int default_threads() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-std::atomic<int> chosen_threads{0};  // 0: not asked for yet
+std::atomic<int> chosen_threads{0};  // 0 before the first use
 
-// Tasks that are handed out one after another to whoever asks.
+// Tasks that are handed out one by one to the threads that work on them.
 class Job {
  public:
   Job(int n_tasks, TaskRef task) : n_tasks_(n_tasks), task_(task) {}
@@ -53,7 +53,7 @@ class Job {
     }
   }
 
-  // When all have stopped working.
+  // Rethrows the exception of a task; to be called when all threads have stopped working.
   void finish() {
     if (error_) std::rethrow_exception(error_);
   }
@@ -66,7 +66,7 @@ class Job {
   std::exception_ptr error_;
 };
 
-// Threads that sleep until they are wanted. They and the pool live as long as the process.
+// Threads that sleep until they are needed. They and the pool live as long as the process.
 class Pool {
  public:
   bool acquire() { return !busy_.test_and_set(std::memory_order_acquire); }
@@ -83,13 +83,13 @@ class Pool {
     for (int i = 0; i < n_helpers; ++i) wake_.notify_one();
     job.work();
     std::unique_lock lock(mutex_);
-    wanted_ = 0;  // who has not woken up yet is not waited for
+    wanted_ = 0;  // do not wait for threads that have not woken up yet
     idle_.wait(lock, [this] { return working_ == 0; });
   }
 
  private:
   bool start_worker() {
-    // Signals are for the threads that the interpreter knows; faults stay where they happen.
+    // Signals are left to the interpreter's threads; faults go to the thread that causes them.
     sigset_t blocked, before;
     sigfillset(&blocked);
     for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&blocked, fault);
@@ -97,7 +97,7 @@ class Pool {
     bool started = true;
     try {
       std::thread([this] { serve(); }).detach();
-    } catch (const std::exception&) {  // no more threads to be had: fewer do the work
+    } catch (const std::exception&) {  // no more threads can be started: go on with fewer
       started = false;
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -129,7 +129,7 @@ std::atomic<Pool*> current_pool{nullptr};
 
 Pool& pool() {
   if (Pool* existing = current_pool.load(std::memory_order_acquire)) return *existing;
-  // The threads of a pool are not there in a forked child, and its locks may be held by them for good.
+  // A forked child has none of the pool's threads, and locks that they hold would never be released.
   static const int registered = pthread_atfork(nullptr, nullptr, [] { current_pool = nullptr; });
   static_cast<void>(registered);
   Pool *fresh = new Pool, *existing = nullptr;

@@ -1,4 +1,4 @@
-// Memory that a thread keeps from call to call, so that no call pays for fresh pages.
+// Memory that a thread keeps between calls, so that no call pays for fresh pages.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace l2i {
 
-// Grows to the largest size asked for; aligned for the widest vectors. What it holds is undefined.
+// Grows to the largest size requested; aligned for the widest vectors. Its content is undefined.
 class Workspace {
  public:
   float* get(std::size_t size);
@@ -21,7 +21,7 @@ class Workspace {
   std::size_t size_ = 0;
 };
 
-// Hands out parts of one workspace, each on its own cache lines. Without memory it only counts.
+// Hands out parts of one workspace, each on its own cache lines. With null memory it only counts.
 class Slices {
  public:
   explicit Slices(float* memory) : next_(memory) {}
@@ -40,7 +40,7 @@ class Slices {
   std::ptrdiff_t total_ = 0;
 };
 
-// Flushes denormals to zero in this thread while it lives, and restores the mode.
+// Flushes denormals to zero in the current thread for its lifetime, then restores the mode.
 class FlushDenormals {
  public:
   FlushDenormals();

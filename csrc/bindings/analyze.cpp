@@ -40,7 +40,7 @@ void register_analyze(py::module_& m) {
   m.def("analyze", &analyze_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
         py::arg("bands"), py::arg("amin"),
         py::arg("out") = std::array<py::object, 3>{py::none(), py::none(), py::none()},
-        "Rows X and log(1 + |X|) (B, T, F) and decibels (B, T, M) of mel bands, from samples (B, N).");
+        "Return X and log(1 + |X|) (B, T, F), and decibels (B, T, M) of mel bands, of samples (B, N).");
 }
 
 }  // namespace l2i::bindings

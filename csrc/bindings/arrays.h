@@ -1,4 +1,4 @@
-// Checks of NumPy arrays on the way in. Nothing is converted here: the Python layer does that, once.
+// Checks of NumPy arguments. Nothing is converted here: the Python layer does that once.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -17,7 +17,8 @@ struct ArrayView {
   std::ptrdiff_t stride[3];  // in floats
 };
 
-// An aligned array of dtype T with `ndim` dimensions; the innermost `contiguous` of them without gaps.
+// A view of an aligned array of dtype T with `ndim` dimensions, the innermost `contiguous` of them without
+// gaps.
 template <typename T>
 ArrayView view(const pybind11::array& array, const char* name, int ndim, int contiguous) {
   if (!pybind11::isinstance<pybind11::array_t<T>>(array) || array.ndim() != ndim ||
@@ -32,8 +33,9 @@ ArrayView view(const pybind11::array& array, const char* name, int ndim, int con
     result.size[i] = array.shape(i);
     result.stride[i] = array.strides(i) / static_cast<std::ptrdiff_t>(sizeof(float));
     if (i >= ndim - contiguous && array.shape(i) > 1 && array.strides(i) != packed && array.size() > 0) {
-      throw pybind11::value_error(std::string(name) + " must be contiguous in its last " +
-                                  std::to_string(contiguous) + " dimensions");
+      throw pybind11::value_error(
+          std::string(name) + " must be contiguous in its last " +
+          (contiguous == 1 ? "dimension" : std::to_string(contiguous) + " dimensions"));
     }
     packed *= array.shape(i);
   }
@@ -46,7 +48,8 @@ inline void require(bool condition, const char* message) {
   if (!condition) throw pybind11::value_error(message);
 }
 
-// Where an answer of this shape goes: a new array, or the caller's, which has dtype T, the shape and no gaps.
+// The array for an answer of this shape: a new one, or the caller's, which must have dtype T, this shape and
+// no gaps.
 template <typename T>
 pybind11::array_t<T> answer(const pybind11::object& out, std::initializer_list<std::ptrdiff_t> shape) {
   if (out.is_none()) return pybind11::array_t<T>(shape);

@@ -1,4 +1,4 @@
-// Mel filters as the engine wants them.
+// Mel filters in the form that the engine uses.
 #pragma once
 
 #include <cfloat>
@@ -11,7 +11,7 @@
 
 namespace l2i::bindings {
 
-// The bins that each band covers, and their factors one after another: made once of filters (M, F).
+// The bins that each band covers, and their factors one after another, made once from filters (M, F).
 class Bands {
  public:
   explicit Bands(const pybind11::array& filters) {

@@ -11,9 +11,9 @@ namespace l2i::bindings {
 void register_ceilings(py::module_& m) {
   const auto release = py::call_guard<py::gil_scoped_release>();
   m.def("peak_flops", &peak_flops, release, py::arg("seconds"),
-        "float32 operations a second with all operands in registers.");
+        "Measure float32 operations per second, with all operands in registers.");
   m.def("read_bandwidth", &read_bandwidth, release, py::arg("n_bytes"), py::arg("seconds"),
-        "Bytes a second that the threads read, each from an array of its own.");
+        "Measure the bytes per second that the threads read, each from an array of its own.");
 }
 
 }  // namespace l2i::bindings

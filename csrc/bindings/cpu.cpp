@@ -24,7 +24,7 @@ void register_cpu(py::module_& m) {
         features["path"] = current_path();
         return features;
       },
-      "What the processor offers, the paths compiled in, those that run here, and the one in use.");
+      "Return the features of the processor, the compiled paths, those that run here, and the one in use.");
   m.def("use_cpu_path", &use_path, py::arg("name"),
         "Use one of the supported paths from now on, in all threads.");
 }

@@ -1,5 +1,5 @@
-// l2i_fast._cuda: launches of the CUDA kernels. Pointers and streams come as integers; the caller checks
-// sizes.
+// l2i_fast._cuda: launches of the CUDA kernels. Pointers and CUDA streams are passed as integers; the caller
+// checks sizes.
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
@@ -21,7 +21,7 @@ T* at(Address address) {
 
 cudaStream_t stream_at(Address address) { return reinterpret_cast<cudaStream_t>(address); }
 
-// 0 where there are no kernels for the length.
+// log2(n_fft / 2), or 0 if no kernel takes this length.
 int log_points_or_none(long long n_fft) {
   for (int log = kLogPoints[0]; log <= kLogPoints[1]; ++log) {
     if (2LL << log == n_fft) return log;
@@ -40,7 +40,7 @@ bool takes(long long n_fft, long long K, bool streams) {
   return log > 0 && fits(1 << log, K, streams);
 }
 
-// The members of Streams by their names.
+// Takes the members of Streams by name.
 TickLaunch make_tick(const py::kwargs& members) {
   const auto number = [&](const char* name) { return members[name].cast<long long>(); };
   const auto floats = [&](const char* name) { return at<float>(members[name].cast<Address>()); };
@@ -51,7 +51,7 @@ TickLaunch make_tick(const py::kwargs& members) {
       .gram = floats("gram"),
       .window = floats("window"),
       .norms = floats("norms"),
-      .turns = at<Complex>(members["turns"].cast<Address>()),
+      .twiddles = at<Complex>(members["twiddles"].cast<Address>()),
       .hops = at<long long>(members["hops"].cast<Address>()),
       .input = floats("input"),
       .sums = floats("sums"),
@@ -81,19 +81,19 @@ void run_tick(const TickLaunch& tick, Address blocks, Address H, Address out, Ad
   tick(at<const float>(blocks), at<const float>(H), at<float>(out), stream_at(stream));
 }
 
-void run_stft(Address y, Address window, Address turns, Address X, long long n_clips, long long n_samples,
+void run_stft(Address y, Address window, Address twiddles, Address X, long long n_clips, long long n_samples,
               long long n_frames, long long n_fft, long long hop, long long pad, Address stream) {
-  stft({at<const float>(y), at<const float>(window), at<const Complex>(turns), at<Complex>(X), n_clips,
+  stft({at<const float>(y), at<const float>(window), at<const Complex>(twiddles), at<Complex>(X), n_clips,
         n_samples, n_frames, hop, pad, log_points(n_fft)},
        stream_at(stream));
 }
 
-void run_decode(Address X, Address W, Address H, Address weights, Address window, Address turns, Address y,
+void run_decode(Address X, Address W, Address H, Address weights, Address window, Address twiddles, Address y,
                 long long n_clips, long long n_frames, long long X_stride, long long K, long long H_stride,
                 long long weights_stride, long long n_fft, long long hop, long long start, long long length,
                 bool log, float eps, Address stream) {
   decode({at<const Complex>(X), at<const float>(W), at<const float>(H), at<const float>(weights),
-          at<const float>(window), at<const Complex>(turns), at<float>(y), n_clips, n_frames, X_stride, K,
+          at<const float>(window), at<const Complex>(twiddles), at<float>(y), n_clips, n_frames, X_stride, K,
           H_stride, weights_stride, hop, start, length, log_points(n_fft), log, eps},
          stream_at(stream));
 }
@@ -107,20 +107,22 @@ PYBIND11_MODULE(_cuda, m) {
   namespace cuda = l2i::cuda;
   m.doc() = "The CUDA kernels of l2i_fast.";
   m.attr("FFT_SIZES") = py::make_tuple(2 << cuda::kLogPoints[0], 2 << cuda::kLogPoints[1]);
-  m.def("available", &cuda::available, "Whether the kernels can run here, and if not, why.");
-  m.def("fits", &cuda::takes, py::arg("n_fft"), py::arg("K"), py::arg("streams"),
-        "Whether the kernels of streams, or all others, take such frames and so many components.");
+  m.def("available", &cuda::available,
+        "Return whether the kernels can run here, and the reason if they cannot.");
+  m.def(
+      "fits", &cuda::takes, py::arg("n_fft"), py::arg("K"), py::arg("streams"),
+      "Return whether the kernels of streams, or all others, take frames of n_fft samples and K components.");
   py::class_<cuda::TickLaunch>(m, "Tick")
       .def(py::init(&cuda::make_tick),
-           "A hop of streams; arguments are the members of Streams in kernels/cuda/stream.h.")
+           "One hop of many streams; the arguments are the members of Streams in kernels/cuda/stream.h.")
       .def("__call__", &cuda::run_tick, py::arg("blocks"), py::arg("H"), py::arg("out"), py::arg("stream"));
-  m.def("stft", &cuda::run_stft, py::kw_only(), py::arg("y"), py::arg("window"), py::arg("turns"),
+  m.def("stft", &cuda::run_stft, py::kw_only(), py::arg("y"), py::arg("window"), py::arg("twiddles"),
         py::arg("X"), py::arg("n_clips"), py::arg("n_samples"), py::arg("n_frames"), py::arg("n_fft"),
         py::arg("hop"), py::arg("pad"), py::arg("stream"));
   m.def("decode", &cuda::run_decode, py::kw_only(), py::arg("X"), py::arg("W"), py::arg("H"),
-        py::arg("weights"), py::arg("window"), py::arg("turns"), py::arg("y"), py::arg("n_clips"),
+        py::arg("weights"), py::arg("window"), py::arg("twiddles"), py::arg("y"), py::arg("n_clips"),
         py::arg("n_frames"), py::arg("X_stride"), py::arg("K"), py::arg("H_stride"),
         py::arg("weights_stride"), py::arg("n_fft"), py::arg("hop"), py::arg("start"), py::arg("length"),
         py::arg("log"), py::arg("eps"), py::arg("stream"),
-        "Samples from spectra; W = 0 for those without a mask.");
+        "Compute samples from spectra, without a mask if W is 0.");
 }

@@ -22,11 +22,11 @@ py::array_t<float> log_mel_array(const py::array& X, const Bands& bands, float a
 }  // namespace
 
 void register_log_mel(py::module_& m) {
-  py::class_<Bands>(m, "MelBands", "Mel filters, made ready once.")
+  py::class_<Bands>(m, "MelBands", "Mel filters, prepared once.")
       .def(py::init<const py::array&>(), py::arg("filters"));
   m.def("log_mel", &log_mel_array, py::arg("X"), py::arg("bands"), py::arg("amin"),
         py::arg("out") = py::none(),
-        "Decibels (B, T, M) of mel bands of the magnitudes of the rows X (B, T, F).");
+        "Return decibels (B, T, M) of mel bands of the magnitudes of spectra X (B, T, F).");
 }
 
 }  // namespace l2i::bindings

@@ -21,10 +21,10 @@ MaskProblem problem_of(const py::array& X, const py::array& W, const py::array& 
   const auto h = view<float>(H, "H", 3, 0);
   const auto g = view<float>(weights, "weights", 2, 0);
   require(w.size[0] == x.size[2], "W must have as many rows as X has bins");
-  require(h.size[0] == x.size[0] && h.size[1] == x.size[1], "H must have the clips and frames of X");
+  require(h.size[0] == x.size[0] && h.size[1] == x.size[1], "H must have as many clips and frames as X");
   require(h.size[2] == w.size[1] && g.size[1] == w.size[1],
           "H and weights must have as many components as W");
-  require(g.size[0] == x.size[0], "weights must have the clips of X");
+  require(g.size[0] == x.size[0], "weights must have as many clips as X");
   return {x.size[0],   x.size[1],   x.size[2],   w.size[1],   x.data,      x.stride[0],
           w.data,      w.stride[0], w.stride[1], h.data,      h.stride[0], h.stride[1],
           h.stride[2], g.data,      g.stride[0], g.stride[1], eps,         log};
@@ -63,7 +63,7 @@ py::array_t<float> decode_array(const py::array& X, const py::array& W, const py
   return y;
 }
 
-using Gradients = std::pair<py::array_t<float>, py::array_t<float>>;  // of H (B, T, K), of weights (B, K)
+using Gradients = std::pair<py::array_t<float>, py::array_t<float>>;  // for H (B, T, K) and weights (B, K)
 
 Gradients empty_gradients(const MaskProblem& problem) {
   return {py::array_t<float>({problem.n_clips, problem.n_frames, problem.n_components}),
@@ -90,7 +90,7 @@ Gradients decode_gradient_arrays(const py::array& X, const py::array& W, const p
   const auto v = view<float>(window, "window", 1, 1);
   const auto d = view<float>(dy, "dy", 2, 2);
   const auto plan = synthesis_plan(problem, v, hop, start);
-  require(d.size[0] == problem.n_clips, "dy must have the clips of X");
+  require(d.size[0] == problem.n_clips, "dy must have as many clips as X");
   Gradients result = empty_gradients(problem);
   float *const dH = result.first.mutable_data(), *const dweights = result.second.mutable_data();
   const py::gil_scoped_release release;
@@ -104,18 +104,18 @@ Gradients decode_gradient_arrays(const py::array& X, const py::array& W, const p
 void register_soft_mask(py::module_& m) {
   m.def("soft_mask", &soft_mask_array, py::arg("X"), py::arg("W"), py::arg("H"), py::arg("weights"),
         py::arg("log"), py::arg("eps"), py::arg("out") = py::none(),
-        "Masked rows (B, T, F) of X (B, T, F), for W (F, K), H (B, T, K), weights (B, K); out may be X.");
+        "Return the masked spectra X (B, T, F), for W (F, K), H (B, T, K) and weights (B, K); out may be X.");
   m.def("decode", &decode_array, py::arg("X"), py::arg("W"), py::arg("H"), py::arg("weights"), py::arg("log"),
         py::arg("eps"), py::arg("window"), py::arg("hop"), py::arg("start"), py::arg("length"),
         py::arg("out") = py::none(),
-        "Samples (B, length) of the masked rows: soft_mask and istft in one pass.");
+        "Return samples (B, length) of the masked spectra: soft_mask and istft in one pass.");
   m.def("soft_mask_gradient", &soft_mask_gradient_arrays, py::arg("X"), py::arg("W"), py::arg("H"),
         py::arg("weights"), py::arg("log"), py::arg("eps"), py::arg("dY"),
-        "Gradients of H (B, T, K) and weights (B, K) from that of soft_mask's answer (B, T, F).");
+        "Return gradients for H (B, T, K) and weights (B, K), given that for soft_mask's answer (B, T, F).");
   m.def("decode_gradient", &decode_gradient_arrays, py::arg("X"), py::arg("W"), py::arg("H"),
         py::arg("weights"), py::arg("log"), py::arg("eps"), py::arg("window"), py::arg("hop"),
         py::arg("start"), py::arg("dy"),
-        "Gradients of H (B, T, K) and weights (B, K) from that of decode's answer (B, length).");
+        "Return gradients for H (B, T, K) and weights (B, K), given that for decode's answer (B, length).");
 }
 
 }  // namespace l2i::bindings

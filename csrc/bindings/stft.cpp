@@ -48,12 +48,12 @@ void register_stft(py::module_& m) {
   m.attr("FFT_SIZES") = py::make_tuple(FftPlan::kSmallest, FftPlan::kLargest);
   m.def("stft", &stft_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
         py::arg("out") = py::none(),
-        "Rows (B, T, F) of the windowed frames of y (B, N), zeros padded on both sides.");
+        "Return spectra (B, T, F) of the windowed frames of y (B, N), padded by `pad` zeros on both sides.");
   m.def("istft", &istft_array, py::arg("X"), py::arg("window"), py::arg("hop"), py::arg("start"),
         py::arg("length"), py::arg("out") = py::none(),
-        "Samples (B, length) from padded position start on of the rows X (B, T, F).");
+        "Return the samples (B, length) of spectra X (B, T, F) from padded position `start` on.");
   m.def("in_range", &in_range, py::arg("x"), py::arg("low"), py::arg("high"),
-        "Whether low <= x <= high everywhere; never so for NaN.");
+        "Return whether low <= x <= high everywhere; False if any x is NaN.");
 }
 
 }  // namespace l2i::bindings

@@ -28,7 +28,7 @@ std::shared_ptr<StreamPlan> make_plan(const py::array& W, const py::array& windo
                                       int n_updates, bool log, float eps, const Bands* bands) {
   const auto w = view<float>(W, "W", 2, 0);
   const auto v = view<float>(window, "window", 1, 1);
-  plan_of(v.size[0]);  // refuses other lengths
+  plan_of(v.size[0]);  // throws for any other length
   require(w.size[0] == v.size[0] / 2 + 1 && w.size[1] >= 1,
           "W must have one row more than half the window's length, and at least one column");
   require(hop >= 1 && hop <= v.size[0], "hop must be at least 1 and at most the window's length");
@@ -39,10 +39,10 @@ std::shared_ptr<StreamPlan> make_plan(const py::array& W, const py::array& windo
                                       mel ? &*mel : nullptr, StreamPlan::Settings{hop, n_updates, log, eps});
 }
 
-// To let go of the GIL for fewer hops could cost more than they do: it may take milliseconds to get it back.
+// The most hops for which the GIL is kept: taking it back may last milliseconds, longer than the hops.
 constexpr std::ptrdiff_t kLong = 32;
 
-// A stream and whether somebody is pushing.
+// A stream that refuses a second call while one is running.
 class GuardedStream {
  public:
   GuardedStream(std::shared_ptr<StreamPlan> plan, std::ptrdiff_t history)
@@ -50,22 +50,22 @@ class GuardedStream {
     require(history >= 0, "history must be at least 0");
   }
 
-  // The samples that come out for as many of the given ones as come before frame `until`. None where an
-  // argument has to be converted first: a live stream has no time to find that out in Python.
+  // Returns as many samples as are taken: all that are given, or those up to the end of frame `until`.
+  // Returns None if an argument has to be converted first: a check in Python would delay a live stream.
   py::object push(const py::object& samples, std::ptrdiff_t until, const py::object& H) {
     if (!is_plain(samples) || !(H.is_none() || py::isinstance<py::array_t<float>>(H))) return py::none();
     const auto& array = reinterpret_borrow_array(samples);
     const auto* const x = static_cast<const float*>(array.data());
     const std::ptrdiff_t n = array.size();
     require_finite(x, n);
-    const Turn turn(*this);
+    const Lock lock(*this);
     return run(n, false, H, [&](float* out, const Given& given) {
       return stream_.push(x, n, out, until, given.H, given.frame_stride, given.component_stride);
     });
   }
 
   py::object finish(std::ptrdiff_t until, const py::object& H) {
-    const Turn turn(*this);
+    const Lock lock(*this);
     const std::ptrdiff_t n = stream_.left();
     return run(n, true, H, [&](float* out, const Given& given) {
       return stream_.finish(n, out, until, given.H, given.frame_stride, given.component_stride);
@@ -73,7 +73,7 @@ class GuardedStream {
   }
 
   void reset() {
-    const Turn turn(*this);
+    const Lock lock(*this);
     stream_.reset();
   }
 
@@ -109,13 +109,14 @@ class GuardedStream {
  private:
   friend class GuardedPool;
 
-  class Turn {
+  class Lock {
    public:
-    explicit Turn(GuardedStream& stream) : stream_(&stream) {
-      if (stream.busy_.exchange(true)) throw py::value_error("somebody is already pushing into this stream");
+    explicit Lock(GuardedStream& stream) : stream_(&stream) {
+      if (stream.busy_.exchange(true))
+        throw py::value_error("this stream is already in use, but takes one call at a time");
     }
-    Turn(Turn&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
-    ~Turn() {
+    Lock(Lock&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
+    ~Lock() {
       if (stream_ != nullptr) stream_->busy_ = false;
     }
 
@@ -145,10 +146,10 @@ class GuardedStream {
     if (current_kernels().in_range(x, n, -FLT_MAX, FLT_MAX)) return;
     const float* const bad = std::find_if_not(x, x + n, [](float v) { return std::isfinite(v); });
     throw py::value_error("block holds NaN or infinity (first at sample " + std::to_string(bad - x) +
-                          "), but finite samples are needed: nothing of it was taken");
+                          "), but finite samples are needed: none of it was taken");
   }
 
-  // H (K, n) for the n frames to be completed, or None.
+  // Checks H (K, n) for the n frames that the call completes, or None.
   Given given(const py::object& H, std::ptrdiff_t n_frames) const {
     if (H.is_none()) return {};
     if (!py::isinstance<py::array>(H)) throw py::type_error("H must be an array");
@@ -189,20 +190,20 @@ class GuardedStream {
   std::atomic<bool> busy_{false};
 };
 
-// A pool and whether somebody is pushing.
+// A pool that refuses a second call while one is running.
 class GuardedPool {
  public:
   explicit GuardedPool(std::shared_ptr<StreamPlan> plan) : plan_(plan), pool_(std::move(plan)) {}
 
-  // What comes out of each stream for its block, or for its end where there is none, up to frame until[i].
-  // Blocks that are rows of one array come out as rows of one.
+  // Returns the samples of each stream for its block, or for its end if the block is None, up to the end of
+  // frame until[i]: an array if the blocks are the rows of one, otherwise a list.
   py::object push(const py::sequence& streams, const py::sequence& blocks,
                   const std::optional<std::vector<std::ptrdiff_t>>& until) {
     const std::size_t n = streams.size();
     require(blocks.size() == n && (!until || until->size() == n),
             "blocks and until must have an entry for each stream");
-    const std::unique_lock<std::mutex> turn(busy_, std::try_to_lock);
-    require(turn.owns_lock(), "somebody is already pushing into this pool");
+    const std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
+    require(lock.owns_lock(), "this pool is already in use, but takes one call at a time");
     std::vector<Named> named;
     std::vector<StreamPool::Part> parts;
     named.reserve(n);
@@ -223,7 +224,7 @@ class GuardedPool {
 
     if (py::isinstance<py::array>(blocks)) {
       const auto rows = view<float>(py::reinterpret_borrow<py::array>(blocks), "blocks", 2, 1);
-      require(!until, "until needs blocks in a list: rows of an array come out whole");
+      require(!until, "until must be None unless blocks is a list");
       const std::ptrdiff_t m = rows.size[1];
       py::array_t<float> out({rows.size[0], m});
       float* const to = out.mutable_data();
@@ -236,7 +237,7 @@ class GuardedPool {
       return out;
     }
 
-    std::vector<py::object> owners;  // of the samples, while the GIL is released
+    std::vector<py::object> owners;  // keep the samples alive while the GIL is released
     std::vector<py::array_t<float>> out;
     owners.reserve(n);
     out.reserve(n);
@@ -264,14 +265,14 @@ class GuardedPool {
   struct Named {
     py::object owner;
     GuardedStream* stream;
-    GuardedStream::Turn turn;
+    GuardedStream::Lock lock;
   };
 
   Named name(py::object owner) const {
-    if (!py::isinstance<GuardedStream>(owner)) throw py::type_error("is not a Stream");
+    if (!py::isinstance<GuardedStream>(owner)) throw py::type_error("must be a Stream");
     auto* const stream = owner.cast<GuardedStream*>();
-    require(&stream->stream_.plan() == plan_.get(), "belongs to another plan");
-    return {std::move(owner), stream, GuardedStream::Turn(*stream)};
+    require(&stream->stream_.plan() == plan_.get(), "must have the plan of this pool");
+    return {std::move(owner), stream, GuardedStream::Lock(*stream)};
   }
 
   void advance(std::vector<StreamPool::Part>& parts) {
@@ -293,18 +294,19 @@ void register_stream(py::module_& m) {
   py::class_<StreamPlan, std::shared_ptr<StreamPlan>>(m, "StreamPlan")
       .def(py::init(&make_plan), py::arg("W"), py::arg("window"), py::arg("hop"), py::arg("n_updates"),
            py::arg("log"), py::arg("eps"), py::arg("bands") = nullptr,
-           "What the streams of one dictionary W (F, K) share.");
+           "The tables that all streams of one dictionary W (F, K) share.");
   py::class_<GuardedStream>(m, "Stream")
       .def(py::init<std::shared_ptr<StreamPlan>, std::ptrdiff_t>(), py::arg("plan"), py::arg("history") = 0)
-      .def("push", &GuardedStream::push, py::arg("samples"), py::arg("until") = -1, py::arg("H") = py::none(),
-           "Samples out for samples in; fewer where frame number `until` is completed before the last one.")
+      .def(
+          "push", &GuardedStream::push, py::arg("samples"), py::arg("until") = -1, py::arg("H") = py::none(),
+          "Return as many samples as are given; fewer if frame `until` is completed before the last of them.")
       .def("finish", &GuardedStream::finish, py::arg("until") = -1, py::arg("H") = py::none(),
-           "What is left to come out, up to frame `until`; when all is out, a new signal begins.")
+           "Return the samples still due, up to frame `until`; after the last one, a new signal begins.")
       .def("reset", &GuardedStream::reset)
       .def("publish", &GuardedStream::publish, py::arg("weights"), py::arg("scale"),
            py::arg("start") = py::none())
       .def("columns", &GuardedStream::columns, py::arg("first"), py::arg("n"),
-           "Mel magnitudes and peak (n, n_mels + 1) of n frames, or None where they are not all there.")
+           "Return mel magnitudes and peaks (n, n_mels + 1) of n frames, or None unless all are kept.")
       .def("activations", &GuardedStream::activations)
       .def("frames_in", &GuardedStream::frames_in, py::arg("n"), py::arg("last"))
       .def_property_readonly("latency", &GuardedStream::latency)
@@ -312,8 +314,8 @@ void register_stream(py::module_& m) {
   py::class_<GuardedPool>(m, "StreamPool")
       .def(py::init<std::shared_ptr<StreamPlan>>(), py::arg("plan"))
       .def("push", &GuardedPool::push, py::arg("streams"), py::arg("blocks"), py::arg("until") = py::none(),
-           "What each of the streams gives for its block, as its own push would; for None, as its finish.\n"
-           "Rows (n, m) of one array come out as such, other blocks as a list.");
+           "Return the samples of each stream for its block, as its push would, or, for None, its finish:\n"
+           "an array (n, m) if the blocks are the rows of one, otherwise a list.");
 }
 
 }  // namespace l2i::bindings

@@ -9,7 +9,8 @@ namespace py = pybind11;
 namespace l2i::bindings {
 
 void register_threads(py::module_& m) {
-  m.def("get_num_threads", &num_threads, "Threads that an operation may use, the calling one included.");
+  m.def("get_num_threads", &num_threads,
+        "Return the number of threads that an operation may use, the calling one included.");
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def(
       "parallel",

@@ -9,7 +9,7 @@ namespace {
 
 void check(cudaError_t error, const char* call) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // else the next call would report it again
+  cudaGetLastError();  // otherwise the next call would report it again
   throw std::runtime_error(std::string(call) + ": " + cudaGetErrorString(error));
 }
 
@@ -22,8 +22,8 @@ int attribute(cudaDeviceAttr name) {
 
 long long most_bytes() { return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
-// Rows of a block: the least of which all blocks run at once, one on a multiprocessor, so that none waits and
-// all have work; otherwise the most, which share each pass over W.
+// Rows of a block: the fewest with which all blocks run at once, one on each multiprocessor; otherwise the
+// most, which share each pass over W.
 template <std::size_t n, typename Blocks, typename Bytes>
 int choose(const int (&candidates)[n], const Blocks& blocks, const Bytes& bytes) {
   const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
@@ -33,12 +33,12 @@ int choose(const int (&candidates)[n], const Blocks& blocks, const Bytes& bytes)
     if (chosen == 0 || blocks(rows) <= multiprocessors) chosen = rows;
   }
   if (chosen == 0)
-    throw std::invalid_argument("a block's shared memory does not hold a frame and its components");
+    throw std::invalid_argument("a frame and its components must fit the shared memory of a block");
   return chosen;
 }
 
-// All the shared memory that there is, in any call: a kernel has one limit on each device, which a smaller
-// problem would lower for the launches, and the graphs, of a larger one.
+// Allows all shared memory in every call: a kernel has one limit on each device, which a smaller problem
+// would lower for the launches, and captured graphs, of a larger one.
 void allow(const void* kernel) {
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              static_cast<int>(most_bytes())),
@@ -47,7 +47,8 @@ void allow(const void* kernel) {
 
 void launch(const void* kernel, long long n_blocks, int n_threads, long long bytes, void** arguments,
             cudaStream_t stream) {
-  if (n_blocks > 0x7fffffff) throw std::invalid_argument("there are more blocks than a grid takes");
+  if (n_blocks > 0x7fffffff)
+    throw std::invalid_argument("n_blocks must be at most 2147483647, the size of a grid");
   check(
       cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(n_blocks)), dim3(static_cast<unsigned>(n_threads)),
                        arguments, static_cast<std::size_t>(bytes), stream),
@@ -106,8 +107,8 @@ void decode(const Decode& problem, cudaStream_t stream) {
   // Samples of a block are counted in 32 bits.
   constexpr long long kMostHop = std::numeric_limits<int>::max() / kFrameRows[0];
   if (problem.hop > kMostHop)
-    throw std::invalid_argument("hop is " + std::to_string(problem.hop) + ", but at most " +
-                                std::to_string(kMostHop) + " is possible");
+    throw std::invalid_argument("hop is " + std::to_string(problem.hop) + ", but must be at most " +
+                                std::to_string(kMostHop));
   const int points = 1 << problem.log_points;
   const auto bytes = [&](int rows) { return decode_bytes(rows, points, problem.K); };
   const auto blocks = [&](int rows) { return problem.n_clips * decode_tiles(problem, rows); };

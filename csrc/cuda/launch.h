@@ -1,5 +1,5 @@
-// Launches of the kernels in kernels/cuda, on the caller's current device and stream. Every call of CUDA is
-// checked; what fails is thrown as std::runtime_error that names the call.
+// Launches of the kernels in kernels/cuda, on the caller's current device and CUDA stream. Every CUDA call is
+// checked; a failure is thrown as std::runtime_error that names the call.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,13 +10,13 @@
 
 namespace l2i::cuda {
 
-// Why nothing can run here; empty if it can. Found out once.
+// The reason why the kernels cannot run here, determined once; empty if they can.
 const std::string& unavailable();
 
-// Whether the kernels of streams, or all others, take frames of 2 points samples and K components here.
+// Whether the kernels of streams, or all others, take frames of 2 * points samples and K components here.
 bool fits(int points, long long K, bool streams);
 
-// A hop of streams, again and again. For the device that is current now.
+// One hop of many streams, to be launched repeatedly on the device that is current at construction.
 class TickLaunch {
  public:
   explicit TickLaunch(const Streams& streams);
@@ -32,7 +32,7 @@ class TickLaunch {
 
 void stft(const Stft& problem, cudaStream_t stream);
 
-// Without the mask where W is null.
+// Without a mask if W is null.
 void decode(const Decode& problem, cudaStream_t stream);
 
 }  // namespace l2i::cuda

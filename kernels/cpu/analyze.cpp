@@ -4,7 +4,7 @@
 //
 // dtypes: float32; magnitudes hold a vector of frames for each bin, V is frame-major.
 // Precision: log1p within 2 ulp; infinite magnitudes count as 1.8e19, the largest whose square is finite.
-// Cost: some 30 operations and a transpose a bin.
+// Cost: about 30 operations and a transpose per bin.
 #include "analyze.h"
 
 #include "simd.h"

@@ -1,22 +1,22 @@
 // Products of float32 matrices from sums of bfloat16 ones.
 //
-// A value x is split into terms x = x_0 + x_1 + ..., each the bfloat16 number next to what the terms before
-// leave, so that n of them carry 8 n bits. Of a product, the partial products A_i B_j with i + j < n_terms
-// are computed: 1, 3 or 6 of them; what is left out is of the size of the last term's rounding.
+// A value x is split into terms x = x_0 + x_1 + ..., each the bfloat16 number nearest to what the terms
+// before it leave, so that n of them carry 8 n bits. Of a product, the partial products A_i B_j with
+// i + j < n_terms are computed: 1, 3 or 6 of them; the others are of the size of the last term's rounding.
 //
 //   n_terms   products   relative error of a sum of non-negative products, about
 //      1         1       2^-9
 //      2         3       2^-16
 //      3         6       float32's own
 //
-// Both factors lie in tiles of kTileRows rows (of A) or kLanes columns (of B) times kTileDepth values along
-// the sum, two neighbours of which share 32 bits, as Intel's tile registers and VDPBF16PS want them:
+// Both factors are stored in tiles of kTileRows rows (of A) or kLanes columns (of B) times kTileDepth values
+// along the sum, two neighbours of which share 32 bits, as Intel's tile registers and VDPBF16PS require:
 //
 //   A   [rows / 16][depth / 32][term][row][pair]           B   [depth / 32][term][lanes / kLanes][pair][lane]
 //
-// Sums are float32 in the order of the depth. Denormals count as zero, values above bfloat16's largest,
-// 3.39e38, as that. Without bfloat16 instructions the pairs are widened to float32, which is slower than
-// float32 products and as exact as with them.
+// Sums are float32, in the order of the depth. Denormals count as zero, and values above bfloat16's
+// largest, 3.39e38, as that. Without bfloat16 instructions the pairs are widened to float32, which is slower
+// than products of float32 and as accurate as those instructions.
 #include "bf16.h"
 
 #include "simd.h"
@@ -40,7 +40,7 @@ inline void store_words(std::uint32_t* p, IntVec v) {
 inline Vec lower(IntVec words) { return reinterpret_cast<Vec>(words << 16); }
 inline Vec upper(IntVec words) { return reinterpret_cast<Vec>(words & ~0xffff); }
 
-// Both rounded to bfloat16, ties to even: the first in the lower halves. Finite values only.
+// Rounds both vectors to bfloat16, ties to even, the first into the lower halves. Finite values only.
 inline IntVec round_pair(Vec first, Vec second) {
 #if defined(__AVX512BF16__)
   alignas(64) static constexpr std::uint16_t kInterleaved[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
@@ -70,7 +70,7 @@ inline void split(Vec first, Vec second, int n_terms, const Put& put) {
   }
 }
 
-// A block of n_rows x n_columns values with zeros around it, of `height` rows: in place where it is whole.
+// A block of n_rows x n_columns values, padded with zeros to height x width; in place if it is whole.
 template <int height, int width>
 inline const float* padded(const float* A, std::ptrdiff_t& stride, std::ptrdiff_t n_rows,
                            std::ptrdiff_t n_columns, float (&edge)[height][width]) {
@@ -272,7 +272,7 @@ struct TileBlock {
   }
 };
 
-// The partial products in an order in which each but the last needs one new factor only.
+// The partial products, ordered so that each after the first needs only one new factor.
 struct PartialProduct {
   int term, other;
 };

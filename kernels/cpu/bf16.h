@@ -1,3 +1,4 @@
+// Declaration of bf16.cpp for the table of one instruction set.
 #pragma once
 
 #include "table.h"

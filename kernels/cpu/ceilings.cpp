@@ -1,7 +1,7 @@
-// What the processor does at most, to set the other kernels' speed against: multiply-adds that never leave
-// the registers, and reading without arithmetic to speak of.
+// The processor's ceilings, with which the other kernels' speed is compared: multiply-adds that never leave
+// the registers, and reads with negligible arithmetic.
 //
-// dtypes: float32. Both return a sum that depends on all the work, so that no compiler leaves it out.
+// dtypes: float32. Both return a sum that depends on all the work, so that the compiler cannot remove it.
 #include "ceilings.h"
 
 #include "simd.h"

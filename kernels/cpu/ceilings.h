@@ -1,4 +1,4 @@
-// See ceilings.cpp.
+// Declaration of ceilings.cpp for the table of one instruction set.
 #pragma once
 
 #include "table.h"

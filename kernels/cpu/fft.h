@@ -1,4 +1,4 @@
-// Complex FFT of kLanes independent signals, one in each lane; see stft.cpp for how.
+// Complex FFT of kLanes independent signals, one in each lane; stft.cpp describes the algorithm.
 #pragma once
 
 #include "simd.h"
@@ -21,7 +21,7 @@ static inline Complex times(Complex a, float wr, float wi) {
   return {a.r * wr - a.i * wi, a.r * wi + a.i * wr};
 }
 
-// Both parts in registers: GCC would read from memory once for each use.
+// Loads both parts into registers: GCC would read memory once for each use.
 static inline Complex get(float* work, std::ptrdiff_t i) {
   return {rounded(load(re(work, i))), rounded(load(im(work, i)))};
 }
@@ -30,7 +30,7 @@ static inline void put(float* work, std::ptrdiff_t i, Complex a) {
   store(im(work, i), a.i);
 }
 
-// a, b, c, d become their four-point transform.
+// Replaces a, b, c, d by their four-point transform.
 static inline void radix4(Complex& a, Complex& b, Complex& c, Complex& d) {
   const Complex ac = a + c, a_c = a - c, bd = b + d, b_d = minus_i(b - d);
   a = ac + bd;
@@ -39,7 +39,7 @@ static inline void radix4(Complex& a, Complex& b, Complex& c, Complex& d) {
   d = a_c - b_d;
 }
 
-// Transforms of four or eight points, `stride` apart, to neighbouring places.
+// Transforms four or eight points, `stride` apart, into neighbouring positions.
 static inline void first_pass4(float* from, std::ptrdiff_t stride, float* to) {
   Complex a = get(from, 0), b = get(from, stride), c = get(from, 2 * stride), d = get(from, 3 * stride);
   radix4(a, b, c, d);
@@ -81,8 +81,8 @@ static inline int first_radix(const FftTables& fft) {
   return __builtin_ctzll(static_cast<unsigned long long>(fft.n)) % 2 == 1 ? 4 : 8;
 }
 
-// Complex FFT of `size` points that lie in the order of FftTables, their quarters `gap` points apart; `first`
-// is the radix of the first pass, which may have been done.
+// Complex FFT of `size` points in the order of FftTables, their quarters `gap` points apart; `first` is the
+// radix of the first pass, which may be done already.
 template <bool first_done>
 static void transform(float* work, std::ptrdiff_t size, std::ptrdiff_t gap, int first,
                       const float* twiddles) {
@@ -93,7 +93,7 @@ static void transform(float* work, std::ptrdiff_t size, std::ptrdiff_t gap, int 
   const std::ptrdiff_t s = size / 4, step = s + gap;
   for (int quarter = 0; quarter < 4; ++quarter)
     transform<first_done>(work + 2 * kLanes * step * quarter, s, 0, first, twiddles);
-  const float* w = twiddles + 2 * (s - first);  // behind the 6 s' factors of each smaller pass
+  const float* w = twiddles + 2 * (s - first);  // after the 6 s' factors of each smaller pass
   for (std::ptrdiff_t j = 0; j < s; ++j, w += 6) {
     Complex a = get(work, j);
     Complex b = times(get(work, j + step), w[0], w[1]);
@@ -107,19 +107,19 @@ static void transform(float* work, std::ptrdiff_t size, std::ptrdiff_t gap, int 
   }
 }
 
-// Complex FFT of n / 2 points that lie in the order of the tables, into their natural order.
+// Complex FFT of n / 2 points from the order of the tables into their natural order.
 template <bool first_done = false>
 static inline void transform(const FftTables& fft, float* work) {
   transform<first_done>(work, fft.n / 2, fft.gap, first_radix(fft), fft.twiddles);
 }
 
-// Where point k lies after the transform.
+// The position of point k after the transform.
 static inline std::ptrdiff_t placed(const FftTables& fft, std::ptrdiff_t k) {
   return fft.gap == 0 ? k : k + (k >> __builtin_ctzll(static_cast<unsigned long long>(fft.n / 8))) * fft.gap;
 }
 
-// The complex FFT of the points of n_frames frames of windowed samples, a lane each. The first pass takes its
-// points before they have ever left the first-level cache, and writes neighbours together.
+// The complex FFT of the points of n_frames frames of windowed samples, one frame in each lane. The first
+// pass takes its points while they are in the first-level cache, and writes neighbours together.
 static inline void transform_frames(const FftTables& fft, const float* const* frames, int n_frames,
                                     const float* window, float* work) {
   const float* rows[kLanes];
@@ -150,9 +150,9 @@ static inline void transform_frames(const FftTables& fft, const float* const* fr
   transform<true>(fft, work);
 }
 
-// And back: adds the windowed samples of lane t, points in natural order with their parts exchanged, to
-// sums[t]; lanes without sums are left out. From the end on: where frames overlap, each sample gets those
-// that reach it in their order, wherever a tile begins.
+// The reverse: adds the windowed samples of lane t, from points in natural order with their parts exchanged,
+// to sums[t]; lanes with null sums are skipped. It runs from the end to the beginning: where frames overlap,
+// each sample receives them in their order, wherever a tile begins.
 static inline void add_frames(const FftTables& fft, float* work, int n_frames, const float* window,
                               float* const* sums) {
   Vec v[kLanes];

@@ -3,12 +3,11 @@
 //   g = expm1(m log1p(a)) / a with a = |X|, and m where a = 0, if the mask acts on log(1 + |X|)
 //   g = m                                                      otherwise
 //
-// The power is taken to base 2, 2^(m log2(1 + a)): whole exponents and what is left of them need no
-// constants.
+// The power is taken to base 2, 2^(m log2(1 + a)), so that separating the whole exponent needs no constants.
 //
 // Precision: log2(1 + a) and 2^x - 1 as in vmath.h. |X| is the root of re^2 + im^2, so magnitudes below 1e-19
-// count as zero, and those above 1.8e19 as 1.8e19. Cost: some 45 operations, one root and two divisions a
-// vector. They hang together in one long chain; taking each stage for all n vectors lets the chains overlap.
+// count as zero, and those above 1.8e19 as 1.8e19. Cost: about 45 operations, one root and two divisions per
+// vector, in one long dependency chain; taking each stage for all n vectors lets the chains overlap.
 #pragma once
 
 #include "simd.h"

@@ -3,13 +3,13 @@
 //   M[t, m] = 10 log10(max(amin, sum_f B[m, f] |X[t, f]|))
 //
 // The magnitudes of the tile are transposed into lanes once. Mel filters are narrow: each band sums only the
-// bins that it covers, so the product with the filter bank costs two multiply-adds a bin instead of one for
+// bins that it covers, so the product with the filter bank costs two multiply-adds per bin instead of one for
 // each band.
 //
 // dtypes: float32; spectrum rows are complex64 as (re, im) pairs, results frame-major.
 // Precision: float32, sums in bin order; log within 2 ulp. |X| is the root of re^2 + im^2: magnitudes below
-// 1e-19 count as zero. Cost: per bin a transpose, one root and two multiply-adds; per band some 20 operations
-// for the logarithm.
+// 1e-19 count as zero. Cost: per bin a transpose, one root and two multiply-adds; per band about 20
+// operations for the logarithm.
 #include "log_mel.h"
 
 #include "simd.h"
@@ -48,7 +48,7 @@ void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bi
 
 namespace {
 
-// The sum of n bins times their factors, in two sums that do not wait for each other.
+// The sum of n bins times their factors, in two independent sums.
 static inline Vec weighted_sum(const float* bins, const float* factors, std::int32_t n) {
   Vec even = {}, odd = {};
   std::int32_t i = 0;
@@ -75,7 +75,7 @@ void sum_bands(const MelTile& tile) {
     if (decibels) {
       for (int m = 0; m < kLanes; ++m) {
         const Vec sum = v[m], louder = sum < tile.amin ? broadcast(tile.amin) : sum;
-        v[m] = sum <= kLargest ? log_positive(louder) * kDecibels : sum;  // infinity and NaN stay
+        v[m] = sum <= kLargest ? log_positive(louder) * kDecibels : sum;  // infinity and NaN are kept
       }
     }
     transpose(v);

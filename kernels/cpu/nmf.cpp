@@ -8,13 +8,12 @@
 //   N[k, l] += sum_r A[r, k] Q[r, l]       accumulate   numerator of the update of B
 //   B[k, l] *= (N[k, l] / D[k, l])^gamma   update
 //
-// so W H exists for a few dozen rows of one panel at a time, in the first-level cache.
+// So only a few dozen rows of W H, of one panel, are held at a time, in the first-level cache.
 //
 // dtypes: float32. Precision: float32 sums of K terms in index order (product), of the rows of one call
-// (accumulate: they are summed in registers first, then added to N); powers of the model are exact quotients
-// and roots for beta = 2, 1.5, 1, 0.5, 0, otherwise exp(p log x), about |p log x| ulp. Cost: 2 K fused
-// multiply-adds an entry of V and one quotient; product and accumulate keep kWidth * kHeight sums in
-// registers.
+// (accumulate: summed in registers first, then added to N); powers of the model are exact quotients and roots
+// for beta = 2, 1.5, 1, 0.5, 0, otherwise exp(p log x), about |p log x| ulp. Cost: 2 K fused multiply-adds
+// and one quotient per entry of V; product and accumulate keep kWidth * kHeight sums in registers.
 #include "nmf.h"
 
 #include "simd.h"
@@ -26,7 +25,7 @@ namespace {
 constexpr int kWidth = 3;
 constexpr int kHeight = kLanes == 16 ? 8 : 4;  // 24 sums of 32 registers, 12 of 16
 constexpr float kLargest = 3.402823466e38f;
-constexpr float kSmallest = 1.17549435e-38f;  // the least normal number
+constexpr float kSmallest = 1.17549435e-38f;  // the smallest normal number
 
 // C[0 .. height)[lanes] = A[height, K] B
 template <int width, int height>
@@ -154,7 +153,7 @@ inline void powers(Vec m, float beta, Vec& up, Vec& down) {
   }
 }
 
-// d D(v | m) / dm from the powers of the model, in place of the first.
+// d D(v | m) / dm, from the powers of the model.
 template <NmfLoss loss>
 inline Vec first_derivative(Vec v, Vec m, Vec up, Vec down) {
   if constexpr (loss == NmfLoss::euclidean) return m - v;
@@ -162,8 +161,8 @@ inline Vec first_derivative(Vec v, Vec m, Vec up, Vec down) {
   return down - v * up;
 }
 
-// Both derivatives, the second one at least m^(beta - 2), its mean where the model is right: further out the
-// divergence is not convex (beta < 1), or flatter than a step can trust.
+// Both derivatives, the second one at least m^(beta - 2), its mean where the model is right: below that the
+// divergence is not convex (beta < 1), or too flat for a step.
 template <NmfLoss loss>
 inline void derivatives(Vec v, Vec m, float beta, Vec& up, Vec& down) {
   const Vec first = first_derivative<loss>(v, m, up, down);
@@ -177,8 +176,8 @@ inline void derivatives(Vec v, Vec m, float beta, Vec& up, Vec& down) {
   up = first;
 }
 
-// Terms of the divergence, but for those of the Kullback-Leibler one that are sums of v and m alone. The
-// model m was at least `floor` when its powers were taken; `model` is what it was before.
+// Terms of the divergence. The model m was at least `floor` when its powers were taken; `model` is its value
+// before that.
 template <NmfLoss loss>
 inline Vec divergence(Vec v, Vec m, Vec model, Vec down, float beta, float floor) {
   const Vec zero{};
@@ -192,7 +191,7 @@ inline Vec divergence(Vec v, Vec m, Vec model, Vec down, float beta, float floor
     const Vec safe = maximum(v, broadcast(floor));
     return safe * down - (log_positive(safe) - log_positive(m)) - 1.0f;
   } else {
-    // Where no power is negative, what is next to nothing counts as it is: many frames may be silent.
+    // If no power is negative, tiny values count as they are: many frames may be silent.
     const Vec least = broadcast(beta > 0 ? kSmallest : floor);
     const Vec raised = power(maximum(v, least), beta);
     const Vec first = beta > 0 ? (v > zero ? raised : zero) : raised;
@@ -220,7 +219,7 @@ double ratio_rows(const RatioTile& tile) {
       Vec weight{};
       if constexpr (masked) {
         weight = load(tile.mask + r * tile.mask_stride + i * kLanes);
-        v = weight > Vec{} ? v : Vec{};  // what is missing may be NaN
+        v = weight > Vec{} ? v : Vec{};  // missing entries may be NaN
       }
       Vec up, down;
       powers<loss>(m, tile.beta, up, down);
@@ -302,7 +301,7 @@ void update_multiplicative(float* B, const float* N, const float* D, std::ptrdif
   }
 }
 
-// sum = row[0 .. n) times the first n rows of a panel, in chains that do not wait for one another.
+// sum = row[0 .. n) times the first n rows of a panel, in independent chains.
 constexpr int kChains = 4;
 template <int width>
 inline void sum_products(const float* row, const float* panel, std::ptrdiff_t n, Vec (&sum)[kChains][width]) {
@@ -322,8 +321,9 @@ inline void sum_products(const float* row, const float* panel, std::ptrdiff_t n,
   }
 }
 
-// One sweep of coordinate descent: B[k, :] to the least of the Euclidean objective, all else fixed, for one k
-// after the other, with the Gram matrix G = A' A and N = A' V (Cichocki and Phan, 2009, algorithm 2: HALS).
+// One sweep of coordinate descent: sets B[k, :], for one k after the other, to the minimum of the Euclidean
+// objective with all else fixed, from the Gram matrix G = A' A and N = A' V (Cichocki and Phan, 2009,
+// algorithm 2: HALS).
 template <int width>
 void update_hals(float* B, const float* N, const float* G, std::ptrdiff_t K, const NmfPenalty& penalty,
                  const bool* fixed) {
@@ -354,9 +354,9 @@ void update_coordinates(float* B, const float* N, const float* G, std::ptrdiff_t
   }
 }
 
-// A step for each lane of B from a model of the objective with the Hessian damping S C S, S the root of the
-// diagonal of the lane's own Hessian and C the correlations that all lanes share; by sweeps of coordinate
-// descent under B + step >= 0, in the variables S B, where the diagonal is 1.
+// A step for each lane of B from a model of the objective with the Hessian damping S C S, where S is the root
+// of the diagonal of the lane's own Hessian and C the correlations that all lanes share. Sweeps of coordinate
+// descent minimise it under B + step >= 0, in the variables S B, in which the diagonal is 1.
 template <int width>
 void newton_lanes(const NewtonPanel& p, const NmfPenalty& penalty) {
   Vec damping[width], slope[width];
@@ -412,7 +412,7 @@ void newton_step(const NewtonPanel& panel, const NmfPenalty& penalty) {
   }
 }
 
-// Adds to slope[l] that of the divergence along `change`, at the model plus `change`.
+// Adds the slope of the divergence along `change`, at the model plus `change`, to slope[l].
 template <NmfLoss loss, bool masked>
 void slope_rows(const RatioTile& tile, const float* change, float* slope) {
   const int width = static_cast<int>(tile.lanes / kLanes);
@@ -460,7 +460,7 @@ void slope_after(const RatioTile& tile, const float* change, float* slope) {
   }
 }
 
-// B += length step, lane by lane, and not below zero.
+// B += length step, lane by lane, clipped at zero.
 void take_step(float* B, const float* step, const float* length, std::ptrdiff_t K, std::ptrdiff_t lanes) {
   for (std::ptrdiff_t k = 0; k < K; ++k) {
     for (std::ptrdiff_t l = 0; l < lanes; l += kLanes) {
@@ -510,7 +510,7 @@ void from_panel(const float* panel, std::ptrdiff_t lanes, std::ptrdiff_t n_rows,
   }
 }
 
-// Sums of up to `kRun` products are float32, those of the runs float64.
+// Sums up to kRun products in float32, and these sums in float64.
 double dot(const float* a, const float* b, std::ptrdiff_t size) {
   constexpr std::ptrdiff_t kRun = 64 * kChains * kLanes;
   double total = 0;

@@ -1,3 +1,4 @@
+// Declaration of nmf.cpp for the table of one instruction set.
 #pragma once
 
 #include "table.h"

@@ -1,7 +1,8 @@
-// One vector of floats and what the kernels do with it, for the instruction set this file is compiled for.
+// One vector of floats and its operations, for the instruction set that this file is compiled for.
 //
-// GCC and Clang vector extensions carry the arithmetic; only minimum and square root name instructions. All
-// functions are static and in the namespace of the instruction set: no copy can be linked elsewhere.
+// GCC and Clang vector extensions carry the arithmetic; only minimum and square root use intrinsics. All
+// functions are static and in the namespace of the instruction set, so that no copy of them is linked
+// elsewhere.
 #pragma once
 
 #include <cstddef>
@@ -53,7 +54,7 @@ static inline Vec square_root(Vec x) {
 #endif
 }
 
-// x, and a product rounded as such: no sum that it goes into becomes a fused multiply-add.
+// Returns x. A product passed through is rounded, not fused with a later addition.
 static inline Vec rounded(Vec x) {
 #if defined(__x86_64__)
   __asm__("" : "+v"(x));
@@ -63,7 +64,7 @@ static inline Vec rounded(Vec x) {
   return x;
 }
 
-// Lanes that the shuffles below take, the second operand's counted from kLanes on.
+// The lanes that the shuffles below select; those of the second operand count from kLanes on.
 #if L2I_LANES == 16
 #define L2I_UNPACK_LOW 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
 #define L2I_UNPACK_HIGH 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
@@ -106,7 +107,7 @@ static inline Vec rounded(Vec x) {
 #define L2I_REVERSED 3, 2, 1, 0
 #endif
 
-// Half of a transposition, for half of its work: lane row_of(half, i) of all r becomes row[i].
+// Half of a transposition, at half of its cost: lane row_of(half, i) of all r becomes row[i].
 constexpr int row_of(int half, int i) { return i / 2 * 4 + 2 * half + i % 2; }
 
 template <int half>
@@ -154,11 +155,11 @@ static inline void transpose(Vec* r) {
   }
 }
 
-// Complex numbers lie as (re, im) pairs: a and b hold kLanes of them.
+// Complex numbers are stored as (re, im) pairs: a and b hold kLanes of them.
 static inline Vec real_parts(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_EVEN); }
 static inline Vec imaginary_parts(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_ODD); }
 
-// And back: the first or last kLanes / 2 pairs of real parts a and imaginary parts b.
+// The reverse: the first or last kLanes / 2 pairs of real parts a and imaginary parts b.
 static inline Vec interleave_low(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_INTERLEAVE_LOW); }
 static inline Vec interleave_high(Vec a, Vec b) { return __builtin_shufflevector(a, b, L2I_INTERLEAVE_HIGH); }
 

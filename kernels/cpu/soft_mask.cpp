@@ -1,23 +1,24 @@
-// Soft mask of a tile of frames from a dictionary, activations and component weights, and its use.
+// Soft mask of a tile of frames from a dictionary, activations and component weights; its use and gradients.
 //
 //   m[t, f] = sum_k weight_k W[f, k] h[t, k] / (eps + sum_k W[f, k] h[t, k])
 //   Y[t, f] = g X[t, f],   g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0), or g = m
 //
 // A frame is a lane; a tile is one or two vectors of frames. Both sums of a block of bins x frames stay in
-// registers and are used at once: W H is never stored, only m is. W is read as it lies, one number for a
-// vector of frames, so it is neither packed nor copied. The numerator runs over the components of non-zero
-// weight only. The phase of X is kept by the real gain g (gain.h), never computed.
+// registers and are used at once: W H is never stored, only m is. W is read in place, one number for a vector
+// of frames, so it is neither packed nor copied. The numerator runs over the components of non-zero weight
+// only. The real gain g (gain.h) keeps the phase of X, which is never computed.
 //
 // Gradients, for dg = Re(conj(dY) X), P and S the numerator and the denominator of m:
 //
 //   dP = dg dg/dm / S,   dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1;   dS = -m dP
-//   dh[t, k] = sum_f W[f, k] (weight_k dP[t, f] + dS[t, f]),   dweight_k = sum_t h[t, k] sum_f W[f, k] dP[t,
-//   f]
+//   dh[t, k] = sum_f W[f, k] (weight_k dP[t, f] + dS[t, f])
+//   dweight_k = sum_t h[t, k] sum_f W[f, k] dP[t, f]
 //
 // dtypes: float32; spectra are frame-major complex64 as (re, im) pairs.
 // Precision: float32, sums over the components or bins in index order. Cost: (K + K selected) fused
-// multiply-adds and one division a bin for the mask, then the gain; 2 K more for the gradients. dh is a
-// difference, small beside its terms where all weights are alike; its rounding is that of the terms.
+// multiply-adds and one division per bin for the mask, then the gain; 2 K more for the gradients. dh is a
+// difference that is small beside its terms if all weights are alike; its rounding error is that of the
+// terms.
 #include "soft_mask.h"
 
 #include "gain.h"
@@ -29,7 +30,7 @@ namespace {
 // Rows in a block of two vectors: their sums fill the registers (32 with AVX-512, otherwise 16).
 constexpr int kRows = kLanes == 16 ? 12 : 6;
 
-constexpr int kLine = 16;  // floats in a line of the cache
+constexpr int kLine = 16;  // floats in a cache line
 
 // sum[i][v] += A[i, k] B[k][v] over the steps k, or over the steps that `steps` lists.
 template <int rows, int vectors>
@@ -76,7 +77,7 @@ void mask_block(const MaskTile& tile, std::ptrdiff_t f) {
   }
 }
 
-// The last block reaches back over the one before it, so that all are full.
+// The last block overlaps the one before it, so that all are full.
 template <int vectors>
 static inline void mask_blocks(const MaskTile& tile) {
   std::ptrdiff_t f = 0;
@@ -97,7 +98,7 @@ static inline Vec slope(bool log, Vec m, Vec re, Vec im) {
   return a > Vec{} ? (expm1_positive(m * logarithm) + 1.0f) * logarithm / a : broadcast(1.0f);
 }
 
-// dP and dS of vector v of the tile: work[f] holds all dP of the bin f, then all dS.
+// dP and dS of vector v of the tile: work[f] holds dP of all vectors for bin f, then dS.
 static inline void bin_gradients(const MaskGradientTile& tile, int v) {
   constexpr int kBins = kLanes / 2;  // complex numbers in a vector
   const MaskTile& forward = tile.forward;
@@ -143,7 +144,7 @@ void component_gradients(const MaskGradientTile& tile, std::ptrdiff_t k) {
   }
 }
 
-// As in mask_blocks, the last block reaches back.
+// As in mask_blocks, the last block overlaps the one before it.
 template <int rows, int vectors>
 static inline void all_component_gradients(const MaskGradientTile& tile) {
   const std::ptrdiff_t K = tile.forward.n_components;

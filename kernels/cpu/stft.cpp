@@ -1,22 +1,21 @@
 // Windowed real FFT of a tile of frames, and its inverse with overlap-add; one frame in each lane.
 //
 //   forward   X[t, f] = sum_n window[n] y[t, n] exp(-2 pi i f n / N),  f = 0 .. N/2
-//   inverse   sums[t hop + n] += window[n] / N * sum_f c_f X[t, f] exp(2 pi i f n / N),  c_0 = c_{N/2} = 1,
-//   else 2
-//             with the real part of the sum; the imaginary parts of X[t, 0] and X[t, N/2] are not read
+//   inverse   sums[t hop + n] += window[n] / N  Re(sum_f c_f X[t, f] exp(2 pi i f n / N)),
+//             c_0 = c_{N/2} = 1, else 2; the imaginary parts of X[t, 0] and X[t, N/2] are not read
 //
 // The N real samples of a frame are N/2 complex points z[m] = y[2m] + i y[2m+1]. Their FFT decimates in time
-// with radix-4 passes behind a first pass of radix 4 or 8 (by the parity of log2 N), depth first, so that
-// each quarter stays in the first-level cache until it is done. The split into the real transform's bins uses
+// with radix-4 passes after a first pass of radix 4 or 8 (by the parity of log2 N), depth first, so that each
+// quarter stays in the first-level cache until it is done. The split into the real transform's bins uses
 // X[k] = E + w^k O and X[N/2 - k] = conj(E - w^k O). Since a lane is a frame, no pass moves data between
 // lanes; squares of lanes x lanes values are transposed while loading and while storing. The inverse is the
 // forward transform with real and imaginary parts exchanged.
 //
 // dtypes: float32 samples and window, complex64 spectra as (re, im) pairs, frame-major.
 // Precision: float32 throughout; twiddle factors rounded once from float64. Relative L2 error about 1.5e-7.
-// Cost: per frame about 2.1 N log2 N flops; 8 N bytes of work space per lane, read and written once a pass.
-// Windows come scaled: by 1/2 for the forward, by 1/N for the inverse transform (the halves of E and O, and
-// 2/N).
+// Cost: about 2.1 N log2 N flops per frame; 8 N bytes of work space per lane, read and written once per pass.
+// Callers scale the window: by 1/2 for the forward transform (the halves of E and O), by 1/N for the inverse
+// (these halves times 2/N).
 #include "stft.h"
 
 #include "fft.h"
@@ -28,14 +27,14 @@ namespace {
 
 constexpr int kBins = kLanes / 2;  // complex numbers in a vector, bins that are transposed together
 
-// So many blocks of kBins bins of a row are loaded or stored at a time: rows may lie so that few of them fit
-// the first-level cache together.
+// The number of blocks of kBins bins of a row that are loaded or stored at a time: rows may be aligned so
+// that few of them fit the first-level cache together.
 constexpr std::ptrdiff_t kBlocks = 4;
 static inline std::ptrdiff_t blocks(std::ptrdiff_t points) {
   return points / 2 / kBins < kBlocks ? points / 2 / kBins : kBlocks;
 }
 
-// Writes those rows of a transposed block that are in a half of all.
+// Writes the rows of one half of a transposed block.
 template <int half>
 static inline void put_rows(const Vec* v, int n_rows, float* out, std::ptrdiff_t stride) {
   Vec row[kLanes / 2];
@@ -94,8 +93,8 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
 
 namespace {
 
-// What happens to n bins of a tile from f on, vectors of their real and imaginary parts in turn, before they
-// are transformed: nothing, or a mask.
+// Changes n bins of a tile from f on, vectors of their real and imaginary parts alternating, before they are
+// transformed: not at all, or by a mask.
 struct Unchanged {
   template <int n>
   void apply(Vec*, std::ptrdiff_t) const {}
@@ -137,7 +136,7 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
       for (std::ptrdiff_t j = 0; j < n_blocks; ++j) low[j][t] = load(row[t] + 2 * (k0 + j * kBins));
       for (std::ptrdiff_t j = n_blocks; j-- > 0;)
         high[j][t] = load(row[t] + 2 * (points - k0 - (j + 1) * kBins + 1));
-      for (std::ptrdiff_t j = n_blocks; j < 2 * n_blocks; ++j) {  // what comes next, from far away
+      for (std::ptrdiff_t j = n_blocks; j < 2 * n_blocks; ++j) {  // the next blocks, which may be far away
         __builtin_prefetch(row[t] + 2 * (k0 + j * kBins), 0, 2);
         __builtin_prefetch(row[t] + 2 * (points - k0 - j * kBins), 0, 2);
       }

@@ -6,17 +6,18 @@
 //   g = expm1(m v) s / a (m where a = 0), or g = m
 //
 // The FFT. The n / 2 complex points z[m] = x[2m] + i x[2m+1] are a matrix of n / 2 / lanes rows: one FFT down
-// the columns, all lanes at once, a turn of each point, a transpose of squares of lanes x lanes, and an FFT
-// of `lanes` points across what were the rows (Bailey's four steps). Hence n >= 2 lanes^2. Real and imaginary
-// parts lie in two arrays from then on, so nothing is shuffled until the samples are put together again.
+// the columns, all lanes at once, a twiddle factor for each point, a transpose of squares of lanes x lanes,
+// and an FFT of `lanes` points across the former rows (Bailey's four steps). Hence n >= 2 lanes^2. Real and
+// imaginary parts are kept in two arrays from then on, so nothing is shuffled until the samples are assembled
+// again.
 //
-// The dictionary is read twice a hop, in memory order: it is packed as groups of four components, of each the
-// next vector of bins in turn. W' W of a usual dictionary fits the first-level cache, so the updates cost
-// less than the passes over W do.
+// The dictionary is read twice per hop, in memory order: it is packed in groups of four components, whose
+// vectors of bins alternate. W' W of a usual dictionary fits the first-level cache, so the updates cost less
+// than the passes over W.
 //
 // dtypes: float32. Precision: sums over the bins in `lanes` partial sums, over the components in index order
-// (four partial sums for the last bins); log1p and expm1 within 2 ulp. Cost: 2 F K multiply-adds a hop and
-// K^2 an update, which wait for the second-level cache: 4 F K bytes a pass.
+// (four partial sums for the last bins); log1p and expm1 within 2 ulp. Cost: 2 F K multiply-adds per hop and
+// K^2 per update, bound by the second-level cache: 4 F K bytes per pass.
 #include "stream.h"
 
 #include "fft.h"
@@ -27,7 +28,7 @@ namespace {
 
 constexpr int kGroup = kStreamGroup;
 
-// The points lie in `work` in the order of fft.columns. Their transform, in natural order: zr and zi.
+// Transforms points, which are in `work` in the order of fft.columns, into natural order: zr and zi.
 static inline void transform_points(const FrameFft& fft, float* work, float* zr, float* zi) {
   const std::ptrdiff_t n_rows = fft.n / 2 / kLanes;
   float* const across = work + fft.n + 6 * fft.columns.gap * kLanes;
@@ -36,8 +37,8 @@ static inline void transform_points(const FrameFft& fft, float* work, float* zr,
     Vec r[kLanes], i[kLanes];
     for (int row = 0; row < kLanes; ++row) {
       const Complex a = get(work, placed(fft.columns, k + row));
-      const float* turn = fft.turns + 2 * kLanes * (k + row);
-      const Vec wr = load(turn), wi = load(turn + kLanes);
+      const float* twiddle = fft.twiddles + 2 * kLanes * (k + row);
+      const Vec wr = load(twiddle), wi = load(twiddle + kLanes);
       r[row] = a.r * wr - a.i * wi;
       i[row] = a.r * wi + a.i * wr;
     }
@@ -125,7 +126,7 @@ void magnitudes(const float* re, const float* im, std::ptrdiff_t n_vectors, floa
   }
 }
 
-// Sums of each of the vectors, in their order.
+// The sums of the lanes of each vector, in the order of the vectors.
 static inline Vec sums_of(Vec* x) {
   for (int n = kLanes; n > 1; n /= 2) {
     for (int i = 0; i < n / 2; ++i)
@@ -208,7 +209,7 @@ void update(const float* G, std::ptrdiff_t K, const float* b, float least, int n
 // Vectors [j, j + n) of the bins.
 template <int n, bool log>
 static inline void mask_bins(const FrameMask& frame, std::ptrdiff_t j) {
-  // Of a single vector, four sums: one alone would be a chain as long as there are components.
+  // Four sums for a single vector: one alone would be a chain as long as the number of components.
   constexpr int kSums = n == 1 ? kGroup : 1;
   Vec whole[n][kSums] = {}, part[n] = {};
   const float* W = frame.W + j * kGroup * kLanes;
@@ -272,7 +273,7 @@ float peak(const float* samples, std::ptrdiff_t n) {
   return result;
 }
 
-// out[i] = sums[i] / norms[i], and sums[i] where norms[i] is no normal number.
+// out[i] = sums[i] / norms[i], or sums[i] where norms[i] is not a normal number.
 void normalize(const float* sums, const float* norms, std::ptrdiff_t n, float* out) {
   constexpr float kTiny = 1.17549435e-38f;
   std::ptrdiff_t i = 0;

@@ -5,11 +5,11 @@
 //   g = expm1(m v) s / a (m where a = 0), or g = m,  y += window irfft(g X)      synthesis
 //
 // b = W' v and the mask m are left to nmf.cpp and soft_mask.cpp, so that W is read once for a whole tile.
-// Spectra stay in lanes from one transform to the other: only samples are transposed. Each lane has a scale
-// and sums of its own, and nothing of a lane depends on what the others hold.
+// Spectra stay in lanes from one transform to the other: only samples are transposed. Each lane has its own
+// scale and sums, and no lane depends on the content of the others.
 //
 // dtypes: float32. Precision: as in stream.cpp, sums in index order. Cost: a frame's two transforms (see
-// stft.cpp), some 90 operations, a root and two divisions a bin, and K^2 multiply-adds an update.
+// stft.cpp), about 90 operations, a root and two divisions per bin, and K^2 multiply-adds per update.
 #include "stream_pool.h"
 
 #include "fft.h"

@@ -9,9 +9,9 @@ namespace l2i::kernels {
 constexpr int kMostLanes = 16;
 
 // Tables of a real FFT of n points as a complex FFT of n / 2, n a power of two from 32 on.
-//   gap       points between the quarters of the work space: neighbouring points go to all four, and places
-//             that are a power of two apart share a few lines of the cache. 0 for short ones
-//   order     n / 2 positions: where point i goes before the first pass
+//   gap       points between the quarters of the work space: neighbouring points go to all four, and places a
+//             power of two apart share a few cache lines. 0 for short transforms
+//   order     n / 2 positions: the place of point i before the first pass
 //   twiddles  for each radix-4 pass of sub-transforms of s points, j = 0 .. s - 1:
 //             (re, im) of w, w^2, w^3 for w = exp(-2 pi i j / 4s)
 //   split     (re, im) of exp(-2 pi i k / n), k = 0 .. n / 4
@@ -22,45 +22,45 @@ struct FftTables {
   const float* split;
 };
 
-// A tile of one or two vectors of frames, a lane each, whose mask is wanted. Strides are counted in floats.
+// A tile of one or two vectors of frames, one in each lane, whose mask is computed. Strides are in floats.
 struct MaskTile {
   const float* W;
   std::ptrdiff_t bin_stride, component_stride;
   std::ptrdiff_t n_bins, n_components;
   const float* h;         // activations, n_components x n_vectors * lanes
-  const float* weighted;  // activations times weight of the selected components, n_selected of the same rows
+  const float* weighted;  // rows of the selected components times their weights, n_selected of them
   const std::int32_t* selected;
   std::ptrdiff_t n_selected;
   float eps;
   int n_vectors;
-  float* mask;   // the answer, n_bins x n_vectors * lanes
-  float* whole;  // its denominator, where the gradient wants it; otherwise null
-  // The spectrum that the mask is for, n_frames rows: fetched meanwhile.
+  float* mask;   // result, n_bins x n_vectors * lanes
+  float* whole;  // its denominator, for the gradient; may be null
+  // The spectrum to be masked, n_frames rows; prefetched meanwhile.
   const float* X;
   std::ptrdiff_t X_stride;
   int n_frames;
 };
 
-// What the gradient of a tile needs besides what its mask needed.
+// The operands of the gradient of a tile, beside those of its mask.
 struct MaskGradientTile {
   MaskTile forward;  // mask and whole have been computed
   const float* X;    // n_frames rows of n_bins complex numbers
   std::ptrdiff_t X_stride;
-  const float* dY;  // the same: gradient of the masked spectrum, by real and imaginary part
+  const float* dY;  // the same: gradient for the masked spectrum, by real and imaginary part
   std::ptrdiff_t dY_stride;
   const float* weights;  // n_components
   int n_frames;
   bool log;
   float* work;  // n_bins x 2 n_vectors * lanes
-  float* dh;    // of h, n_components x n_vectors * lanes
-  float* dw;    // of the weights, n_components x lanes, yet to be summed over the lanes
+  float* dh;    // for h, n_components x n_vectors * lanes
+  float* dw;    // for the weights, n_components x lanes, yet to be summed over the lanes
 };
 
 // Rows of a spectrum to be multiplied with the gain of a mask; at most `lanes` frames.
 struct ApplyTile {
   const float* X;  // frames of n_bins complex numbers
   std::ptrdiff_t X_stride;
-  float* Y;  // the same for the answer
+  float* Y;  // the same for the result
   std::ptrdiff_t Y_stride;
   const float* mask;  // for each bin a vector of frames
   std::ptrdiff_t mask_stride;
@@ -85,9 +85,10 @@ struct MelTile {
 // Losses whose powers of the model need no logarithm, and all others.
 enum class NmfLoss { euclidean, three_halves, kullback_leibler, half, itakura_saito, general };
 
-// What an update sums over the rows of a panel, from V and its model M = W H:
+// The summands of an update over the rows of a panel, from V and its model M = W H:
 //   multiplicative  V M^(beta - 2) and M^(beta - 1)
-//   newton          the first and (at least M^(beta - 2)) the second derivative of the divergence by M
+//   newton          the first and the second derivative of the divergence with respect to M, the latter at
+//                   least M^(beta - 2)
 enum class NmfSummands { multiplicative, newton };
 
 struct RatioTile {
@@ -98,10 +99,10 @@ struct RatioTile {
   std::ptrdiff_t n_rows, lanes;
   const float* model;  // n_rows x lanes, as are
   float* up;           // the first summand, and
-  float* down;         // the second; null where nobody needs it
+  float* down;         // the second; null if not needed
   const float* V;
   std::ptrdiff_t V_stride;
-  const float* mask;  // factors of both, for entries that count more or less or are missing; may be null
+  const float* mask;  // weights of the entries of V, 0 for missing ones; may be null
   std::ptrdiff_t mask_stride;
   bool measured;           // return the divergence of these rows
   std::ptrdiff_t n_valid;  // lanes that count in it
@@ -111,12 +112,12 @@ struct RatioTile {
 struct NewtonPanel {
   std::ptrdiff_t K, lanes;
   const float* B;
-  float* gradient;           // of the divergence by B; overwritten
+  float* gradient;           // of the divergence with respect to B; overwritten
   float* curvature;          // diagonal of its Hessian; overwritten
   const float* correlation;  // K x K, shared by all lanes, with unit diagonal
   const float* damping;      // of each lane
   int n_sweeps;
-  const bool* fixed;  // components that stay; may be null
+  const bool* fixed;  // components to keep; may be null
   float* step;        // out: K x lanes
   float* slope;       // out: of the objective along the step, for each lane
 };
@@ -126,7 +127,7 @@ struct NmfPenalty {
   float l1, l2;
 };
 
-// nmf.cpp. A panel holds K or n_rows rows of `lanes` floats, a multiple of the vector's and at most `panel`.
+// nmf.cpp. A panel holds K or n_rows rows of `lanes` floats: whole vectors, at most `panel` floats.
 struct NmfKernels {
   int panel;
 
@@ -154,7 +155,7 @@ constexpr std::ptrdiff_t kTileRows = 16;
 constexpr std::ptrdiff_t kTileDepth = 32;
 constexpr int kMostTerms = 3;
 
-// C = A B, or C += A B: n_rows x lanes, without gaps; A and B as they are packed.
+// C = A B, or C += A B: n_rows x lanes, without gaps; A and B are packed.
 struct Bf16Product {
   const std::uint32_t* A;
   std::ptrdiff_t A_stride;  // words from one row of tiles to the next
@@ -165,7 +166,7 @@ struct Bf16Product {
   float* C;
 };
 
-// bf16.cpp. Values to be packed are at least zero. Sizes of packed matrices are those of whole tiles.
+// bf16.cpp. Values to be packed must not be negative. Sizes of packed matrices are those of whole tiles.
 struct Bf16Kernels {
   // The left factor A (n_rows x n_columns), or its transpose.
   void (*pack_rows)(const float* A, std::ptrdiff_t stride, std::ptrdiff_t n_rows, std::ptrdiff_t n_columns,
@@ -175,7 +176,7 @@ struct Bf16Kernels {
   // The right factor: `depth` rows of `lanes` values, whole vectors.
   void (*pack_panel)(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std::ptrdiff_t lanes,
                      int n_terms, std::uint32_t* out);
-  // A thread multiplies between begin and end, which take the tile registers and give them back.
+  // A thread multiplies between begin and end, which acquire and release the tile registers.
   void (*begin)();
   void (*multiply)(const Bf16Product& product);
   void (*end)();
@@ -186,7 +187,7 @@ struct FrameFft {
   std::ptrdiff_t n;
   FftTables columns;      // of n / lanes real samples: as many complex points as the matrix has rows
   FftTables rows;         // of 2 lanes real samples
-  const float* turns;     // row k: the real, then the imaginary parts of exp(-4 pi i k lane / n)
+  const float* twiddles;  // row k: the real, then the imaginary parts of exp(-4 pi i k lane / n)
   const float* split_re;  // exp(-2 pi i k / n), k = 0 .. n / 4 - 1
   const float* split_im;
 
@@ -195,13 +196,13 @@ struct FrameFft {
 
 // Components that are packed together in a stream's dictionary.
 constexpr int kStreamGroup = 4;
-// A frame of a stream whose mask is wanted. n_vectors vectors of bins, n_groups groups of components.
+// A frame of a stream to be masked. n_vectors vectors of bins, n_groups groups of components.
 struct FrameMask {
   const float* W;
   std::ptrdiff_t n_vectors, n_groups;
-  const float* h;  // zero behind the last component
+  const float* h;  // zero after the last component
   const std::int32_t* selected;
-  const float* weighted;  // h times weight of the selected components
+  const float* weighted;  // h times the weights of the selected components
   std::ptrdiff_t n_selected;
   float eps, scale;
   bool log;
@@ -211,7 +212,7 @@ struct FrameMask {
   float* im;
 };
 
-// stream.cpp. Arrays of bins or components fill whole vectors, with zeros behind the last one.
+// stream.cpp. Arrays of bins or components are padded with zeros to whole vectors.
 struct StreamKernels {
   void (*spectrum)(const FrameFft& fft, const float* frame, const float* window, float* work, float* re,
                    float* im);
@@ -221,8 +222,7 @@ struct StreamKernels {
                      float* v);
   void (*correlate)(const float* W, std::ptrdiff_t n_vectors, std::ptrdiff_t n_groups, const float* v,
                     float* b);
-  // G: K rows, each of whole vectors.
-  // Activations begin at no less than `least` times b.
+  // G: K rows, each of whole vectors. Activations start from at least `least` times b.
   void (*update)(const float* G, std::ptrdiff_t K, const float* b, float least, int n_updates, float* h,
                  float* d);
   void (*mask)(const FrameMask& frame);
@@ -230,7 +230,7 @@ struct StreamKernels {
   void (*normalize)(const float* sums, const float* norms, std::ptrdiff_t n, float* out);
 };
 
-// A frame each of at most `lanes` streams.
+// One frame of each of at most `lanes` streams.
 struct PoolFrames {
   FftTables fft;
   int n_frames;
@@ -239,7 +239,7 @@ struct PoolFrames {
   float* X;              // for each bin a vector of real, then one of imaginary parts
   float* a;              // |X|, for each bin a vector
   float* v;              // log(1 + |X| / scale), for each bin a vector, `width` floats apart
-  std::ptrdiff_t width;  // so are those of the mask
+  std::ptrdiff_t width;  // those of the mask, too
 };
 
 // stream_pool.cpp. Windows are scaled as for stft_tile and istft_tile.
@@ -248,7 +248,7 @@ struct StreamPoolKernels {
   // h, b and `other`, the work space: K x n_vectors * lanes, with one or two vectors. G as in StreamKernels.
   void (*update)(const float* G, std::ptrdiff_t K, int n_vectors, const float* b, const float* least,
                  int n_updates, float* h, float* other);
-  // Adds to the sums of each lane; those that are null take nothing.
+  // Adds to the sums of each lane; lanes with null sums are skipped.
   void (*synthesis)(const PoolFrames& tile, const float* mask, bool log, const float* window,
                     float* const* sums);
 };
@@ -264,17 +264,17 @@ struct Kernels {
   const char* name;  // "scalar", "avx2", "avx512", "avx512_bf16", "amx"
   int lanes;         // frames in a tile: floats in a vector register
 
-  // Is every value at least `low` and at most `high`? NaN is not.
+  // Whether all values are from `low` to `high`; false for NaN.
   bool (*in_range)(const float* x, std::ptrdiff_t size, float low, float high);
 
   // stft.cpp
-  // magnitudes: |X|, for each bin a vector of frames, or null where they are not wanted.
+  // magnitudes: |X|, for each bin a vector of frames; may be null.
   void (*stft_tile)(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
                     float* work, float* out, std::ptrdiff_t out_stride, float* magnitudes);
   void (*istft_tile)(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                      const float* window, float* work, float* sums, std::ptrdiff_t hop);
 
-  // The same for rows that a mask (n_bins vectors of frames, mask_stride apart) is applied to first.
+  // The same for rows to which a mask (n_bins vectors of frames, mask_stride apart) is applied first.
   void (*decode_tile)(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                       const float* mask, std::ptrdiff_t mask_stride, bool log, const float* window,
                       float* work, float* sums, std::ptrdiff_t hop);
@@ -317,7 +317,7 @@ extern const Kernels table;
 namespace avx512 {
 extern const Kernels table;
 }
-// What these have of their own; the rest is that of avx512.
+// Only the bfloat16 products differ; all other kernels of these paths are those of avx512.
 namespace avx512_bf16 {
 extern const Bf16Kernels bf16;
 }

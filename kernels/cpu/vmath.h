@@ -1,9 +1,9 @@
 // log(x), log(1 + x), log2(1 + x), exp(x), exp(x) - 1 and 2^x - 1 of a vector, for x >= 0 (exp: any x).
 //
-// All are within 2 ulp of the exact value over their range (log2(1 + x) and 2^x - 1 within 2.2 ulp where
-// there is no fused multiply-add); denormal arguments may come out as zero where the processor flushes them.
-// With s = f / (2 + f), log(1 + f) = 2 atanh(s) = f - s (f - s^2 P(s^2)): few terms of P are enough, and what
-// they and the quotient lose counts for a fifth at most. The polynomials are minimax fits of
+// All are within 2 ulp of the exact value over their range (log2(1 + x) and 2^x - 1 within 2.2 ulp without a
+// fused multiply-add); denormal arguments may yield zero if the processor flushes them.
+// With s = f / (2 + f), log(1 + f) = 2 atanh(s) = f - s (f - s^2 P(s^2)): a few terms of P suffice, and their
+// error and that of the quotient count for a fifth at most. The polynomials are minimax fits of
 //   P(s^2) = (2 atanh(s) - 2 s) / s^3  for  sqrt(1/2) - 1 <= f <= sqrt(2) - 1,  error 1e-9 of log(1 + f),
 //   (expm1(r) - r) / r^2               for  |r| <= log(2) / 2,                  error 3e-9,
 //   (2^r - 1 - r log(2)) / r^2         for  |r| <= 1/2,                         error 2e-8 of 2^r - 1.
@@ -63,10 +63,9 @@ static inline Vec log2_1p_positive(Vec x) {
   return log_of_fraction(one_more.f) * (1 / kLog2) + one_more.n;
 }
 
-constexpr float kRound =
-    12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, which the lowest bits hold
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held by the lowest bits
 
-// 2^n where the lowest bits of n + kRound are given.
+// 2^n from n + kRound, whose lowest bits hold n.
 static inline Vec power_of_two(Vec shifted) {
   return reinterpret_cast<Vec>((reinterpret_cast<IntVec>(shifted) + 127) << 23);
 }
@@ -97,7 +96,7 @@ static inline Vec exp_parts(Vec x, Vec& scale) {
   return r * r * q + r;
 }
 
-// exp(x) for |x| <= 87; beyond, what it is at the bound.
+// exp(x) for |x| <= 87; beyond, its value at the bound.
 static inline Vec exp_bounded(Vec x) {
   constexpr float kBound = 87.0f;
   x = x < kBound ? x : broadcast(kBound);

@@ -3,19 +3,19 @@
 //   m[t, f] = sum_k weight_k W[f, k] h[t, k] / (eps + sum_k W[f, k] h[t, k])
 //   y = sum_t window irfft(g X[t]) / sum_t window^2          g: gain.h, or 1; 1 where the sum is 0
 //
-// A block owns the samples of `tile` hops of one clip, and takes the frames that reach them `rows` at a time:
-// those that reach over its first sample, too, which its neighbour also computes. So each sample is a sum of
-// one block in the order of the frames, and is written once if rows suffice. Masked spectra lie in shared
-// memory only. Both sums of two bins and all rows stay in the registers of a thread; the numerator runs over
-// the components of non-zero weight, listed by the block.
+// A block owns the samples of `decode_tile` hops of one clip, and takes the frames that reach them `rows` at
+// a time, including those that extend past its first sample, which its neighbour also computes. So each
+// sample is summed by one block in the order of the frames, and is written once if `rows` frames suffice.
+// Masked spectra are held in shared memory only. Both sums of two bins and all rows stay in the registers of
+// a thread; the numerator runs over the components of non-zero weight, listed by the block.
 //
 // dtypes: float32, complex64 spectra, frame-major. Precision: float32, sums over components in index order.
 // Cost of 64 clips of 431 frames, 513 bins, K = 100, on an H100, estimated and not yet measured:
 //   2.8 GFLOP for the denominator and as much for a numerator of all components: 63 to 120 us at 50 TFLOP/s
 //   with one frame of 16 computed twice; X and y are 170 MB, 57 us at 3 TB/s; W comes from the second-level
-//   cache 1,840 times, 377 MB, some 70 us that overlap with the products.
-// So with few components selected the three are even; to stay at the memory's limit with all of them
-// selected, the sums would have to go through the tensor cores (3xTF32: 3 x 5.7 GFLOP at 400 TFLOP/s, 45 us).
+//   cache 1,840 times, 377 MB, about 70 us that overlap with the products.
+// So with few components selected the three are about equal; to remain bound by memory with all of them
+// selected, the sums would have to use the tensor cores (3xTF32: 3 x 5.7 GFLOP at 400 TFLOP/s, 45 us).
 #pragma once
 
 #include "fft.h"
@@ -24,20 +24,21 @@
 namespace l2i::cuda {
 
 struct Decode {
-  const Complex* X;      // (B, n_frames, bins), clips X_stride apart
-  const float* W;        // (K, bins): rows of bins
-  const float* H;        // (B, n_frames, K), clips H_stride apart
-  const float* weights;  // (B, K), clips weights_stride apart
-  const float* window;   // (n_fft)
-  const Complex* turns;  // fft.h
-  float* y;              // (B, length)
+  const Complex* X;         // (B, n_frames, bins), clips X_stride apart
+  const float* W;           // (K, bins): rows of bins
+  const float* H;           // (B, n_frames, K), clips H_stride apart
+  const float* weights;     // (B, K), clips weights_stride apart
+  const float* window;      // (n_fft)
+  const Complex* twiddles;  // fft.h
+  float* y;                 // (B, length)
   long long n_clips, n_frames, X_stride, K, H_stride, weights_stride;
   long long hop, start, length;  // samples start .. start + length of the padded axis
   int log_points, log;
   float eps;
 };
 
-// Hops that a block owns: what `rows` frames complete, unless few of them would be left.
+// Hops that a block owns: those that `rows` frames complete, or `rows` if they complete fewer than half as
+// many.
 L2I_BOTH long long decode_tile(const Decode& p, int rows) {
   const long long before = ((2LL << p.log_points) - 1) / p.hop;
   return before <= rows / 2 ? rows - before : rows;
@@ -59,7 +60,7 @@ class Decoding {
   L2I_DEVICE Decoding(const Team& team, const Decode& p, long long block, char* memory)
       : team(team),
         p(p),
-        fft{p.log_points, p.turns},
+        fft{p.log_points, p.twiddles},
         n_fft(2 * fft.points()),
         bins(fft.points() + 1),
         stride(row_stride(fft.points())),
@@ -131,7 +132,7 @@ class Decoding {
     }
   }
 
-  // Two bins and all rows a thread, and the last bin of one row.
+  // Each thread takes two bins of all rows, and the last bin of one row.
   L2I_DEVICE void mask(long long t) {
     const int half = fft.points() / 2;
     team.each([&](int thread) {
@@ -161,13 +162,13 @@ class Decoding {
     Y[row * stride + padded(f)] = masked(spectrum(t + row, f), part / (whole + p.eps), p.log != 0, 1.0f);
   }
 
-  // What the frames [t, t + rows) give to the samples of the block.
+  // Adds the frames [t, t + rows) to the samples of the block.
   L2I_DEVICE void overlap_add(long long t, bool begins, bool ends, int n) {
     const int hop = static_cast<int>(p.hop);
     team.over(n * hop, [&](int i) {
       const long long position = first * hop + i, at = position - p.start;
       if (at < 0 || at >= p.length) return;
-      // Those that reach it.
+      // The frames that reach this sample.
       const long long after = first + i / hop + 1, reach = after - (n_fft - i % hop + hop - 1) / hop;
       const long long oldest = reach > 0 ? reach : 0, end = after < p.n_frames ? after : p.n_frames;
       float* const to = p.y + clip * p.length + at;
@@ -193,9 +194,9 @@ class Decoding {
   const Decode& p;
   Fft fft;
   int n_fft, bins, stride, K;
-  long long clip, first;  // hop of the clip
+  long long clip, first;  // first: the hop of the clip with which the block begins
   Complex* Y;
-  float *h, *weights;  // rows of frames, for each component; one a component
+  float *h, *weights;  // a row of frames and one weight for each component
   int *selected, *n_selected;
 };
 

@@ -2,21 +2,21 @@
 //
 //   X[k] = sum_n x[n] exp(-2 pi i k n / N),  k = 0 .. N / 2,  and its inverse, for N = 32 .. 8192
 //
-// The N / 2 complex points z[m] = x[2m] + i x[2m + 1] are transformed in place: passes of radix 8 and 4, of
-// which each thread takes its butterflies into registers, waits for all others, and writes them where the
-// next pass finds them in order (Stockham, in Cochran et al., 1967). A turn of the halves makes the real
-// spectrum of it. The inverse is the same transform with real and imaginary parts exchanged.
+// The N / 2 complex points z[m] = x[2m] + i x[2m + 1] are transformed in place by passes of radix 8 and 4:
+// each thread loads its butterflies into registers and, after a barrier, stores them where the next pass
+// finds them in order (Stockham, in Cochran et al., 1967). A last pass makes the real spectrum. The inverse
+// is the same transform with real and imaginary parts exchanged.
 //
-// Points lie with a gap behind each sixteen, so that the strides of 8 and 4 with which the first pass writes
-// meet all banks; rows of frames begin two points further round the banks than those before.
+// A gap follows every sixteenth point, so that the strides of 8 and 4 with which the first pass writes use
+// all banks; each row begins two points further round the banks than the row before it.
 //
-// Turns are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4, and
-// for each pass of radix R behind those that made transforms of n > 1 points exp(-2 pi i j r / (n R)), a row
-// of j = 0 .. n - 1 for each of r = 1 .. R - 1.
+// Twiddles are read from device memory in the order of the threads: exp(-2 pi i k / N) for k = 0 .. N / 4,
+// then, for each pass of radix R over transforms of n > 1 points, exp(-2 pi i j r / (n R)), a row of
+// j = 0 .. n - 1 for each of r = 1 .. R - 1.
 //
-// dtypes: float32; turns are rounded from float64 by the caller.
+// dtypes: float32; twiddles are rounded from float64 by the caller.
 // Precision: 1e-6 relative L2. Cost: 2.5 N log2(N) operations, and for 1,024 points three passes, each
-// reading and writing 4 KB of shared memory a frame.
+// reading and writing 4 KB of shared memory per frame.
 #pragma once
 
 #include "team.h"
@@ -25,15 +25,15 @@ namespace l2i::cuda {
 
 struct Fft {
   int log_points;  // of N / 2
-  const Complex* turns;
+  const Complex* twiddles;
 
   L2I_DEVICE int points() const { return 1 << log_points; }
 };
 
-// Where point i of a row lies.
+// The position of point i in a row.
 L2I_DEVICE int padded(int i) { return i + (i >> 4); }
 
-// Complex numbers from one row to the next, each with room for N / 2 + 1: an even number.
+// Complex numbers from one row to the next, each with room for N / 2 + 1; an even number.
 L2I_BOTH int row_stride(int points) { return (points + points / 16 + 1 + 13) / 16 * 16 + 2; }
 
 // Complex numbers that a thread holds in a pass; no row has more than the threads of a block hold.
@@ -47,11 +47,11 @@ L2I_DEVICE Complex minus_i(Complex a) { return {a.i, -a.r}; }
 
 // The transform of four points, in order.
 L2I_DEVICE void butterfly(Complex& a, Complex& b, Complex& c, Complex& d) {
-  const Complex even = a + c, other = a - c, odd = b + d, turned = minus_i(b - d);
+  const Complex even = a + c, other = a - c, odd = b + d, rotated = minus_i(b - d);
   a = even + odd;
-  b = other + turned;
+  b = other + rotated;
   c = even - odd;
-  d = other - turned;
+  d = other - rotated;
 }
 
 L2I_DEVICE void butterfly(Complex (&x)[4]) { butterfly(x[0], x[1], x[2], x[3]); }
@@ -68,10 +68,9 @@ L2I_DEVICE void butterfly(Complex (&x)[8]) {
   L2I_UNROLL for (int i = 0; i < 8; ++i) x[i] = y[i];
 }
 
-// One pass, behind those that made transforms of 2^log_done points, over as many rows at a time as the
-// threads hold.
+// One pass, over transforms of 2^log_done points, for as many rows at a time as the threads hold.
 template <int log_radix>
-L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Complex* turns, Complex* x,
+L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Complex* twiddles, Complex* x,
                      int rows) {
   constexpr int kRadix = 1 << log_radix, kMost = kHeld / kRadix;  // butterflies of a thread
   struct Butterflies {
@@ -91,8 +90,8 @@ L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Compl
         const Complex* const from = block + (i >> log_each) * stride;
         L2I_UNROLL for (int r = 0; r < kRadix; ++r) y[r] = from[padded(j + r * each)];
         if (log_done > 0) {
-          const Complex* const turn = turns + (j & done);
-          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(turn + ((r - 1) << log_done));
+          const Complex* const twiddle = twiddles + (j & done);
+          L2I_UNROLL for (int r = 1; r < kRadix; ++r) y[r] = y[r] * load(twiddle + ((r - 1) << log_done));
         }
         butterfly(y);
       }
@@ -111,20 +110,20 @@ L2I_DEVICE void pass(const Team& team, const Fft& fft, int log_done, const Compl
 
 // The complex transform of all rows.
 L2I_DEVICE void transform(const Team& team, const Fft& fft, Complex* x, int rows) {
-  const Complex* turns = fft.turns + fft.points() / 2 + 1;
+  const Complex* twiddles = fft.twiddles + fft.points() / 2 + 1;
   for (int done = 0; done < fft.log_points;) {
     const int left = fft.log_points - done, log_radix = left == 2 || left == 4 ? 2 : 3;
     if (log_radix == 2) {
-      pass<2>(team, fft, done, turns, x, rows);
+      pass<2>(team, fft, done, twiddles, x, rows);
     } else {
-      pass<3>(team, fft, done, turns, x, rows);
+      pass<3>(team, fft, done, twiddles, x, rows);
     }
-    if (done > 0) turns += ((1 << log_radix) - 1) << done;
+    if (done > 0) twiddles += ((1 << log_radix) - 1) << done;
     done += log_radix;
   }
 }
 
-// From samples in pairs, halved, to spectra.
+// From pairs of samples, times 1/2, to spectra.
 L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x, int rows) {
   const int points = fft.points(), half = points / 2, stride = row_stride(points);
   transform(team, fft, x, rows);
@@ -132,14 +131,14 @@ L2I_DEVICE void forward(const Team& team, const Fft& fft, Complex* x, int rows) 
     const int row = i / (half + 1), k = i - row * (half + 1);
     Complex* const z = x + row * stride;
     const Complex a = z[padded(k)], b = conjugate(z[padded((points - k) & (points - 1))]);
-    const Complex even = a + b, odd = minus_i(a - b) * load(fft.turns + k);
+    const Complex even = a + b, odd = minus_i(a - b) * load(fft.twiddles + k);
     z[padded(k)] = even + odd;
     z[padded(points - k)] = conjugate(even - odd);
   });
 }
 
-// From spectra, whose first and last imaginary parts do not matter, to N times the samples: pairs of an odd
-// and the even one before it.
+// From spectra, whose first and last imaginary parts are ignored, to N times the samples, in pairs of an odd
+// one and the even one before it.
 L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) {
   const int points = fft.points(), half = points / 2, stride = row_stride(points);
   team.over(rows * (half + 1), [&](int i) {
@@ -147,7 +146,7 @@ L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) 
     Complex* const z = x + row * stride;
     Complex a = z[padded(k)], b = conjugate(z[padded(points - k)]);
     if (k == 0) a.i = b.i = 0.0f;
-    const Complex even = a + b, odd = (a - b) * conjugate(load(fft.turns + k));
+    const Complex even = a + b, odd = (a - b) * conjugate(load(fft.twiddles + k));
     // Z[k] = E + i O and Z[N/2 - k] = conj(E) + i conj(O), with their parts exchanged.
     z[padded(k)] = {even.i + odd.r, even.r - odd.i};
     if (k != 0) z[padded(points - k)] = {odd.r - even.i, even.r + odd.i};
@@ -155,7 +154,7 @@ L2I_DEVICE void inverse(const Team& team, const Fft& fft, Complex* x, int rows) 
   transform(team, fft, x, rows);
 }
 
-// Sample n of a row behind `inverse`.
+// Sample n of a row after `inverse`.
 L2I_DEVICE float sample(const Complex* row, int n) {
   const Complex pair = row[padded(n / 2)];
   return n % 2 == 0 ? pair.i : pair.r;

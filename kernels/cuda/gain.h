@@ -11,7 +11,7 @@
 
 namespace l2i::cuda {
 
-constexpr float kTiny = 1.17549435e-38f;            // the least normal number
+constexpr float kTiny = 1.17549435e-38f;            // the smallest normal number
 constexpr float kLargestMagnitude = 1.8446743e19f;  // of a finite square
 
 L2I_DEVICE float magnitude(Complex x, float per) {

@@ -2,10 +2,10 @@
 //
 //   X[b, t, k] = sum_n window[n] y[b, t hop - pad + n] exp(-2 pi i k n / N), zeros outside the clip
 //
-// dtypes: float32 samples, complex64 spectra, frame-major. Precision: as fft.h.
+// dtypes: float32 samples, complex64 spectra, frame-major. Precision: as in fft.h.
 // Cost: the samples are read once from device memory (N / hop times from the caches), the spectra written
-// once. 64 clips of 431 frames, 1,024 points, hop 512: 56 + 113 MB, 57 us at 3 TB/s; 1.4 GFLOP. Estimated,
-// not yet measured; limited by memory.
+// once. 64 clips of 431 frames, 1,024 points, hop 512: 56 + 113 MB, 57 us at 3 TB/s; 1.4 GFLOP. Bound by
+// memory; estimated, not yet measured.
 #pragma once
 
 #include "fft.h"
@@ -13,10 +13,10 @@
 namespace l2i::cuda {
 
 struct Stft {
-  const float* y;        // (B, n_samples)
-  const float* window;   // (n_fft)
-  const Complex* turns;  // fft.h
-  Complex* X;            // (B, n_frames, bins)
+  const float* y;           // (B, n_samples)
+  const float* window;      // (n_fft)
+  const Complex* twiddles;  // fft.h
+  Complex* X;               // (B, n_frames, bins)
   long long n_clips, n_samples, n_frames, hop, pad;
   int log_points;
 };
@@ -29,7 +29,7 @@ L2I_BOTH long long stft_blocks(const Stft& p, int rows) {
 
 template <int rows>
 L2I_DEVICE void stft(const Team& team, const Stft& p, long long block, char* memory) {
-  const Fft fft = {p.log_points, p.turns};
+  const Fft fft = {p.log_points, p.twiddles};
   const int points = fft.points(), bins = points + 1, stride = row_stride(points);
   const long long tiles = (p.n_frames + rows - 1) / rows, clip = block / tiles, first = block % tiles * rows;
   Complex* const z = reinterpret_cast<Complex*>(memory);

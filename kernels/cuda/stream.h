@@ -4,22 +4,21 @@
 //   b = W' v,  h <- h b / (W' W h) a few times
 //   m = sum_k weight_k W_k h_k / (eps + W h),  y += window irfft(g X)            g: gain.h
 //
-// All that changes from hop to hop lies in device memory, so that a launch can be replayed as it is. Frame t
-// is centred on sample t hop; samples come out n_fft behind. Conventions, the fades and the start are those
-// of csrc/stream.cpp.
+// All state that changes from hop to hop is in device memory, so that a launch can be replayed unchanged.
+// Frame t is centred on sample t * hop; the output lags behind by n_fft samples. Conventions, the fades and
+// the start are those of csrc/stream.cpp.
 //
-// W is read twice a hop by each block, in either direction: rows of components (bins, K) for b, rows of bins
-// (K, bins) for the mask. Each number of it comes from the second-level cache into a register of one thread
-// and is used for all streams of the block there, so shared memory would not save a byte; it holds what the
-// threads share, spectra, v, h.
+// Each block reads W twice per hop, once in each layout: rows of components (bins, K) for b, rows of bins
+// (K, bins) for the mask. Each value goes from the second-level cache to a register of one thread, which uses
+// it for all streams of the block, so shared memory would not save a byte; it holds what the threads share:
+// spectra, v and h.
 //
-// dtypes: float32. Precision: sums over bins in as many partial sums as fit the block, added in their order;
-// over components in index order.
+// dtypes: float32. Precision: sums over bins in as many partial sums as the block has room for, added in
+// their order; sums over components in index order.
 // Cost of 1,024 streams, 513 bins, K = 100, 10 updates: 0.1 GFLOP for b, 0.2 each for the updates and the
 // mask. On an H100, estimated and not yet measured: 128 blocks of 8 streams read 52 MB of W from the
-// second-level cache (10 us at 5.5 TB/s); 2.0 million multiply-adds a block take 9 us of its multiprocessor
-// (128 a cycle at 1.75 GHz); rings and samples are 20 MB (6 us). The phases wait for one another, so 25 to 50
-// us.
+// second-level cache (10 us at 5.5 TB/s); 2.0 million multiply-adds per block take 9 us of its multiprocessor
+// (128 per cycle at 1.75 GHz); rings and samples are 20 MB (6 us). Phases do not overlap, so 25 to 50 us.
 #pragma once
 
 #include "fft.h"
@@ -29,21 +28,21 @@ namespace l2i::cuda {
 
 // Pointers into device memory. Rows of streams are contiguous.
 struct Streams {
-  // What they share. K4: K filled up to a multiple of 4, with zeros.
+  // Shared by all streams. K4: K padded with zeros to a multiple of 4.
   const float* by_bins;        // W (bins, K4)
   const float* by_components;  // W (K, bins)
   const float* gram;           // W' W (K, K)
   const float* window;         // (n_fft)
-  // Sums of squares of the windows that began 0 to c hops before (ceil(n_fft / hop), hop)
+  // Sums of squares of the windows that began 0 to c hops earlier (ceil(n_fft / hop), hop)
   const float* norms;
-  const Complex* turns;  // fft.h
-  // What each of them has: the last 2 n_fft samples, and sums of frames, at their numbers modulo 2 n_fft;
-  // activations, and the mask in force.
-  long long* hops;  // pushed since the signal began
+  const Complex* twiddles;  // fft.h
+  // State of each stream: the last 2 n_fft samples and sums of frames, at their numbers modulo 2 n_fft;
+  // activations; and the current mask.
+  long long* hops;  // since the signal began
   float *input, *sums;
   float *h, *weights, *start, *scale;
-  int *has_start, *fading;  // hops to go
-  // The mask that was published last, and whether it has not been seen.
+  int *has_start, *fading;  // remaining hops
+  // The mask that was published last, and whether the stream has yet to take it.
   const float *next_weights, *next_start, *next_scale;
   const int* next_has_start;
   int* fresh;
@@ -52,7 +51,7 @@ struct Streams {
   float eps;
 };
 
-constexpr int kFade = 4;  // hops from the old to a new mask
+constexpr int kFade = 4;  // hops over which an old mask fades to a new one
 
 // Bytes of shared memory of a block.
 L2I_BOTH long long stream_bytes(int rows, int points, long long K) {
@@ -67,7 +66,7 @@ class Tick {
   L2I_DEVICE Tick(const Team& team, const Streams& p, int block, char* memory)
       : team(team),
         p(p),
-        fft{p.log_points, p.turns},
+        fft{p.log_points, p.twiddles},
         n_fft(2 * fft.points()),
         bins(fft.points() + 1),
         stride(row_stride(fft.points())),
@@ -97,7 +96,7 @@ class Tick {
     } else {
       team.over(rows * K, [&](int i) {
         const int s = i / K, k = i - s * K;
-        h[k * rows + s] = state[s].heard ? H[(first + s) * K + k] : 0.0f;
+        h[k * rows + s] = state[s].in_signal ? H[(first + s) * K + k] : 0.0f;
       });
     }
     keep();
@@ -109,7 +108,7 @@ class Tick {
  private:
   struct State {
     long long hop, frame;
-    int live, heard, has_start, start_anew, audible;
+    int live, in_signal, has_start, start_anew, audible;
     float share, scale;  // share: of the way to the next mask
   };
   static constexpr int kTogether = rows < 4 ? rows : 4;  // streams in a vector
@@ -118,8 +117,8 @@ class Tick {
     return (first + s) * 2 * n_fft + (position & (2 * n_fft - 1));
   }
 
-  // A sample that came in; zero before the first.
-  L2I_DEVICE float heard(long long s, long long position) const {
+  // An input sample; zero before the first.
+  L2I_DEVICE float input_at(long long s, long long position) const {
     return position >= 0 ? p.input[ring(s, position)] : 0.0f;
   }
 
@@ -129,12 +128,12 @@ class Tick {
       mine.live = first + s < p.n;
       mine.hop = mine.live ? p.hops[first + s] : 0;
       mine.frame = mine.hop + 1 - (n_fft / 2 + hop - 1) / hop;
-      mine.heard = mine.live && mine.frame >= 0;
+      mine.in_signal = mine.live && mine.frame >= 0;
       mine.audible = 0;
     });
   }
 
-  // The samples; and whether any weight is in force.
+  // Stores the samples, and determines whether any current weight is non-zero.
   L2I_DEVICE void take(const float* blocks) {
     team.each([&](int thread) {
       for (int i = thread; i < rows * hop; i += team.size()) {
@@ -153,13 +152,13 @@ class Tick {
     mine.share = 0.0f;
     mine.scale = 1.0f;
     mine.has_start = mine.start_anew = 0;
-    if (!mine.heard) return;
+    if (!mine.in_signal) return;
     int fading = p.fading[s];
     mine.scale = p.scale[s];
     mine.has_start = p.has_start[s];
     if (p.fresh[s] != 0) {
       fading = mine.frame == 0 ? 1 : kFade;
-      // Nothing is heard yet: nothing can jump.
+      // The output is still silent, so it cannot jump.
       if (mine.audible == 0) mine.scale = p.next_scale[s];
       mine.start_anew = !mine.has_start;
       mine.has_start = p.next_has_start[s];
@@ -175,14 +174,14 @@ class Tick {
     p.has_start[s] = mine.has_start;
   }
 
-  // The mask in force, what the updates begin with, and the windowed frame.
+  // Prepares the current mask, the start of the updates, and the windowed frame.
   L2I_DEVICE void fade() {
     team.each([&](int thread) {
       for (int i = thread; i < rows * K4; i += team.size()) {
         const int s = i / K4, k = i - s * K4, at = k * rows + s;
         h[at] = weighted[at] = b[at] = 0.0f;
         const State& mine = state[s];
-        if (k >= K || !mine.heard) continue;
+        if (k >= K || !mine.in_signal) continue;
         const long long from = (first + s) * K + k;
         float weight = p.weights[from], start = p.start[from];
         if (mine.share > 0.0f) {
@@ -200,10 +199,10 @@ class Tick {
         const int s = i >> fft.log_points, m = i & (fft.points() - 1);
         const State& mine = state[s];
         Complex z = {};
-        if (mine.heard) {
+        if (mine.in_signal) {
           const long long position = mine.frame * hop - n_fft / 2 + 2 * m;
-          z.r = heard(s, position) * (0.5f * load(p.window + 2 * m));
-          z.i = heard(s, position + 1) * (0.5f * load(p.window + 2 * m + 1));
+          z.r = input_at(s, position) * (0.5f * load(p.window + 2 * m));
+          z.i = input_at(s, position + 1) * (0.5f * load(p.window + 2 * m + 1));
         }
         X[s * stride + padded(m)] = z;
       }
@@ -217,7 +216,7 @@ class Tick {
     });
   }
 
-  // b = W' v: four components and all streams a thread, and every n_parts-th bin.
+  // b = W' v: each thread takes four components, all streams and every n_parts-th bin.
   L2I_DEVICE void correlate() {
     struct Sums {
       float x[4][rows];
@@ -243,10 +242,10 @@ class Tick {
           }
         }
       });
-      for (int turn = 0; turn < n_parts; ++turn) {
+      for (int next = 0; next < n_parts; ++next) {
         team.each([&](int thread) {
           const int part = thread / width, k = k0 + 4 * (thread - part * width);
-          if (part != turn || k >= K4) return;
+          if (part != next || k >= K4) return;
           L2I_UNROLL for (int i = 0; i < 4; ++i) {
             L2I_UNROLL for (int s = 0; s < rows; ++s) b[(k + i) * rows + s] += sums[thread].x[i][s];
           }
@@ -255,9 +254,9 @@ class Tick {
     }
   }
 
-  // From h and back to h. One that has faded out must be able to come back.
+  // From h back to h. The lower bound lets a component that has faded out return.
   L2I_DEVICE void update() {
-    constexpr float kLeast = 1e-3f;  // of W' v, activations are at least the answer
+    constexpr float kLeast = 1e-3f;  // lower bound of activations, relative to W' v
     team.over(rows * K, [&](int i) {
       if (!state[i % rows].has_start) h[i] = fmaxf(h[i], kLeast * b[i]);
     });
@@ -284,12 +283,12 @@ class Tick {
   L2I_DEVICE void keep() {
     team.over(rows * K, [&](int i) {
       const int s = i / K, k = i - s * K, at = k * rows + s;
-      if (state[s].heard) p.h[(first + s) * K + k] = h[at];
+      if (state[s].in_signal) p.h[(first + s) * K + k] = h[at];
       weighted[at] *= h[at];
     });
   }
 
-  // Two bins and all streams a thread, and the last bin of one stream.
+  // Each thread takes two bins of all streams, and the last bin of one stream.
   L2I_DEVICE void mask() {
     const int half = fft.points() / 2;
     team.each([&](int thread) {
@@ -330,12 +329,12 @@ class Tick {
     x = masked(x, part / (whole + p.eps), p.log != 0, 1.0f / state[s].scale);
   }
 
-  // The frame joins the sums; the next hop of them comes out.
+  // Adds the frame to the sums, and writes their next hop.
   L2I_DEVICE void give(float* out) {
     team.over(rows * n_fft, [&](int i) {
       const int s = i >> (fft.log_points + 1), n = i & (n_fft - 1);
       const State& mine = state[s];
-      if (!mine.heard) return;
+      if (!mine.in_signal) return;
       float& sum = p.sums[ring(s, mine.frame * hop - n_fft / 2 + n)];
       const float y = sample(X + s * stride, n) * (load(p.window + n) / static_cast<float>(n_fft));
       sum = mine.frame == 0 || n >= n_fft - hop ? y : sum + y;

@@ -1,8 +1,8 @@
-// The threads of a block, as programs of phases see them: on a GPU, and one after another on the CPU.
+// The threads of a block, which run a program in phases: together on a GPU, one after another on the CPU.
 //
-// A block program is a sequence of phases that all threads run, with a barrier behind each. Within a phase no
+// A block program is a sequence of phases that all threads run, with a barrier after each. Within a phase no
 // thread may read what another one writes. On the CPU the threads take turns in any order that the caller
-// names, so that a missing barrier shows as a difference between two orders.
+// chooses, so that a missing barrier shows as a difference between two orders.
 #pragma once
 
 #ifdef __CUDACC__
@@ -26,7 +26,7 @@ namespace l2i::cuda {
 
 #ifdef __CUDACC__
 
-// What each thread keeps from one phase to the next, in registers.
+// Values that each thread keeps from one phase to the next, in registers.
 template <typename T>
 struct Locals {
   T value;
@@ -103,13 +103,13 @@ struct alignas(8) Complex {
   float r, i;
 };
 
-// n floats that are loaded at once, as far as that goes.
+// n floats, aligned so that up to four of them are loaded at once.
 template <int n>
 struct alignas(n < 4 ? 4 * n : 16) Vec {
   float x[n];
 };
 
-// What no block writes comes through the read-only path of the first-level cache.
+// Loads values that no block writes, through the read-only path of the first-level cache.
 template <int n>
 L2I_DEVICE Vec<n> load(const float* from) {
 #ifdef __CUDACC__

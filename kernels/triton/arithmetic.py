@@ -1,4 +1,4 @@
-"""Products of a chosen precision, and logarithm and exponential near 0, for all Triton kernels.
+"""Products at a chosen precision, and logarithm and exponential near 0, for all Triton kernels.
 
 A product's PRECISION is "tf32x3" (three TF32 tensor-core products, float32's accuracy), "ieee" (float32 multiply-adds
 without tensor cores), "tf32" (11 bits) or "bf16" (8 bits); sums are always float32.
@@ -7,13 +7,13 @@ without tensor cores), "tf32" (11 bits) or "bf16" (8 bits); sums are always floa
 import triton
 import triton.language as tl
 
-#: Whether Triton interprets: its products of bfloat16 go wrong there, so they are made of float32 that was rounded.
+#: Whether Triton interprets: its bfloat16 products are wrong then, so rounded float32 takes their place.
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a b, of float32 blocks (M, K) and (K, N)."""
+    """Return acc + a b for float32 blocks (M, K) and (K, N)."""
     if PRECISION != "bf16":
         acc = tl.dot(a, b, acc, input_precision=PRECISION)
     elif INTERPRETED:
@@ -25,10 +25,10 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def split(a, PRECISION: tl.constexpr):
-    """The parts (high, low) of a float32 block that `dot_parts` multiplies.
+    """Split a float32 block into the parts (high, low) that `dot_parts` multiplies.
 
-    For "tf32x3" high is a rounded to 11 bits and low the rest, so that high + low = a. Only for finite numbers: `dot`
-    takes care of others, for more instructions, and splits a block again in each product.
+    For "tf32x3", high is a rounded to 11 bits and low the rest, so that high + low = a. Finite numbers only: `dot` also
+    handles others, with more instructions, and splits a block again in each product.
     """
     if PRECISION == "tf32x3":
         high = ((a.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
@@ -46,7 +46,7 @@ def split(a, PRECISION: tl.constexpr):
 
 @triton.jit
 def dot_parts(a, a_low, b, b_low, acc, PRECISION: tl.constexpr):
-    """acc + a b, of blocks (M, K) and (K, N) that `split` made; "tf32x3" leaves out the product of the low parts."""
+    """Return acc + a b for the parts of blocks (M, K) and (K, N); "tf32x3" omits the product of the low parts."""
     if PRECISION == "tf32x3":
         acc = tl.dot(a_low, b, acc, input_precision="tf32")
         acc = tl.dot(a, b_low, acc, input_precision="tf32")
@@ -60,7 +60,7 @@ def dot_parts(a, a_low, b, b_low, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def log1p(a):
-    """log(1 + a) for 0 <= a <= 1.8e19, within 2 ulp, as in kernels/cpu/vmath.h.
+    """Return log(1 + a) for 0 <= a <= 1.8e19, within 2 ulp, as in kernels/cpu/vmath.h.
 
     1 + a rounds to 2^e m with m in [sqrt(1/2), sqrt(2)); f = (1 + a) 2^-e - 1 is rounded once, and a minimax polynomial
     gives (log(1 + f) - f + f^2 / 2) / f^3.
@@ -84,7 +84,7 @@ def log1p(a):
 
 @triton.jit
 def expm1(x):
-    """exp(x) - 1 for x >= 0, to a few ulp: below 0.5 by its Taylor polynomial, whose remainder is under 1e-9."""
+    """Return exp(x) - 1 for x >= 0, to a few ulp; below 0.5 by its Taylor polynomial, with a remainder under 1e-9."""
     p = 1.0 / 40320 + x * (1.0 / 362880)
     p = 1.0 / 5040 + x * p
     p = 1.0 / 720 + x * p

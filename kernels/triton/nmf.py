@@ -3,28 +3,29 @@
     M = H W'    up = (V M^(beta - 2)) W    down = M^(beta - 1) W    H <- H (up / (down + l1 + l2 H))^gamma
 
 and the sums over frames (V M^(beta - 2))' H and (M^(beta - 1))' H that the update of W needs. Both are the same work
-with rows and columns of V exchanged (`accumulate`): a program keeps a block of rows with their sums, and for one block
-of columns after another makes M, turns it into quotients and multiplies these with the columns' factors. So M exists
-for one block at a time, in registers. In `update_H` a program does all updates of its frames; in `gather` it adds up a
-range of frames for a block of bins, and float64 adds the ranges, in their order. For beta 2 without mask M is not
+with rows and columns of V exchanged (`accumulate`): a program keeps a block of rows with their sums and, for one block
+of columns after another, computes M, the quotients, and their products with the columns' factors. So only one block of
+M is held at a time, in registers. In `update_H` a program does all updates of its frames; in `gather` it sums a range
+of frames for a block of bins, and the ranges are added in float64, in their order. For beta 2 without mask M is not
 needed: up = V W once, down = H (W'W).
 
 dtypes: float32; the divergence of a tile is float64. Conventions (floors, missing entries) are those of kernels/cpu.
 
-Precision. "tf32x3", float32's accuracy, is made of bfloat16 here: each factor is the sum of three, and of their nine
-products the six that float32 can tell go through the tensor cores. That takes as long as three products of TF32, but
-6 bytes a number instead of 8, which tensor cores read from shared memory either way round, so that W's block lies there
-once for both products; and the block of quotients becomes an operand without leaving its registers. "tf32" and "bf16"
-take one product, of 11 and 8 significant bits. One update (513 bins, 100 components, arithmetic emulated in NumPy)
-is off by 1e-6, 7e-5 and 6e-4 relative in L2 to float64, and at most 2e-6, 4e-4 and 2e-3 in a single activation.
-Tensor cores truncate where they add. Sums therefore leave them after each block, but for those of M and of two sums at
-once, which registers do not suffice for: they stay for up to 512 frames (4e-6, emulated; 1e-3 for 100,000 frames).
+Precision. "tf32x3", float32's accuracy, is made of bfloat16 here: each factor is the sum of three terms, and of their
+nine products the tensor cores compute the six that float32 can resolve. That takes as long as three products of TF32,
+but 6 bytes per number instead of 8, which tensor cores read from shared memory in either orientation, so that W's block
+is stored there once for both products; and the block of quotients becomes an operand without leaving its registers.
+"tf32" and "bf16" take one product, of 11 and 8 significant bits. One update (513 bins, 100 components, arithmetic
+emulated in NumPy) differs from float64 by 1e-6, 7e-5 and 6e-4 relative in L2, and by at most 2e-6, 4e-4 and 2e-3 in a
+single activation. Tensor cores truncate when they add. Sums therefore leave them after each block, except those of M
+and of two sums at once, for which registers do not suffice: these stay for up to 512 frames (4e-6, emulated; 1e-3 for
+100,000 frames).
 
 Cost of one iteration (update_H and gather) of 513 x 275,840 values with K = 100, padded to 544 or 576 and 128:
 Kullback-Leibler 0.95 TFLOP of bfloat16 and two reads of V (1.1 GB), 0.96 ms of an H100's tensor cores at 989 TFLOP/s,
-and 1.2 ms since the first product's operands both come from shared memory, too slowly for blocks of 32 columns;
+but 1.2 ms because both operands of the first product come from shared memory, too slowly for blocks of 32 columns;
 Itakura-Saito 1.4 TFLOP and 1.7 ms, Euclidean 0.56 TFLOP and 0.6 ms. Loads do not overlap with a program's own products,
-only with those of the other program on the multiprocessor, so 60 to 70 % of these rates are to be expected. Nothing of
+only with those of the other program on the multiprocessor, so 60 to 70 % of these rates are to be expected. None of
 this has been measured.
 """
 
@@ -35,20 +36,20 @@ import triton.language as tl
 
 from .arithmetic import INTERPRETED
 
-#: Least value of the model where its powers are taken, and what replaces a denominator of zero: scikit-learn's.
+#: Least value of the model where its powers are taken, and of a denominator in place of zero, as in scikit-learn.
 FLOOR = tl.constexpr(1.1920929e-7)
-SMALLEST = tl.constexpr(1.1754944e-38)  # the least normal number, and not less: that would be float64
-LARGEST = tl.constexpr(3.3895314e38)  # of bfloat16; what is larger would round to infinity
+SMALLEST = tl.constexpr(1.1754944e-38)  # the smallest normal number; a smaller one would be float64
+LARGEST = tl.constexpr(3.3895314e38)  # of bfloat16; larger numbers would round to infinity
 
-#: Components whose sums fit the registers.
+#: The most components whose sums fit the registers.
 MOST_COMPONENTS = 128
 
 
 def blocks(hopper: bool, full: bool, masked: bool) -> list[tuple[int, int, int]]:
-    """Rows and columns of V that a program holds, and its warps, that registers suffice for without spills.
+    """Return the rows and columns of V that a program can hold without spilling registers, and its warps.
 
     Hopper's tensor cores read both factors from shared memory, for 64 rows at a time. Ampere's read registers; and for
-    64 rows on Blackwell, Triton would ask for more tensor memory than there is, one accumulator for each product.
+    64 rows on Blackwell, Triton would need more tensor memory than the device has, one accumulator for each product.
     """
     if masked:
         return [(32, 16, 4)]
@@ -72,34 +73,34 @@ def _that_fit(configurations: list[triton.Config], arguments: Any, **constants: 
 
 
 _SIZES = ["F", "K", "LOSS", "MASKED", "PRECISION"]
-#: Numbers for whose ones and multiples of 16 nothing is compiled anew.
+#: Arguments that are not specialised: values of 1 and multiples of 16 would be compiled separately.
 _VARYING = ["T", "n", "chunks", "M", "N", "span"]
 
 
 @triton.jit
 def load(p, n_rows, n_columns, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The block at p of a matrix with strides row and column; zero beyond n_rows and n_columns."""
+    """Load the block at p of a matrix with strides row and column; zero beyond n_rows and n_columns."""
     r, c = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
     return tl.load(p + (r * row + c * column), (r < n_rows) & (c < n_columns), 0.0)
 
 
 @triton.jit
 def store(p, x, n_rows, n_columns, row):
-    """Write x where `load` would read it, columns side by side."""
+    """Store x where `load` would read it, with a column stride of 1."""
     r, c = tl.arange(0, x.shape[0])[:, None], tl.arange(0, x.shape[1])[None, :]
     tl.store(p + (r * row + c), x, (r < n_rows) & (c < n_columns))
 
 
 @triton.jit
 def bfloat16(x):
-    """x rounded; as float32 for the interpreter, whose products of bfloat16 go wrong."""
+    """Round x to bfloat16, kept as float32 for the interpreter, whose bfloat16 products are wrong."""
     x = x.to(tl.bfloat16)
     return x.to(tl.float32) if INTERPRETED else x
 
 
 @triton.jit
 def terms(x, PRECISION: tl.constexpr):
-    """What is multiplied in place of x: for float32's accuracy three bfloat16 that add up to it."""
+    """Return the terms to multiply in place of x: for float32's accuracy, three bfloat16 terms whose sum is x."""
     if PRECISION == "tf32x3":
         first = bfloat16(x)
         rest = x - first.to(tl.float32)
@@ -114,16 +115,16 @@ def terms(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def transposed(x):
-    """The terms of x'."""
+    """Return the terms of x'."""
     return (x[0].T, x[1].T, x[2].T) if len(x) == 3 else (x[0].T,)
 
 
 @triton.jit
 def add_product(acc, a, b, PRECISION: tl.constexpr, IN_PLACE: tl.constexpr = False):
-    """acc + a b of terms, without the products that float32 would round away.
+    """Return acc + a b of terms, without the products that float32 would round away.
 
-    Tensor cores truncate where they add, so the product is a sum of its own, in registers of its own; IN_PLACE saves
-    those.
+    Tensor cores truncate when they add, so the product is summed separately, in registers of its own; IN_PLACE saves
+    these registers.
     """
     s = acc if IN_PLACE else tl.zeros(acc.shape, tl.float32)
     if PRECISION == "tf32x3":
@@ -142,7 +143,7 @@ def add_product(acc, a, b, PRECISION: tl.constexpr, IN_PLACE: tl.constexpr = Fal
 
 @triton.jit
 def load_pieces(p, n_rows, K: tl.constexpr, ROWS: tl.constexpr, PIECE: tl.constexpr, PRECISION: tl.constexpr):
-    """The terms of rows of a matrix (..., K) without gaps, a tuple of blocks of PIECE columns."""
+    """Load rows of a contiguous matrix (..., K) as terms, in a tuple of blocks of PIECE columns."""
     answer = ()
     for i in tl.static_range((K + PIECE - 1) // PIECE):
         x = load(p + i * PIECE, n_rows, K - i * PIECE, K, 1, ROWS, PIECE)
@@ -152,7 +153,7 @@ def load_pieces(p, n_rows, K: tl.constexpr, ROWS: tl.constexpr, PIECE: tl.conste
 
 @triton.jit
 def zero_pieces(K: tl.constexpr, ROWS: tl.constexpr, PIECE: tl.constexpr):
-    """Sums (ROWS, K) to begin with, in the blocks of `load_pieces`."""
+    """Return zeros (ROWS, K), in the blocks of `load_pieces`."""
     answer = ()
     for _ in tl.static_range((K + PIECE - 1) // PIECE):
         answer += (tl.zeros((ROWS, PIECE), tl.float32),)
@@ -161,7 +162,7 @@ def zero_pieces(K: tl.constexpr, ROWS: tl.constexpr, PIECE: tl.constexpr):
 
 @triton.jit
 def product_of_rows(a, b, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr):
-    """The product a b' of pieces."""
+    """Return the product a b' of pieces."""
     m = tl.zeros((ROWS, COLUMNS), tl.float32)
     for i in tl.static_range(len(a)):
         m = add_product(m, a[i], transposed(b[i]), PRECISION, True)
@@ -170,7 +171,7 @@ def product_of_rows(a, b, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: 
 
 @triton.jit
 def add_products(acc, q, b, PRECISION: tl.constexpr, IN_PLACE: tl.constexpr):
-    """The pieces acc + q b for terms q."""
+    """Return the pieces acc + q b for terms q."""
     answer = ()
     for i in tl.static_range(len(b)):
         answer += (add_product(acc[i], q, b[i], PRECISION, IN_PLACE),)
@@ -179,13 +180,13 @@ def add_products(acc, q, b, PRECISION: tl.constexpr, IN_PLACE: tl.constexpr):
 
 @triton.jit
 def power(x, p):
-    """x^p for normal positive x, good to about abs(p log2 x) ulp."""
+    """Return x^p for normal positive x, good to about abs(p log2 x) ulp."""
     return tl.exp2(p * tl.log2(x))
 
 
 @triton.jit
 def quotients(v, m, beta, LOSS: tl.constexpr):
-    """v m^(beta - 2) and m^(beta - 1) for the model m > 0."""
+    """Return v m^(beta - 2) and m^(beta - 1) for the model m > 0."""
     if LOSS == "euclidean":
         up, down = v, m
     elif LOSS == "three_halves":
@@ -212,7 +213,7 @@ def accumulate(
     LOSS: tl.constexpr, FULL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """Add what a block of rows needs of n_columns: up += (V M^(beta - 2)) B, and down += M^(beta - 1) B if FULL.
+    """Add the products over n_columns for a block of rows: up += (V M^(beta - 2)) B, down += M^(beta - 1) B if FULL.
 
     M = a B' for pieces of terms a, and V has the strides row and column.
     """
@@ -223,13 +224,13 @@ def accumulate(
             m = tl.maximum(product_of_rows(a, b, ROWS, COLUMNS, PRECISION), FLOOR)
             weight = load(mask, n_rows, left, row, column, ROWS, COLUMNS)
             v = load(V, n_rows, left, row, column, ROWS, COLUMNS)
-            v = tl.where(weight > 0, v * weight, 0.0)  # what is missing may be NaN
+            v = tl.where(weight > 0, v * weight, 0.0)  # missing entries may be NaN
         else:
             v = load(V, n_rows, left, row, column, ROWS, COLUMNS)
             m = tl.maximum(product_of_rows(a, b, ROWS, COLUMNS, PRECISION), FLOOR)
-        if LOSS == "general":  # powers of the floor may overflow, but not where nothing is
-            there = (tl.arange(0, ROWS)[:, None] < n_rows) & (tl.arange(0, COLUMNS)[None, :] < left)
-            m = tl.where(there, m, 1.0)
+        if LOSS == "general":  # powers of the floor may overflow outside the matrix
+            inside = (tl.arange(0, ROWS)[:, None] < n_rows) & (tl.arange(0, COLUMNS)[None, :] < left)
+            m = tl.where(inside, m, 1.0)
         risen, fallen = quotients(v, m, beta, LOSS)
         if MASKED:
             fallen *= weight
@@ -244,7 +245,7 @@ def accumulate(
 
 @triton.jit
 def multiplied(h, up, down, gamma, l1, l2):
-    """The multiplicative update of h (Fevotte and Idier, 2011, section 4; the penalties as in scikit-learn)."""
+    """Return the multiplicative update of h (Fevotte and Idier, 2011, section 4; the penalties as in scikit-learn)."""
     down = down + l1 + l2 * h
     step = tl.minimum(up / tl.where(down == 0, FLOOR, down), LARGEST)
     raised = tl.where(step > SMALLEST, power(tl.maximum(step, SMALLEST), gamma), 0.0)
@@ -261,7 +262,7 @@ def update_H(
     LOSS: tl.constexpr, FULL: tl.constexpr, MASKED: tl.constexpr, RAGGED: tl.constexpr, PRECISION: tl.constexpr,
     FRAMES: tl.constexpr, BINS: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """n updates of a tile of FRAMES frames of H; sums (K,) of the columns of W stand for `down` unless FULL."""
+    """Update a tile of FRAMES frames of H n times; sums (K,) of the columns of W replace `down` unless FULL."""
     tiles = tl.cdiv(T, FRAMES)
     clip, t = tl.program_id(0) // tiles, tl.program_id(0) % tiles * FRAMES
     length = tl.minimum(tl.load(lengths + clip), T).to(tl.int32) if RAGGED else T
@@ -284,7 +285,7 @@ def update_H(
                 d = tl.load(sums + k, k < K, 0.0)[None, :]
             x = load(H + i * PIECE, n_frames, K - i * PIECE, K, 1, FRAMES, PIECE)
             store(H + i * PIECE, multiplied(x, up[i], d, gamma, l1, l2), n_frames, K - i * PIECE, K)
-        # Read back, since what a loop hands on goes to shared memory, and what it computes stays in registers.
+        # Read back: values carried by a loop go to shared memory, those computed in it stay in registers.
         tl.debug_barrier()
         h = load_pieces(H, n_frames, K, FRAMES, PIECE, PRECISION)
 
@@ -294,7 +295,7 @@ def multiply(
     X, Y, n_rows, n_terms, row, column, K: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """The pieces of X Y for X (n_rows, n_terms), with strides row and column, and Y (n_terms, K)."""
+    """Return the pieces of X Y for X (n_rows, n_terms), with strides row and column, and Y (n_terms, K)."""
     total = zero_pieces(K, ROWS, PIECE)
     for n in range(0, n_terms, COLUMNS):
         x = load(X, n_rows, n_terms - n, row, column, ROWS, COLUMNS)
@@ -310,7 +311,7 @@ def product(
     X, Y, out, M, N, span, row, column, K: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """Parts (splits, M, K) of X Y for X (M, N) with strides row and column, and Y (N, K): `span` terms a split."""
+    """Compute partial sums (splits, M, K) of X Y, `span` terms each; X (M, N) has strides row, column; Y is (N, K)."""
     m = tl.program_id(0).to(tl.int64) * ROWS
     n_rows = tl.minimum(M - m, ROWS).to(tl.int32)
     n = tl.program_id(1).to(tl.int64) * span
@@ -327,7 +328,7 @@ def update_H_euclidean(
     numerator, gram, H, lengths, T, l1, l2, n, K: tl.constexpr, RAGGED: tl.constexpr, PRECISION: tl.constexpr,
     FRAMES: tl.constexpr, COLUMNS: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """n updates of a tile of FRAMES frames of H for beta 2 without mask, with numerator = V W and gram = W'W."""
+    """Update a tile of FRAMES frames of H n times for beta 2 without mask; numerator = V W, gram = W'W."""
     tiles = tl.cdiv(T, FRAMES)
     clip, t = tl.program_id(0) // tiles, tl.program_id(0) % tiles * FRAMES
     length = tl.minimum(tl.load(lengths + clip), T).to(tl.int32) if RAGGED else T
@@ -337,7 +338,7 @@ def update_H_euclidean(
     numerator += first
     for _ in range(tl.where(n_frames > 0, n, 0)):
         down = multiply(H, gram, n_frames, K, K, 1, K, PRECISION, FRAMES, COLUMNS, PIECE)
-        tl.debug_barrier()  # all of the tile is read before any of it is written, and the other way round below
+        tl.debug_barrier()  # all of the tile is read before any of it is written, and below, written before it is read
         for i in tl.static_range(len(down)):
             left = K - i * PIECE
             up = load(numerator + i * PIECE, n_frames, left, K, 1, FRAMES, PIECE)
@@ -356,7 +357,7 @@ def gather(
     LOSS: tl.constexpr, FULL: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
     BINS: tl.constexpr, FRAMES: tl.constexpr, CHUNK: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """Sums over `chunks` chunks of CHUNK frames for a block of BINS bins, added to parts (splits, F, K) of zeros."""
+    """Add sums over `chunks` chunks of CHUNK frames, for a block of BINS bins, to zeroed parts (splits, F, K)."""
     f = tl.program_id(0) * BINS
     n_bins = F - f
     W += f * K
@@ -389,7 +390,7 @@ def gather(
 
 @triton.jit
 def divergence_of(v, m, beta, LOSS: tl.constexpr):
-    """The divergence of v from the model m, entry by entry (Fevotte and Idier, 2011, equation 3)."""
+    """Return the divergence of v from the model m, entry by entry (Fevotte and Idier, 2011, equation 3)."""
     safe = tl.maximum(m, FLOOR)
     if LOSS == "euclidean":
         d = 0.5 * (v - m) * (v - m)
@@ -400,7 +401,7 @@ def divergence_of(v, m, beta, LOSS: tl.constexpr):
         v = tl.maximum(v, FLOOR)
         d = v / safe - (tl.log(v) - tl.log(safe)) - 1.0
     else:
-        # Where no power is negative, what is next to nothing counts as it is: many frames may be silent.
+        # If no power is negative, tiny values count as they are: many frames may be silent.
         least = tl.where(beta > 0, SMALLEST, FLOOR)
         raised = power(tl.maximum(v, least), beta)
         raised = tl.where((v > 0) | (beta < 0), raised, 0.0)
@@ -415,7 +416,7 @@ def divergence(
     LOSS: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
     FRAMES: tl.constexpr, BINS: tl.constexpr, PIECE: tl.constexpr,
 ):  # fmt: skip
-    """The divergence of each tile of FRAMES frames from its model, float64."""
+    """Compute the divergence of each tile of FRAMES frames from its model, in float64."""
     t = tl.program_id(0).to(tl.int64) * FRAMES
     n_frames = tl.minimum(T - t, FRAMES).to(tl.int32)
     h = load_pieces(H + t * K, n_frames, K, FRAMES, PIECE, PRECISION)
@@ -429,6 +430,6 @@ def divergence(
             d = divergence_of(tl.where(weight > 0, v, 0.0), m, beta, LOSS)
             total += tl.where(weight > 0, weight * d, 0.0)
         else:
-            there = (tl.arange(0, FRAMES)[:, None] < n_frames) & (tl.arange(0, BINS)[None, :] < F - f)
-            total += tl.where(there, divergence_of(v, m, beta, LOSS), 0.0)
+            inside = (tl.arange(0, FRAMES)[:, None] < n_frames) & (tl.arange(0, BINS)[None, :] < F - f)
+            total += tl.where(inside, divergence_of(v, m, beta, LOSS), 0.0)
     tl.store(out + tl.program_id(0), tl.sum(total.to(tl.float64)))

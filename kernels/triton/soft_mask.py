@@ -1,4 +1,4 @@
-"""Soft mask of a spectrum from dictionary, activations and component weights, and its gradients.
+"""Soft mask of a spectrum from a dictionary, activations and component weights, and its gradients.
 
     m[t, f] = P / S,  P = sum_k weight_k W[f, k] h[t, k],  S = eps + sum_k W[f, k] h[t, k]
     Y[t, f] = g X[t, f],  g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0), or g = m
@@ -8,21 +8,22 @@ and for dg = Re(conj(dY) X), which goes through W once more:
     dP = dg dg/dm / S,  dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1;  dS = -m dP
     dh[t, k] = sum_f W[f, k] (weight_k dP + dS),  dweight_k = sum_t h[t, k] sum_f W[f, k] dP
 
-A program has a block of frames x bins. Both sums stay in registers and are used at once: no W H, no mask in memory.
-Only components of non-zero weight go into P: each program finds them by counting, 16 at a time, and reads their
-columns, so the host need not know how many there are. A complex number is one load and one store of 64 bits: rows of
-513 are aligned to no more. The gradient goes through all bins of its frames; a tile's share of dweight is a row of
-float32 numbers, which are added over the tiles in float64, in order.
+A program handles a block of frames x bins. Both sums stay in registers and are used at once: neither W H nor the mask
+is stored. Only components of non-zero weight enter P: each program finds them by counting, 16 at a time, and reads
+their columns, so the host does not need their number. A complex number is one load and one store of 64 bits, the
+alignment of rows of 513. The gradient runs over all bins of its frames; a tile's share of dweight is a row of float32
+numbers, which are added over the tiles in float64, in order.
 
-dtypes: float32; spectra are frame-major complex64, as int64. Outer strides may be 0; that of H is counted in
-frames, so that its rows are known to be as aligned as K is.
+dtypes: float32; spectra are frame-major complex64, as int64. Outer strides may be 0; that of H is counted in frames,
+so that the compiler can derive the alignment of its rows from K.
 Precision: by PRECISION, sums over k in blocks of 32; emulated in NumPy on random input, relative in L2: "tf32x3" 2e-7
 to 9e-7, as float32; "tf32" 3e-4 to 4e-4; "bf16" 2e-3 to 4e-3. Magnitudes as in kernels/cpu/gain.h.
 Cost, estimated for 64 clips of 5 s (27,584 frames of 513 bins, K = 100) on an H100, not measured: X and H in and Y out
 are 237 MB, 80 us at 3 TB/s. Products: 3.6 GFLOP for S, 0.5 for every 16 components in P, three times in tf32x3: 12
-GFLOP, 30 us on tensor cores. Some 130 instructions a bin, most of them for the gain: 65 us if the schedulers never
-wait. Memory and instructions are about even, so two to four programs on a multiprocessor must overlap them. The
-gradient reads 238 MB and takes 310 instructions a bin: 150 us, and more with one program of 8 warps a multiprocessor.
+GFLOP, 30 us on tensor cores. About 130 instructions per bin, most of them for the gain: 65 us if the schedulers never
+stall. Memory and instructions take about the same time, so two to four programs on a multiprocessor must overlap them.
+The gradient reads 238 MB and takes 310 instructions per bin: 150 us, and more with one program of 8 warps on each
+multiprocessor.
 """
 
 import triton
@@ -30,17 +31,17 @@ import triton.language as tl
 
 from .arithmetic import dot_parts, expm1, log1p, split
 
-#: Squares of magnitudes are taken to lie between these; what is smaller counts as zero. As in kernels/cpu/gain.h.
+#: Squares of magnitudes are clipped to these limits; smaller ones count as zero. As in kernels/cpu/gain.h.
 LEAST_SQUARE = tl.constexpr(1.1754944e-38)
 LARGEST_SQUARE = tl.constexpr(3.4028e38)
 
-#: Numbers for whose ones and multiples of 16 nothing is compiled anew.
+#: Arguments that are not specialised: values of 1 and multiples of 16 would be compiled separately.
 VARYING = ["X_stride", "H_frames", "weights_stride", "n_frames"]
 
 
 @triton.jit
 def parts(x):
-    """Real and imaginary parts of complex numbers that were read as 64-bit integers."""
+    """Return real and imaginary parts of complex numbers that were loaded as 64-bit integers."""
     re = (x & 0xFFFFFFFF).to(tl.int32).to(tl.float32, bitcast=True)
     im = (x >> 32).to(tl.int32).to(tl.float32, bitcast=True)
     return re, im
@@ -48,14 +49,14 @@ def parts(x):
 
 @triton.jit
 def whole(re, im):
-    """Complex numbers as 64-bit integers."""
+    """Return complex numbers as 64-bit integers."""
     low = re.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
     return low | (im.to(tl.int32, bitcast=True).to(tl.int64) << 32)
 
 
 @triton.jit
 def magnitude(re, im):
-    """Magnitude and its inverse, within the limits, where both the gain and its slope still are what they are at 0."""
+    """Return magnitude and inverse, within limits at which the gain and its slope still have their values at 0."""
     square = tl.minimum(tl.maximum(re * re + im * im, LEAST_SQUARE), LARGEST_SQUARE)
     inverse = tl.rsqrt(square)
     return square * inverse, inverse
@@ -63,7 +64,7 @@ def magnitude(re, im):
 
 @triton.jit
 def gain(m, re, im, LOG: tl.constexpr):
-    """The real gain that the mask m gives to complex numbers."""
+    """Return the real gain that the mask m gives to complex numbers."""
     g = m
     if LOG:
         a, inverse = magnitude(re, im)
@@ -73,7 +74,7 @@ def gain(m, re, im, LOG: tl.constexpr):
 
 @triton.jit
 def slope(m, re, im, LOG: tl.constexpr):
-    """Derivative of `gain` by the mask."""
+    """Return the derivative of `gain` with respect to the mask."""
     d = tl.full(m.shape, 1.0, tl.float32)
     if LOG:
         a, inverse = magnitude(re, im)
@@ -84,7 +85,7 @@ def slope(m, re, im, LOG: tl.constexpr):
 
 @triton.jit
 def selection(weights, K: tl.constexpr, K_PADDED: tl.constexpr):
-    """For each component, how many up to it have a weight; and how many have one at all."""
+    """Return, for each component, the number of non-zero weights up to it, and their total number."""
     k = tl.arange(0, K_PADDED)
     counts = tl.cumsum((tl.load(weights + k, mask=k < K, other=0.0) != 0).to(tl.int32), 0)
     return counts, tl.max(counts, 0)
@@ -106,7 +107,7 @@ def mask(
     BLOCK_K: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The mask of the frames t and bins f of one clip, whose H and weights these are, and its denominator.
+    """Return the mask, and its denominator, of the frames t and bins f of one clip, with its H and weights.
 
     Beyond the last bin, and in frames that are not inside, they are 0 and eps.
     """
@@ -122,7 +123,7 @@ def mask(
     kept = tl.zeros((t.shape[0], f.shape[0]), tl.float32)
     first = 0
     while first < n_selected:
-        # Component number i of those with a weight is the first one up to which there are i + 1.
+        # Component number i of those with a weight is the first one whose count is i + 1.
         i = first + tl.arange(0, 16)
         k = tl.sum((counts[:, None] <= i[None, :]).to(tl.int32), 0)
         weight = tl.load(weights + k, mask=k < K, other=0.0)[None, :]
@@ -183,9 +184,9 @@ def soft_mask(
     BLOCK_F: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Y of a block of frames x bins; the blocks of bins are the innermost of the grid, so that they share h in L2."""
+    """Compute Y of a block of frames x bins; blocks of bins are innermost in the grid, so that they share h in L2."""
     n_blocks: tl.constexpr = (F + BLOCK_F - 1) // BLOCK_F
-    REST: tl.constexpr = 16 if (F - 1) % BLOCK_F < 16 else BLOCK_F  # the last block: 513 bins are 8 of 64, and one
+    REST: tl.constexpr = 16 if (F - 1) % BLOCK_F < 16 else BLOCK_F  # bins of the last block: 513 = 8 x 64 + 1
     n_tiles = tl.cdiv(n_frames, BLOCK_T)
     block = tl.program_id(0) % n_blocks
     tile = tl.program_id(0) // n_blocks
@@ -230,7 +231,7 @@ def _accumulate(
     LOG: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    # Adds what the bins f give to the sums of dP W and dS W, for the frames t and components n.
+    # Adds the contribution of the bins f to the sums of dP W and dS W, for the frames t and components n.
     m, total = mask(W, H, weights, counts, n_selected, t, f, t < n_frames, eps, F, K, BLOCK_K, PRECISION)
     at = t[:, None] * F + f[None, :]
     inside = (t < n_frames)[:, None] & (f < F)[None, :]
@@ -271,7 +272,7 @@ def soft_mask_gradient(
     BLOCK_K: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """dH of a tile of frames, and its share of dweights, for a block of components."""
+    """Compute dH of a tile of frames, and its share of dweights, for a block of components."""
     n_tiles = tl.cdiv(n_frames, BLOCK_T)
     tile = tl.program_id(0)
     clip = (tile // n_tiles).to(tl.int64)

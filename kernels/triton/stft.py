@@ -11,26 +11,26 @@ With N = N1 N2, n = N2 n1 + n2 and k = k1 + N1 k2 the forward transform is
     Z[n2, k1] = S[n2, k1] exp(-2 pi i n2 k1 / N)                       twiddle factors
     X[k1, k2] = sum_n2 Z[n2, k1] exp(-2 pi i n2 k2 / N2),  k2 < N2/2   real (N1, 2 N2) by (2 N2, N2)
 
-Only the lower half of k2 is needed, and bins come out in runs along k1, as they lie in memory; no index is mirrored.
+Only the lower half of k2 is needed, and bins are computed in runs along k1, as in memory; no index is mirrored.
 The first product is split by the parity of n1 into E and O, for k1 < N1/2 only: S[k1] = E + O and
-S[k1 + N1/2] = E - O, which halves it. Bin N/2 is a sum with alternating signs. The inverse goes the same way back
-through the transposed matrices. A program has FRAMES frames and takes BLOCK residues k1 of both halves at a time. Real
-and imaginary parts alternate in the columns of products as in memory, so they are neighbours in a thread's registers.
+S[k1 + N1/2] = E - O, which halves it. Bin N/2 is a sum with alternating signs. The inverse takes the same steps in
+reverse, with the transposed matrices. A program has FRAMES frames and takes BLOCK residues k1 of both halves at a time.
+Real and imaginary parts alternate in the columns of products as in memory, so they are neighbours in a thread's
+registers.
 
 dtypes: float32; complex64 as pairs (re, im), frame-major. Tables are rounded once from float64.
 Precision: "tf32x3" and "ieee" stay within 6e-7 (N = 4096; 3e-7 for N = 1024) of float64, relative in L2; "tf32" gives
 3e-4 and "bf16" 3e-3. Emulated in NumPy, with sums that the tensor cores truncate.
-Cost: 2 N N1 + 4 N N2 FLOP a frame in either direction, 197 k for N = 1024 (N1 = N2 = 32), to be done three times in
-tf32x3. 64 clips of 5 s are 27,584 frames with a hop of 512: 5.4 GFLOP, 56 MB of samples and 113 MB of spectra. An H100
-should need 55 us for each, at 100 TFLOP/s and 3 TB/s, side by side where three programs share a multiprocessor; that is
-reckoned, not measured. The inverse computes OVERLAP - 1 frames twice in n_tiles FRAMES, 7 % here, and moves the same
-bytes.
-`analyze` adds 4 bytes a bin of V, and reads V, not X, again for its decibels, in a kernel of its own: a mel band needs
-all bins of a frame, and dense bands (F, 128) would cost as many FLOP as the transform. There, a block of bands walks
-only over the bins that it covers, about once over V in all.
+Cost: 2 N N1 + 4 N N2 FLOP per frame in either direction, 197 k for N = 1024 (N1 = N2 = 32), three times that in tf32x3.
+64 clips of 5 s are 27,584 frames with a hop of 512: 5.4 GFLOP, 56 MB of samples and 113 MB of spectra. An H100 should
+need 55 us for each, at 100 TFLOP/s and 3 TB/s, overlapping if three programs share a multiprocessor; estimated, not
+measured. The inverse computes OVERLAP - 1 frames twice in n_tiles FRAMES, 7 % here, and moves the same bytes.
+`analyze` adds 4 bytes per bin of V, and reads V, not X, again for its decibels, in a separate kernel: a mel band needs
+all bins of a frame, and dense bands (F, 128) would cost as many FLOP as the transform. In that kernel, a block of bands
+runs only over the bins that it covers, about once over V in all.
 
-For kernels that have a tile of bins in registers, such as the fused decoder's, the inverse comes in pieces; see
-`inverse_frames` for how they go together:
+For kernels that hold a tile of bins in registers, such as the fused decoder, the inverse is available in steps, which
+`inverse_frames` combines:
     inverse_bins, inverse_bin_products     for the lower and the upper half of a block of residues
     inverse_sample_products                for both; adds to the sums of the tile
     inverse_samples, overlap_add           after all blocks
@@ -41,35 +41,35 @@ import triton.language as tl
 
 from .arithmetic import dot, expm1, log1p
 
-#: The largest magnitude that is told apart: its square is finite.
+#: The largest magnitude whose square is finite; larger ones count as this.
 LARGEST_MAGNITUDE = tl.constexpr(1.8446743e19)
-#: Numbers for whose ones and multiples of 16 nothing is compiled anew: clips have any length.
+#: Arguments that are not specialised, since clips have any length: 1 and multiples of 16 would be compiled separately.
 VARYING = ["n_rows", "n_frames", "n_samples", "y_stride", "n_programs", "n_tiles", "X_stride", "length"]
 
 
 @triton.jit
 def magnitude(re, im):
-    """|X|: 0 below 1e-19, and 1.8e19 where it is larger; NaN stays."""
+    """Return |X|: 0 below 1e-19, at most 1.8e19; NaN is kept."""
     a = tl.sqrt(re * re + im * im)
     return tl.where(a > LARGEST_MAGNITUDE, LARGEST_MAGNITUDE, a)
 
 
 @triton.jit
 def times(z, re, im):
-    """The complex numbers z (..., 2) times re + i im."""
+    """Return the complex numbers z (..., 2) times re + i im."""
     a, b = tl.split(z)
     return tl.join(a * re - b * im, a * im + b * re)
 
 
 @triton.jit
 def exchange(z, FRAMES: tl.constexpr, A: tl.constexpr, B: tl.constexpr):
-    """The operand (FRAMES b, 2 a) of a product along a, of complex numbers (FRAMES, a, b, 2)."""
+    """Return complex numbers (FRAMES, a, b, 2) as the operand (FRAMES b, 2 a) of a product along a."""
     return tl.reshape(tl.permute(z, (0, 2, 1, 3)), (FRAMES * B, 2 * A))
 
 
 @triton.jit
 def frame_samples(y, window, start, inside, n_samples, parity, N_FFT: tl.constexpr, N1: tl.constexpr):
-    """The windowed samples (FRAMES, N2, N1 / 2) whose n1 has this parity, of the frames at `start`."""
+    """Load the windowed samples (FRAMES, N2, N1 / 2) whose n1 has this parity, of the frames at `start`."""
     N2: tl.constexpr = N_FFT // N1
     n = N2 * (2 * tl.arange(0, N1 // 2)[None, None, :] + parity) + tl.arange(0, N2)[None, :, None]
     position = start[:, None, None] + n
@@ -99,7 +99,7 @@ def stft_kernel(
     LOG_MAGNITUDES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Spectra X (rows, F, 2), and log(1 + |X|) as V (rows, F), of frames of clips y: row = clip * n_frames + frame."""
+    """Compute X (rows, F, 2) and V = log(1 + |X|) (rows, F) of frames of clips y: row = clip * n_frames + frame."""
     N2: tl.constexpr = N_FFT // N1
     HALF: tl.constexpr = N1 // 2
     F: tl.constexpr = N_FFT // 2 + 1
@@ -148,7 +148,7 @@ def stft_kernel(
 
 @triton.jit
 def inverse_bins(x, k, part):
-    """The bins x, as the inverse counts them: bin 0 half as much as the others, without its imaginary part."""
+    """Return the bins x as the inverse weights them: bin 0 half as much as the others, without its imaginary part."""
     return tl.where(k == 0, tl.where(part == 0, 0.5 * x, 0.0), x)
 
 
@@ -164,7 +164,7 @@ def inverse_bin_products(
     N2: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The inverse's first product, over k2, times the twiddle factors.
+    """Return the inverse's first product, over k2, times the twiddle factors.
 
     Takes bins (FRAMES, N2 / 2, BLOCK, 2) for k1 (BLOCK,), returns (FRAMES, BLOCK, N2, 2) for all n2.
     """
@@ -190,7 +190,7 @@ def inverse_sample_products(
     N2: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The inverse's second product, over the residues k1 of a block in the lower and in the upper half, added.
+    """Add the inverse's second product, over the residues k1 of a block in the lower and in the upper half.
 
     Takes and returns the sums (FRAMES N2, N1 / 2) for even and odd n1.
     """
@@ -203,7 +203,7 @@ def inverse_sample_products(
 
 @triton.jit
 def inverse_samples(even, odd, last, window, FRAMES: tl.constexpr, N_FFT: tl.constexpr, N1: tl.constexpr):
-    """The windowed samples (FRAMES N_FFT,) of the inverse's sums and the real parts `last` (FRAMES,) of bin N/2."""
+    """Return the windowed samples (FRAMES N_FFT,) from the inverse's sums and the real parts `last` of bin N/2."""
     N2: tl.constexpr = N_FFT // N1
     z = tl.join(tl.reshape(even, (FRAMES, N2, N1 // 2)), tl.reshape(odd, (FRAMES, N2, N1 // 2)))
     z = tl.reshape(tl.permute(z, (0, 2, 3, 1)), (FRAMES, N_FFT))
@@ -227,7 +227,7 @@ def inverse_frames(
     BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The windowed samples (FRAMES N_FFT,) of the spectra at the pointers X (FRAMES,); zeros where not inside."""
+    """Return the windowed samples (FRAMES N_FFT,) of the spectra at the pointers X (FRAMES,); zeros unless inside."""
     N2: tl.constexpr = N_FFT // N1
     HALF: tl.constexpr = N1 // 2
     even = tl.zeros((FRAMES * N2, HALF), tl.float32)
@@ -249,10 +249,10 @@ def inverse_frames(
 
 @triton.jit
 def overlap_add(z, carried, hop, N_FFT: tl.constexpr, FRAMES: tl.constexpr, OVERLAP: tl.constexpr):
-    """The samples that end with these frames, and what they leave to the next ones: FRAMES * hop of each, then zeros.
+    """Return the samples that these frames complete, and the sums for the next: FRAMES * hop of each, then zeros.
 
-    Takes the frames' samples z (FRAMES N_FFT,) and what the frames before left (a power of two,). OVERLAP frames lie
-    over a sample, at most FRAMES + 1. Sums go from the oldest frame to the newest, however frames are divided.
+    Takes the frames' samples z (FRAMES N_FFT,) and the sums carried over from earlier frames (a power of two,). OVERLAP
+    frames reach a sample, at most FRAMES + 1. Sums run from the oldest frame to the newest, however frames are divided.
     """
     i = tl.arange(0, carried.shape[0])
     frame = i // hop
@@ -293,10 +293,10 @@ def istft_kernel(
     SAMPLES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Samples y (clips, length) of spectra X (clips, n_frames, F, 2), of which OVERLAP lie over a sample.
+    """Compute samples y (clips, length) of spectra X (clips, n_frames, F, 2), OVERLAP of which reach a sample.
 
-    Each of a clip's n_programs programs goes through n_tiles tiles of frames; the first OVERLAP - 1 frames are those of
-    the program before, too. SAMPLES is a power of two, at least FRAMES * hop.
+    Each of a clip's n_programs programs runs over n_tiles tiles of frames; it shares the first OVERLAP - 1 frames with
+    the program before it. SAMPLES is a power of two, at least FRAMES * hop.
     """
     clip = tl.program_id(0) // n_programs
     program = tl.program_id(0) - clip * n_programs
@@ -337,7 +337,7 @@ def istft_frames_kernel(
     BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Windowed samples, as frames (clips n_frames, N_FFT), of spectra X (clips, n_frames, F, 2)."""
+    """Compute windowed samples, as frames (clips n_frames, N_FFT), of spectra X (clips, n_frames, F, 2)."""
     row = tl.program_id(0).to(tl.int64) * FRAMES + tl.arange(0, FRAMES)
     inside = row < n_rows
     clip = row // n_frames
@@ -371,7 +371,7 @@ def overlap_add_kernel(
     N_FFT: tl.constexpr,
     SAMPLES: tl.constexpr,
 ):
-    """Samples y (clips, length) of the frames (clips, n_frames, N_FFT) of `istft_frames_kernel`."""
+    """Compute samples y (clips, length) from the frames (clips, n_frames, N_FFT) of `istft_frames_kernel`."""
     clip = tl.program_id(0) // n_programs
     i = (tl.program_id(0) - clip * n_programs) * SAMPLES + tl.arange(0, SAMPLES)
     clip = clip.to(tl.int64)
@@ -387,7 +387,7 @@ def overlap_add_kernel(
 
 @triton.jit(do_not_specialize=VARYING)
 def inverse_squares_kernel(window, scale, n_frames, hop, start, length, N_FFT: tl.constexpr, SAMPLES: tl.constexpr):
-    """1 over the sum of the squared windows of all frames at each sample, 1 where none is; summed in float64."""
+    """Compute 1 over the sum of all squared windows at each sample, 1 where none reaches it; summed in float64."""
     i = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
     newest = (i + start) // hop
     n = i + start - newest * hop
@@ -403,7 +403,7 @@ def inverse_squares_kernel(window, scale, n_frames, hop, start, length, N_FFT: t
 
 @triton.jit
 def band_edges_kernel(bands, edges, n_bins, n_bands, BANDS: tl.constexpr, BINS: tl.constexpr):
-    """From which bin to which a block of BANDS of the bands (n_bins, n_bands) is not 0, as edges (blocks, 2)."""
+    """Find the range of bins in which a block of BANDS of bands (n_bins, n_bands) is not 0, as edges (blocks, 2)."""
     band = tl.program_id(0) * BANDS + tl.arange(0, BANDS)[None, :]
     first = tl.zeros((BINS,), tl.int32) + n_bins
     stop = tl.zeros((BINS,), tl.int32)
@@ -434,7 +434,7 @@ def log_mel_kernel(
     BINS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Decibels (rows, n_bands): 10 log10 of the magnitudes in bands (n_bins, n_bands), at least amin.
+    """Compute decibels (rows, n_bands): 10 log10 of the magnitudes in bands (n_bins, n_bands), at least amin.
 
     The spectra are X (rows, n_bins, 2), or V = log(1 + |X|) (rows, n_bins) with LOG_MAGNITUDES.
     """
@@ -456,6 +456,6 @@ def log_mel_kernel(
         weight = bands + k[:, None] * n_bands + band[None, :]
         b = tl.load(weight, (k < stop)[:, None] & (band < n_bands)[None, :], 0.0)
         sums = dot(a, b, sums, PRECISION)
-    sums = tl.where(sums < amin, amin, sums)  # NaN stays
+    sums = tl.where(sums < amin, amin, sums)  # NaN is kept
     at = row[:, None] * n_bands + band[None, :]
     tl.store(decibels + at, tl.log(sums) * 4.3429448190325183, (row < n_rows)[:, None] & (band < n_bands)[None, :])

@@ -61,7 +61,7 @@ def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
         return X
     with torch.cuda.device(clips.device):
         _cuda.stft(
-            **_pointers(y=clips, window=window, turns=turns(n_fft, clips.device), X=X),
+            **_pointers(y=clips, window=window, twiddles=twiddles(n_fft, clips.device), X=X),
             n_clips=n,
             n_samples=n_samples,
             n_frames=n_frames,
@@ -122,7 +122,7 @@ def tick_members(plan: Plan, state: State) -> tuple[dict[str, Tensor], dict[str,
         "gram": plan.gram,
         "window": plan.window,
         "norms": plan.norms,
-        "turns": turns(plan.n_fft, plan.W.device),
+        "twiddles": twiddles(plan.n_fft, plan.W.device),
         **{field.name: getattr(state, field.name) for field in fields(state)},
     }
     numbers = {"n": len(state.hops), "hop": plan.hop, "K": K, "n_fft": plan.n_fft}
@@ -130,8 +130,8 @@ def tick_members(plan: Plan, state: State) -> tuple[dict[str, Tensor], dict[str,
 
 
 @cache  # captured graphs know where they lie
-def turns(n_fft: int, device: torch.device) -> Tensor:
-    """Turns of an FFT, in the order that kernels/cuda/fft.h states: complex64."""
+def twiddles(n_fft: int, device: torch.device) -> Tensor:
+    """Twiddle factors of an FFT, in the order that kernels/cuda/fft.h states: complex64."""
     parts, points, done = [torch.arange(n_fft // 4 + 1) / n_fft], n_fft // 2, 1
     while done < points:
         radix = 4 if points // done in (4, 16) else 8
@@ -151,7 +151,7 @@ def _decoded(rows: Tensor, mask: dict[str, Any], window: Tensor, hop: int, start
     y = torch.empty((n, length), device=rows.device)
     with torch.cuda.device(rows.device):
         _cuda.decode(
-            **_pointers(X=rows, window=window, turns=turns(n_fft, rows.device), y=y),
+            **_pointers(X=rows, window=window, twiddles=twiddles(n_fft, rows.device), y=y),
             **mask,
             n_clips=n,
             n_frames=n_frames,

@@ -244,13 +244,13 @@ def test_the_library_without_a_gpu():
         empty = torch.zeros(64).data_ptr()
         sizes = {"n_clips": 1, "n_samples": 64, "n_frames": 1, "n_fft": 32, "hop": 1, "pad": 0, "stream": 0}
         with pytest.raises(RuntimeError, match="cudaGetDevice: "):
-            cuda.stft(y=empty, window=empty, turns=empty, X=empty, **sizes)
+            cuda.stft(y=empty, window=empty, twiddles=empty, X=empty, **sizes)
     with refused(ValueError, "n_fft is 48, but must be a power of two from 32 to 8192"):
-        cuda.stft(y=0, window=0, turns=0, X=0, n_clips=1, n_samples=1, n_frames=1, n_fft=48, hop=1, pad=0, stream=0)
+        cuda.stft(y=0, window=0, twiddles=0, X=0, n_clips=1, n_samples=1, n_frames=1, n_fft=48, hop=1, pad=0, stream=0)
     assert not cuda.fits(48, 1, False)
     with refused(ValueError, "hop is 134217728, but at most 134217727 is possible"):
         cuda.decode(
-            **dict.fromkeys(("X", "W", "H", "weights", "window", "turns", "y", "X_stride"), 0),
+            **dict.fromkeys(("X", "W", "H", "weights", "window", "twiddles", "y", "X_stride"), 0),
             **dict.fromkeys(("n_clips", "n_frames", "length"), 1),
             **{"K": 0, "H_stride": 0, "weights_stride": 0, "n_fft": 32, "hop": 2**27, "start": 0},
             **{"log": False, "eps": 0.0, "stream": 0},
