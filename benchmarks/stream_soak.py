@@ -29,7 +29,6 @@ from l2i_fast.bench.timing import threads
 from l2i_fast.data.scene import SCENES, demo_scene
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
-from l2i_fast.networks.incremental import why_not_streamable
 from l2i_fast.results.picture import COLOURS, FONT, GREY, INK
 
 #: Seconds of sound over which a load is measured.
@@ -278,7 +277,7 @@ def capacity(model: Model = "esc10", output: Output = FILE) -> None:
     """Streams of a pool on one core, without networks and with networks that run every half second."""
     engine, soak = l2i.load(model), opened(output)
     soak.capacities = [measure_capacity(engine, "none", None), measure_capacity(engine, "full window")]
-    if reason := why_not_streamable(engine.hidden, engine.interpreter):
+    if reason := engine.network.why_not_incremental(engine.interpreter):
         print(f"incremental networks are left out: {reason}")
     else:
         soak.capacities.append(measure_capacity(engine, "incremental", incremental=True))

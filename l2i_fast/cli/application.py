@@ -84,7 +84,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from l2i_fast import __version__
+        from l2i_fast.version import __version__
 
         print(f"l2i_fast {__version__}")
         raise typer.Exit

@@ -128,11 +128,9 @@ def _cuda() -> str:
 
 
 def _cuda_library() -> str:
-    import torch
+    from l2i_fast.backends.cuda import missing_library
 
-    from l2i_fast.backends.dispatch import missing
-
-    if reason := missing("cuda", torch.device("cuda")):
+    if reason := missing_library():
         raise _Absent(reason)
     return "built, and can run"
 

@@ -10,7 +10,7 @@ from l2i_fast.cli.console import make_console
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from l2i_fast.results.result import Explanation, Result
+    from l2i_fast.results import Explanation, Result
 
 
 def print_result(result: Result, written: list[Path], title: str) -> None:

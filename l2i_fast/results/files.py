@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from l2i_fast.audio import write_audio
 from l2i_fast.results.drawn import Drawn
 from l2i_fast.results.explanation import Explanation
-
-AUDIO_FORMATS = ("wav", "flac")
+from l2i_fast.results.formats import AUDIO_FORMATS
 
 
 class Saved(Drawn, Protocol):

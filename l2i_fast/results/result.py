@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from l2i_fast.results.explanation import Explanation
 from l2i_fast.results.files import plain, save_result
+from l2i_fast.version import __version__
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,6 @@ class Result:
 
         NaN and infinity become None. A float32 becomes the shortest decimal that parses to it.
         """
-        from l2i_fast.version import __version__
-
         return {
             "source": self.source,
             "duration": len(self.input) / self.sample_rate,

@@ -223,11 +223,10 @@ def test_only_multiplicative_updates_change(rng: np.random.Generator) -> None:
 
 def test_choice_is_checked() -> None:
     assert l2i.get_cpu_precision() == "float32"
-    terms = {"float32": 0, "bf16x3": 3, "bf16x2": 2, "bf16": 1}
     for precision in get_args(Precision):
         with at_precision(precision):
             assert l2i.get_cpu_precision() == precision
-            assert n_terms() == terms[precision]
+            assert Factorization(*problem(np.random.default_rng(0), 4, 3, 2), 2.0).precision == precision
     assert l2i.get_cpu_precision() == "float32"
     with refused(ValueError, "precision is 'fp8', but must be one of float32, bf16x3, bf16x2, bf16"):
         l2i.set_cpu_precision("fp8")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from l2i_fast.backends import dispatch as backend
+from l2i_fast.backends import precision as precisions
 
 from ..conftest import make_model
 from ..helpers import missing, relative
@@ -42,7 +42,7 @@ def test_a_gpu_that_is_not_there():
 
 @pytest.mark.parametrize(("precision", "seen"), [("float32", "ieee"), ("tf32", "tf32")])
 def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
-    monkeypatch.setattr(backend, "_precision", precision)
+    monkeypatch.setattr(precisions, "_gpu", precision)
     setting = torch.backends.cudnn.conv
     assert setting.fp32_precision == "tf32"  # torch's default
     model, during = make_model(), []

@@ -23,7 +23,7 @@ import l2i_fast as l2i
 from l2i_fast import _core, reference
 from l2i_fast.data import Dataset
 from l2i_fast.stream import StreamDecoder
-from l2i_fast.stream.decoder import stream_engines as stream_plan
+from l2i_fast.stream.decoder import stream_engines
 
 from ..helpers import refused, relative
 
@@ -211,8 +211,8 @@ def test_a_scale_applies_at_once_during_silence(rng: np.random.Generator) -> Non
 def test_old_columns_are_not_returned(rng: np.random.Generator) -> None:
     """A column holds a frame's bands and the peak of its hop, and only the latest are kept."""
     bands = rng.random((3, 33)).astype(np.float32)
-    plan = stream_plan(dictionary(rng, 64, 4), 32, 1, "log", bands=_core.MelBands(bands))
-    stream, y = _core.Stream(plan, 10), signal(rng, 32 * 40)
+    engines = stream_engines(dictionary(rng, 64, 4), 32, 1, "log", filters=bands.T)
+    stream, y = engines.stream(10), signal(rng, 32 * 40)
     stream.push(y)
     hops = stream.hops
     columns = stream.columns(hops - 9, 9)

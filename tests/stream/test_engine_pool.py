@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from l2i_fast import _core
 from l2i_fast.arrays import Float32
-from l2i_fast.stream.decoder import stream_engines as stream_plan
+from l2i_fast.backends.native import StreamEngines
+from l2i_fast.stream.decoder import stream_engines
 
 from ..helpers import refused
 
@@ -18,15 +18,15 @@ from ..helpers import refused
 MANY = 70
 
 
-def make_plan(
+def make_engines(
     rng: np.random.Generator, n_fft: int = 256, hop: int = 100, K: int = 13, domain: str = "log", n_mels: int = 0
-) -> _core.StreamPlan:
+) -> StreamEngines:
     W = (rng.random((n_fft // 2 + 1, K)) ** 4).astype(np.float32)
     centres, width = rng.integers(0, len(W), (n_mels, 1)), rng.integers(0, 9, (n_mels, 1))
     filters = np.where(abs(np.arange(len(W)) - centres) < width, rng.random((n_mels, len(W))), 0)
-    bands = _core.MelBands(filters.astype(np.float32)) if n_mels else None
+    bands = filters.T.astype(np.float32) if n_mels else None
     # Not Hann: where its last frame fades out alone, rounding would be divided by almost zero.
-    return stream_plan(W / np.linalg.norm(W, axis=0), hop, 10, domain, window="hamming", bands=bands)
+    return stream_engines(W / np.linalg.norm(W, axis=0), hop, 10, domain, window="hamming", filters=bands)
 
 
 def random_mask(rng: np.random.Generator, K: int) -> tuple[Float32, float, Float32 | None]:
@@ -62,9 +62,9 @@ def test_agrees_with_single_streams(
     rng: np.random.Generator, cpu_path: str, n: int, n_fft: int, hop: int, K: int, domain: str
 ) -> None:
     """Each stream has its own block sizes, phase, weights, scale and end."""
-    plan = make_plan(rng, n_fft, hop, K, domain, n_mels=20)
-    alone, together = ([_core.Stream(plan, history=50) for _ in range(n)] for _ in range(2))
-    pool = _core.StreamPool(plan)
+    engines = make_engines(rng, n_fft, hop, K, domain, n_mels=20)
+    alone, together = ([engines.stream(50) for _ in range(n)] for _ in range(2))
+    pool = engines.pool()
     outs: tuple[list[list[Float32]], ...] = tuple([[] for _ in range(n)] for _ in range(2))
     for _ in range(6):
         for i in np.flatnonzero(rng.random(n) < 0.5):
@@ -94,15 +94,15 @@ def test_agrees_with_single_streams(
 def test_other_streams_do_not_change_a_bit(rng: np.random.Generator, cpu_path: str) -> None:
     """Neither the order and number of streams matter, nor the blocks, nor streams that come and go."""
     K = 13
-    plan = make_plan(rng, K=K)
-    pool = _core.StreamPool(plan)
+    engines = make_engines(rng, K=K)
+    pool = engines.pool()
     signals, masks = (
         [noise(rng, rng.integers(500, 3000)) for _ in range(MANY)],
         [random_mask(rng, K) for _ in range(MANY)],
     )
 
     def run(names: Sequence[int], longest: int) -> dict[int, Float32]:
-        streams = {i: _core.Stream(plan) for i in names}
+        streams = {i: engines.stream() for i in names}
         for i, stream in streams.items():
             stream.publish(*masks[i])
         out: dict[int, list[Float32]] = {i: [] for i in names}
@@ -128,9 +128,9 @@ def test_other_streams_do_not_change_a_bit(rng: np.random.Generator, cpu_path: s
 
 
 def test_until_stops_after_that_frame(rng: np.random.Generator, cpu_path: str) -> None:
-    plan = make_plan(rng)
-    alone, together = ([_core.Stream(plan) for _ in range(MANY)] for _ in range(2))
-    pool = _core.StreamPool(plan)
+    engines = make_engines(rng)
+    alone, together = ([engines.stream() for _ in range(MANY)] for _ in range(2))
+    pool = engines.pool()
     for _ in range(4):
         blocks = [noise(rng, rng.integers(0, 1500)) for _ in range(MANY)]
         until = [stream.hops + int(rng.integers(-1, 8)) for stream in alone]
@@ -145,9 +145,9 @@ def test_until_stops_after_that_frame(rng: np.random.Generator, cpu_path: str) -
 
 
 def test_streams_move_between_pools(rng: np.random.Generator) -> None:
-    plan = make_plan(rng)
-    pools = [_core.StreamPool(plan) for _ in range(2)]
-    alone, moving = _core.Stream(plan), _core.Stream(plan)
+    engines = make_engines(rng)
+    pools = [engines.pool() for _ in range(2)]
+    alone, moving = engines.stream(), engines.stream()
     answers, expected = [], []
     for i in range(9):
         block = noise(rng, 777)
@@ -158,24 +158,24 @@ def test_streams_move_between_pools(rng: np.random.Generator) -> None:
 
 def test_silent_beside_loud(rng: np.random.Generator, cpu_path: str) -> None:
     """A stream without weights gives silence, and weights of zero take nothing from an overflowing neighbour."""
-    plan = make_plan(rng, K=4)
-    streams = [_core.Stream(plan) for _ in range(3)]
+    engines = make_engines(rng, K=4)
+    streams = [engines.stream() for _ in range(3)]
     streams[0].publish(np.zeros(4, np.float32), 1.0)
     streams[1].publish(np.array([0, 1, 0, 1], np.float32), 1.0)
-    pool = _core.StreamPool(plan)
+    pool = engines.pool()
     x = noise(rng, 3000)
     silence, partial, _ = pool.push(streams, [x, x, np.full(3000, 1e38, np.float32)])
     assert not silence.any()
-    alone = _core.Stream(plan)
+    alone = engines.stream()
     alone.publish(np.array([0, 1, 0, 1], np.float32), 1.0)
     assert_close([partial], [alone.push(x)])
 
 
 def test_no_streams_and_no_samples(rng: np.random.Generator) -> None:
-    plan = make_plan(rng)
-    pool = _core.StreamPool(plan)
+    engines = make_engines(rng)
+    pool = engines.pool()
     assert pool.push([], []) == []
-    stream = _core.Stream(plan)
+    stream = engines.stream()
     (answer,) = pool.push([stream], [np.empty(0, np.float32)])
     assert answer.shape == (0,)
     assert stream.hops == 0
@@ -184,9 +184,9 @@ def test_no_streams_and_no_samples(rng: np.random.Generator) -> None:
 
 def test_rows_of_an_array(rng: np.random.Generator) -> None:
     """The answer has rows with the bits that a list of blocks gives, for any strides of the rows."""
-    plan = make_plan(rng)
-    pool = _core.StreamPool(plan)
-    some, others = ([_core.Stream(plan) for _ in range(MANY)] for _ in range(2))
+    engines = make_engines(rng)
+    pool = engines.pool()
+    some, others = ([engines.stream() for _ in range(MANY)] for _ in range(2))
     x = np.stack([noise(rng, 2000) for _ in range(MANY)])
     for rows in (x, x[::-1], x[:, 100:900]):
         assert np.array_equal(pool.push(some, rows), np.stack(pool.push(others, list(rows))))
@@ -200,8 +200,8 @@ def test_rows_of_an_array(rng: np.random.Generator) -> None:
 
 
 def test_bad_input_names_the_stream_and_leaves_all_unchanged(rng: np.random.Generator) -> None:
-    plan = make_plan(rng)
-    pool, streams, expected = _core.StreamPool(plan), *([_core.Stream(plan) for _ in range(3)] for _ in range(2))
+    engines = make_engines(rng)
+    pool, streams, expected = engines.pool(), *([engines.stream() for _ in range(3)] for _ in range(2))
     good = [noise(rng, 300) for _ in range(3)]
     poisoned = good[1].copy()
     poisoned[17] = np.nan
@@ -215,8 +215,8 @@ def test_bad_input_names_the_stream_and_leaves_all_unchanged(rng: np.random.Gene
         pool.push(streams[:1], [good[0][::2]])
     with refused(ValueError, "stream 2: somebody is already pushing into this stream"):
         pool.push([streams[0], streams[1], streams[0]], good)
-    with refused(ValueError, "stream 1: belongs to another plan"):
-        pool.push([streams[0], _core.Stream(make_plan(rng))], good[:2])
+    with refused(ValueError, "stream 1: belongs to another engines"):
+        pool.push([streams[0], make_engines(rng).stream()], good[:2])
     with refused(TypeError, "stream 0: is not a Stream"):
         pool.push([None], good[:1])  # type: ignore[list-item]
     with refused(ValueError, "blocks and until must have an entry for each stream"):
@@ -228,11 +228,11 @@ def test_bad_input_names_the_stream_and_leaves_all_unchanged(rng: np.random.Gene
 
 
 def test_one_push_at_a_time(rng: np.random.Generator) -> None:
-    plan = make_plan(rng, 1024, 128, 100)
-    stream, pool = _core.Stream(plan), _core.StreamPool(plan)
+    engines = make_engines(rng, 1024, 128, 100)
+    stream, pool = engines.stream(), engines.pool()
     long = noise(rng, 2_000_000)
     refused = []
-    for attempt in (lambda: stream.push(long[:1]), lambda: pool.push([_core.Stream(plan)], [long[:1]])):
+    for attempt in (lambda: stream.push(long[:1]), lambda: pool.push([engines.stream()], [long[:1]])):
         worker = threading.Thread(target=pool.push, args=([stream], [long]))
         worker.start()
         while worker.is_alive():

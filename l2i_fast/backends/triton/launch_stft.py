@@ -152,16 +152,16 @@ def tables(n_fft: int, n1: int, device: torch.device) -> tuple[Tensor, Tensor, T
     """The matrix of the first product (n1, n1), twiddle factors (n2, n1, 2), matrix of the second (2 n2, n2)."""
     n2 = n_fft // n1
 
-    def turns(rows: int, columns: int, n: int) -> NDArray[np.float64]:
+    def rotations(rows: int, columns: int, n: int) -> NDArray[np.float64]:
         angle = -2 * np.pi / n * np.outer(np.arange(rows), np.arange(columns))
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
     def on_device(values: NDArray[np.float64]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)
 
-    re, im = np.moveaxis(turns(n2, n2 // 2, n2), -1, 0)
+    re, im = np.moveaxis(rotations(n2, n2 // 2, n2), -1, 0)
     second = np.stack([np.stack([re, im], -1), np.stack([-im, re], -1)], axis=1)
-    return on_device(turns(n1, n1 // 2, n1)), on_device(turns(n2, n1, n_fft)), on_device(second)
+    return on_device(rotations(n1, n1 // 2, n1)), on_device(rotations(n2, n1, n_fft)), on_device(second)
 
 
 def _generation(device: torch.device) -> int:

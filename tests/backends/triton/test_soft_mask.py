@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from l2i_fast import reference
-from l2i_fast.backends import dispatch as backend
+from l2i_fast.backends import precision as precisions
 from l2i_fast.backends import torch as with_torch
 from l2i_fast.kernels.triton import arithmetic
 from l2i_fast.kernels.triton import soft_mask as kernels
@@ -225,7 +225,7 @@ def test_decode_and_its_gradient(device, rng, n_fft, hop, T, start, log):
 def test_lower_precision_can_be_chosen(device, rng, monkeypatch):
     given = operands(rng, device, 1, 64, 50, 20)
     expected = expected_mask(*given, True, 1e-6)
-    monkeypatch.setattr(backend, "_precision", "bf16")
+    monkeypatch.setattr(precisions, "_gpu", "bf16")
     assert 1e-5 < relative(serving.soft_mask(*given, True, 1e-6), expected) < 1e-2
 
 
