@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ if not torch.cuda.is_available():  # before Triton is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from l2i_fast import _core
+from l2i_fast.backends import dispatch
 from l2i_fast.data import Dataset, load_dataset
 from l2i_fast.model import L2I
 from l2i_fast.networks.classifier import Classifier
@@ -110,6 +111,22 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 def device() -> torch.device:
     """A GPU, or the CPU, on which Triton then interprets its kernels."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(params=["cuda", "triton", "torch"] if torch.cuda.is_available() else ["triton", "torch"])
+def backend(request: pytest.FixtureRequest, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each backend that can run on `device`, in use for one test: CUDA C++ on a GPU only."""
+    name: str = request.param
+    if reason := dispatch.missing(name, device):
+        pytest.skip(reason)
+    monkeypatch.setenv("L2I_BACKEND", name)
+    return name
+
+
+@pytest.fixture
+def tensor(device: torch.device) -> Callable[[Any], torch.Tensor]:
+    """Copies an array to `device`."""
+    return lambda x: torch.as_tensor(np.asarray(x), device=device)
 
 
 def _paths(*names: str) -> list[str]:

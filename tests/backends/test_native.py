@@ -16,6 +16,8 @@ import pytest
 import l2i_fast as l2i
 from l2i_fast import _core
 
+from ..helpers import refused
+
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -57,7 +59,7 @@ def test_unknown_path_is_refused() -> None:
     done = run("import l2i_fast, numpy; l2i_fast.stft(numpy.ones(9))", L2I_CPU="mmx")
     assert done.returncode == 1
     assert "ValueError: L2I_CPU is 'mmx', which is not one of scalar" in done.stderr
-    with pytest.raises(ValueError, match="'mmx', which is not one of scalar"):
+    with refused(ValueError, "the CPU path is 'mmx', which is not one of scalar..."):
         _core.use_cpu_path("mmx")
 
 
@@ -69,7 +71,7 @@ def test_denormal_mode_is_restored() -> None:
     X = l2i.stft(np.ones(3000, np.float32), hop_length=512)
     l2i.decode(X, np.ones((513, 2)), np.ones((2, X.shape[1])), np.ones(2))
     assert denormals_live()
-    with pytest.raises(ValueError, match="hop_length"):
+    with refused(ValueError, "hop_length is 0, but must be at least 1"):
         l2i.istft(X, 0)
     assert denormals_live()
 
@@ -137,30 +139,35 @@ def test_other_threads_run_meanwhile() -> None:
 
 def test_bindings_refuse_what_they_cannot_read() -> None:
     y, window = np.ones((1, 100), np.float32), np.ones(64, np.float32)
-    with pytest.raises(TypeError, match="y must be an aligned array of 2 dimensions and dtype float32"):
+    with refused(TypeError, "y must be an aligned array of 2 dimensions and dtype float32"):
         _core.stft(y.astype(np.float64), window, 16, 0)
-    with pytest.raises(TypeError, match="y must be"):
+    with refused(TypeError, "y must be an aligned array of 2 dimensions and dtype float32"):
         _core.stft(y[0], window, 16, 0)
-    with pytest.raises(ValueError, match="y must be contiguous"):
+    with refused(ValueError, "y must be contiguous in its last 1 dimensions"):
         _core.stft(y[:, ::-1], window, 16, 0)
-    with pytest.raises(ValueError, match="power of two"):
+    with refused(ValueError, "the window's length must be a power of two from 32 to 65536"):
         _core.stft(y, window[:60], 16, 0)
-    with pytest.raises(ValueError, match="shorter than the window"):
+    with refused(ValueError, "y is shorter than the window"):
         _core.stft(y[:, :63], window, 16, 0)
-    with pytest.raises(ValueError, match="hop"):
+    with refused(ValueError, "hop must be at least 1 and pad at least 0"):
         _core.stft(y, window, 0, 0)
     X = np.ones((1, 4, 33), np.complex64)
-    with pytest.raises(ValueError, match="one bin more than half"):
+    with refused(ValueError, "X must have one bin more than half the window's length"):
         _core.istft(X[:, :, :32].copy(), window, 16, 0, 10)
     W, H, weights = np.ones((33, 2), np.float32), np.ones((1, 4, 2), np.float32), np.ones((1, 2), np.float32)
-    for bad in ((X, W[:32], H, weights), (X, W, H[:, :3], weights), (X, W, H, weights[:, :1]), (X, W, H, weights[:0])):
-        with pytest.raises(ValueError, match="must have"):
+    for bad, message in (
+        ((X, W[:32], H, weights), "W must have as many rows as X has bins"),
+        ((X, W, H[:, :3], weights), "H must have the clips and frames of X"),
+        ((X, W, H, weights[:, :1]), "H and weights must have as many components as W"),
+        ((X, W, H, weights[:0]), "weights must have the clips of X"),
+    ):
+        with refused(ValueError, message):
             _core.soft_mask(*bad, True, 1e-6)
-        with pytest.raises(ValueError, match="must have"):
+        with refused(ValueError, message):
             _core.decode(*bad, True, 1e-6, window, 16, 0, 10)
-    with pytest.raises(ValueError, match="as many bins"):
+    with refused(ValueError, "bands must have as many bins as X"):
         _core.log_mel(X, _core.MelBands(np.ones((4, 32), np.float32)), 1e-10)
-    with pytest.raises(ValueError, match="amin"):
+    with refused(ValueError, "amin must be a positive, normal number"):
         _core.log_mel(X, _core.MelBands(np.ones((4, 33), np.float32)), 0)
 
 

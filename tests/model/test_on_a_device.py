@@ -9,7 +9,7 @@ import torch
 from l2i_fast.backends import dispatch as backend
 
 from ..conftest import make_model
-from ..problems import relative
+from ..helpers import relative
 
 
 @pytest.mark.parametrize("served", ["torch", "triton"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,8 @@ import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
 from l2i_fast.nmf import activations, beta_of, learn_dictionary, learn_dictionary_online
+
+from ..helpers import refused
 
 BETAS = [2.0, 1.0, 0.0, 0.5, 1.5, 3.0]
 
@@ -129,13 +129,13 @@ def test_blocks_may_come_from_an_iterator(rng: np.random.Generator) -> None:
     W = learn_dictionary_online(iter(parts), 4, callback=lambda *at: seen.append(at))
     assert np.array_equal(W, learn_dictionary_online(parts, 4))
     assert seen == [(1, 1), (1, 2), (1, 3)]
-    with pytest.raises(ValueError, match="ends after one epoch"):
+    with refused(ValueError, "blocks is an iterator, which ends after one epoch: pass a list, or n_epochs=1"):
         learn_dictionary_online(iter(parts), 4, n_epochs=2)
-    with pytest.raises(ValueError, match="agree in F"):
+    with refused(ValueError, "blocks must agree in F, got 22 after 23"):
         learn_dictionary_online([V, V[1:]], 4)
-    with pytest.raises(ValueError, match="not silent"):
+    with refused(ValueError, "blocks hold no frame that is not silent"):
         learn_dictionary_online([0 * V], 4)
-    with pytest.raises(ValueError, match="forget"):
+    with refused(ValueError, "forget must be below 1, got 1.0"):
         learn_dictionary_online([V], 4, forget=1.0)
 
 
@@ -252,25 +252,25 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda V: learn_dictionary(-V), "non-negative"),
-        (lambda V: learn_dictionary(V * np.nan), "finite"),
-        (lambda V: learn_dictionary(0 * V), "not silent"),
-        (lambda V: learn_dictionary([]), "at least one spectrogram"),
-        (lambda V: learn_dictionary([V, V[1:]]), "agree in F"),
-        (lambda V: learn_dictionary(V, 0), "n_components"),
-        (lambda V: learn_dictionary(V, known=V[1:]), r"known must be \(F, K0\) with F = 23"),
-        (lambda V: learn_dictionary(V, known=0 * V), "zero everywhere"),
-        (lambda V: learn_dictionary(V, sparsity=-1), "sparsity"),
-        (lambda V: learn_dictionary(V, beta_loss="cosine"), "beta_loss"),
-        (lambda V: activations(V, V[1:]), r"V must be \(\.\.\., F, T\) with F = 22"),
-        (lambda V: activations(V, V, n_iter=-1), "n_iter"),
-        (lambda V: activations(V, V, solver="simplex"), "solver is 'simplex', but must be one of"),
-        (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), r"H0 must have shape \(2, 37\)"),
+        (lambda V: learn_dictionary(-V), "V must be finite and non-negative, its least value is -..."),
+        (lambda V: learn_dictionary(V * np.nan), "V must be finite and non-negative, it holds NaN or infinity"),
+        (lambda V: learn_dictionary(0 * V), "V holds no frame that is not silent"),
+        (lambda V: learn_dictionary([]), "learn_dictionary needs at least one spectrogram, got an empty sequence"),
+        (lambda V: learn_dictionary([V, V[1:]]), "spectrograms must agree in F, got [22, 23]"),
+        (lambda V: learn_dictionary(V, 0), "n_components must be at least 1, got 0"),
+        (lambda V: learn_dictionary(V, known=V[1:]), "known must be (F, K0) with F = 23 as in the spectrograms..."),
+        (lambda V: learn_dictionary(V, known=0 * V), "known holds a component that is zero everywhere"),
+        (lambda V: learn_dictionary(V, sparsity=-1), "sparsity must be at least 0, got -1"),
+        (lambda V: learn_dictionary(V, beta_loss="cosine"), "beta_loss must be a number or one of ['frobenius'..."),
+        (lambda V: activations(V, V[1:]), "V must be (..., F, T) with F = 22 as in W, got shape (23, 37)"),
+        (lambda V: activations(V, V, n_iter=-1), "n_iter must be at least 0, got -1"),
+        (lambda V: activations(V, V, solver="simplex"), "solver is 'simplex', but must be one of ('mu', 'hals'..."),
+        (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), "H0 must have shape (2, 37), got (3, 3)"),
     ],
 )
 def test_bad_input_is_named(call: object, message: str, rng: np.random.Generator) -> None:
     V, _ = problem(rng)
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, message):
         call(V)  # type: ignore[operator]
 
 
@@ -297,10 +297,10 @@ def test_activations_of_clips_of_several_lengths(rng, solver, beta_loss):
     [
         ([4], ValueError, "lengths has shape (1,), but (2,) as V's clips is needed"),
         ([4, 21], ValueError, "lengths holds 4 to 21, but must lie between 0 and T=20"),
-        ([4, -1], ValueError, "lengths holds -1 to 4"),
+        ([4, -1], ValueError, "lengths holds -1 to 4, but must lie between 0 and T=20"),
         ([4.0, 3.0], TypeError, "lengths has dtype float64, but integers are needed"),
     ],
 )
 def test_wrong_lengths_are_refused(lengths, error, words):
-    with pytest.raises(error, match=re.escape(words)):
+    with refused(error, words):
         l2i.activations(np.ones((2, 33, 20)), np.ones((33, 3)), lengths=lengths)

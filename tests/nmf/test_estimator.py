@@ -25,6 +25,8 @@ import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
 
+from ..helpers import refused
+
 BETAS = [2.0, 1.0, 0.0, 0.5, 1.5, 3.0]
 LOSSES = ["frobenius", "kullback-leibler", "itakura-saito"]
 PENALTIES: list[dict[str, float]] = [{}, {"alpha_W": 0.01, "l1_ratio": 0.6}, {"alpha_W": 0.02, "alpha_H": 0.0}]
@@ -390,30 +392,38 @@ def test_what_is_given_but_not_used_is_told(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"n_components": 0}, ValueError, "n_components is 0, but must be an integer of at least 1"),
-        ({"n_components": 2.0}, TypeError, "n_components is 2.0"),
-        ({"n_components": "all"}, TypeError, "n_components is 'all', but must be .* 'auto' or None"),
-        ({"n_components": 6, "init": "nndsvd"}, ValueError, r"n_components <= min\(n_samples, n_features\) = 5, got 6"),
-        ({"init": "svd"}, ValueError, "init is 'svd', but must be one of"),
-        ({"init": "custom"}, ValueError, "needs both W and H"),
-        ({"solver": "simplex"}, ValueError, "solver is 'simplex', but must be one of"),
+        ({"n_components": 0}, ValueError, "n_components is 0, but must be an integer of at least 1, 'auto' or None"),
+        ({"n_components": 2.0}, TypeError, "n_components is 2.0, but must be an integer of at least 1, 'auto' or None"),
+        (
+            {"n_components": "all"},
+            TypeError,
+            "n_components is 'all', but must be ... 'auto' or None",
+        ),
+        (
+            {"n_components": 6, "init": "nndsvd"},
+            ValueError,
+            "... n_components <= min(n_samples, n_features) = 5, got 6",
+        ),
+        ({"init": "svd"}, ValueError, "init is 'svd', but must be one of (None, 'random', 'nndsvd', 'nndsvda'..."),
+        ({"init": "custom"}, ValueError, "init='custom' needs both W and H"),
+        ({"solver": "simplex"}, ValueError, "solver is 'simplex', but must be one of ('mu', 'cd', 'hals', 'newton')"),
         ({"solver": "cd", "beta_loss": 1}, ValueError, "beta_loss is 1, but solver 'cd' minimises 'frobenius' only"),
-        ({"beta_loss": "cosine"}, ValueError, "beta_loss must be a number or one of"),
-        ({"beta_loss": None}, TypeError, "beta_loss is None"),
-        ({"beta_loss": float("nan")}, ValueError, "beta_loss is nan"),
-        ({"tol": -1}, ValueError, "tol is -1, but must be finite and from 0"),
-        ({"tol": "small"}, TypeError, "tol is 'small'"),
-        ({"max_iter": 0}, ValueError, "max_iter is 0"),
-        ({"max_iter": 1.5}, TypeError, "max_iter is 1.5"),
-        ({"alpha_W": -0.1}, ValueError, "alpha_W is -0.1"),
-        ({"alpha_H": "different"}, TypeError, "alpha_H is 'different'"),
+        ({"beta_loss": "cosine"}, ValueError, "beta_loss must be a number or one of ['frobenius', 'itakura-saito'..."),
+        ({"beta_loss": None}, TypeError, "beta_loss is None, but a number is needed"),
+        ({"beta_loss": float("nan")}, ValueError, "beta_loss is nan, but must be finite and from -inf to inf"),
+        ({"tol": -1}, ValueError, "tol is -1, but must be finite and from 0 to inf"),
+        ({"tol": "small"}, TypeError, "tol is 'small', but a number is needed"),
+        ({"max_iter": 0}, ValueError, "max_iter is 0, but must be an integer of at least 1"),
+        ({"max_iter": 1.5}, TypeError, "max_iter is 1.5, but must be an integer of at least 1"),
+        ({"alpha_W": -0.1}, ValueError, "alpha_W is -0.1, but must be finite and from 0 to inf"),
+        ({"alpha_H": "different"}, TypeError, "alpha_H is 'different', but a number is needed"),
         ({"l1_ratio": 1.1}, ValueError, "l1_ratio is 1.1, but must be finite and from 0 to 1"),
     ],
 )
 def test_bad_parameters_are_named(
     parameters: dict[str, Any], error: type[Exception], message: str, rng: np.random.Generator
 ) -> None:
-    with pytest.raises(error, match=message):
+    with refused(error, message):
         l2i.NMF(**parameters).fit(samples(rng, 12, 5))
 
 
@@ -434,44 +444,45 @@ def test_bad_data_is_named(rng: np.random.Generator) -> None:
             call(hole)
         with pytest.raises(ValueError, match="infinity"):
             call(np.where(loud, np.inf, X))
-        with pytest.raises(ValueError, match="must fit into float32"):
+        with refused(ValueError, "X must fit into float32, but its largest value is ...e+60"):
             call(1e60 * X)
         with pytest.raises(TypeError, match="Sparse data was passed"):
             call(scipy.sparse.csr_array(X))
         with pytest.raises(ValueError, match="2D array"):
             call(X[0])
-        with pytest.raises(ValueError, match=r"mask must have the shape of X, \(12, 5\), got \(5, 12\)"):
+        with refused(ValueError, "mask must have the shape of X, (12, 5), got (5, 12)"):
             call(X, mask=np.ones((5, 12)))
         with pytest.raises(ValueError, match="Negative values"):
             call(X, mask=-X)
-        with pytest.raises(ValueError, match="mask is 0 everywhere"):
+        with refused(ValueError, "mask is 0 everywhere, but some entries must not be missing"):
             call(X, mask=0 * X)
         with pytest.raises(ValueError, match="NaN"):
             call(hole, mask=np.ones_like(X))
         with pytest.raises(ValueError, match="Negative values"):
             call(-X, mask=X)
         model.set_params(beta_loss=0)
-        with pytest.raises(ValueError, match="X must be positive where beta_loss <= 0"):
+        with refused(ValueError, "X must be positive where beta_loss <= 0, but it holds zeros, or values that..."):
             call(np.where(loud, X, 0))
         call(np.where(loud, X, 0), mask=loud)
         model.set_params(beta_loss=2)
     with pytest.raises(ValueError, match="6 features, but NMF is expecting 5"):
         model.transform(samples(rng, 12, 6))
-    with pytest.raises(ValueError, match="3 columns, but must have n_components_ = 2"):
+    with refused(ValueError, "X has 3 columns, but must have n_components_ = 2"):
         model.inverse_transform(np.ones((4, 3)))
-    with pytest.raises(ValueError, match="beta_loss is 20, but then X around"):
+    with refused(ValueError, "beta_loss is 20, but then X around 1e+30 leaves the range of float64"):
         l2i.NMF(2, beta_loss=20).fit(1e30 * X)
-    with pytest.raises(ValueError, match="mask cannot be combined with solver 'cd'"):
+    with refused(ValueError, "mask cannot be combined with solver 'cd', only with 'mu' and 'newton'"):
         l2i.NMF(2, solver="cd").fit(X, mask=loud)
     custom = l2i.NMF(2, init="custom")
     for W, H, message in (
-        (np.ones((12, 3)), np.ones((2, 5)), r"W must have shape \(12, 2\), got \(12, 3\)"),
-        (np.ones((12, 2)), np.ones((2, 4)), r"H must have shape \(2, 5\), got \(2, 4\)"),
-        (-np.ones((12, 2)), np.ones((2, 5)), "Negative values"),
-        (np.ones((12, 2)), np.zeros((2, 5)), "H is zero everywhere"),
+        (np.ones((12, 3)), np.ones((2, 5)), "W must have shape (12, 2), got (12, 3)"),
+        (np.ones((12, 2)), np.ones((2, 4)), "H must have shape (2, 5), got (2, 4)"),
+        (np.ones((12, 2)), np.zeros((2, 5)), "H is zero everywhere, but some entries must be positive"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with refused(ValueError, message):
             custom.fit(X, W=W, H=H)
+    with pytest.raises(ValueError, match="Negative values"):
+        custom.fit(X, W=-np.ones((12, 2)), H=np.ones((2, 5)))
 
 
 def test_the_page_works() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import librosa
@@ -13,6 +12,8 @@ import torch
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
+
+from ..helpers import refused
 
 
 @pytest.mark.parametrize("top_db", [None, 80.0])
@@ -77,12 +78,12 @@ SPECTRUM = np.ones((513, 4), np.complex64)
     ("call", "kind", "message"),
     [
         (lambda: l2i.log_mel(SPECTRUM, n_fft=512), ValueError, "X has 513 bins, but n_fft=512 has 257"),
-        (lambda: l2i.log_mel(GOOD, amin=0), ValueError, "amin is 0"),
-        (lambda: l2i.log_mel(GOOD, amin=np.nan), ValueError, "amin is nan"),
-        (lambda: l2i.log_mel(GOOD, top_db=-1), ValueError, "top_db is -1"),
-        (lambda: l2i.log_mel(GOOD, n_mels=0), ValueError, "n_mels is 0"),
+        (lambda: l2i.log_mel(GOOD, amin=0), ValueError, "amin is 0, but ..."),
+        (lambda: l2i.log_mel(GOOD, amin=np.nan), ValueError, "amin is nan, but ..."),
+        (lambda: l2i.log_mel(GOOD, top_db=-1), ValueError, "top_db is -1, but must not be negative"),
+        (lambda: l2i.log_mel(GOOD, n_mels=0), ValueError, "n_mels is 0, but must be at least 1"),
     ],
 )
 def test_bad_input_is_named(call: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=re.escape(message)):
+    with refused(kind, message):
         call()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +15,8 @@ from hypothesis import strategies as st
 import l2i_fast as l2i
 from l2i_fast import _core
 from l2i_fast.ops.analyze import Spectra
+
+from ..helpers import refused
 
 OPERATIONS = ("stft", "istft", "log_mel", "log_mel of samples", "soft_mask", "decode", "analyze")
 KINDS: dict[str, Callable[[Any], Any]] = {"NumPy": np.asarray, "torch": torch.from_numpy}
@@ -156,10 +157,10 @@ def test_a_frame_later_is_not_in_place(rng: np.random.Generator) -> None:
     operation = call("soft_mask", rng, T=9)
     long = np.ones((10, 33), np.complex64).T
     for X, out in ((long[:, 1:], long[:, :-1]), (long[:, :-1], long[:, 1:])):
-        with pytest.raises(ValueError, match="out shares memory with X, but must have memory of its own"):
+        with refused(ValueError, "out shares memory with X, but must have memory of its own"):
             operation(X=X, out=out)
     np.testing.assert_array_equal(long, 1)
-    with pytest.raises(ValueError, match="out shares memory with X"):  # one X for two rows of weights
+    with refused(ValueError, "out shares memory with X, but ..."):  # one X for two rows of weights
         operation(X=long[:, :9], weights=np.ones((1, 5)), out=long[:, :9][None])
 
 
@@ -193,7 +194,7 @@ IN_NUMPY: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 }
 IN_TORCH: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "an array": (lambda out: out.numpy(), TypeError, "is ndarray, but Tensor is needed"),
-    "double": (lambda out: out * torch.ones(1, dtype=torch.float64), TypeError, "has dtype torch."),
+    "double": (lambda out: out * torch.ones(1, dtype=torch.float64), TypeError, "has dtype torch"),
     "half": (lambda out: out.abs().bfloat16(), TypeError, "has dtype torch.bfloat16"),
     "shorter": (lambda out: out[..., 1:], ValueError, "has shape"),
     "gaps": (lambda out: out.repeat_interleave(2, -1)[..., ::2], ValueError, "is not laid out as an answer is"),
@@ -219,7 +220,7 @@ def test_what_does_not_fit_is_refused(name: str, kind: str, fault: str, rng: np.
         parts[i] = spoil(parts[i])
         spoilt = parts[i].tobytes() if isinstance(parts[i], np.ndarray) else None
         of = f"{Spectra._fields[i]} of out" if name == "analyze" else "out"
-        with pytest.raises(error, match=f"^{re.escape(f'{of} {message}')}"):
+        with refused(error, f"{of} {message}..."):
             operation(out=tuple(parts) if name == "analyze" else parts[0])
         assert [part.tobytes() for part in memory] == before
         assert spoilt is None or parts[i].tobytes() == spoilt
@@ -231,7 +232,7 @@ def test_the_message_says_what_would_do(name: str, kind: str, rng: np.random.Gen
     operation = call(name, rng, kind, lead=(2,))
     spoil, *_ = (IN_NUMPY if kind == "NumPy" else IN_TORCH)["gaps"]
     expected = operation()
-    with pytest.raises(ValueError, match="pass an earlier answer, or ") as caught:
+    with refused(ValueError, "out is not laid out as an answer is: pass an earlier answer, or ...") as caught:
         operation(out=spoil(expected))
     _, advice = str(caught.value).split("answer, or ")
     assert bits(operation(out=eval(advice, {"numpy": np, "torch": torch}))) == bits(expected)
@@ -239,7 +240,7 @@ def test_the_message_says_what_would_do(name: str, kind: str, rng: np.random.Gen
 
 @pytest.mark.parametrize("out", [np.zeros((3, 33, 19)), [], (None, None, None), (np.zeros(1),) * 2])
 def test_analyze_needs_three(out: Any, rng: np.random.Generator) -> None:
-    with pytest.raises(TypeError, match="out must be a tuple of three arrays, X, V and log_mel, such as an earlier"):
+    with refused(TypeError, "out must be a tuple of three arrays, X, V and log_mel, such as an earlier..."):
         call("analyze", rng)(out=out)
 
 
@@ -252,7 +253,7 @@ def test_parts_may_not_share_memory(rng: np.random.Generator) -> None:
         ("log_mel of out shares memory with V", V, lambda of: (X, V, of[: mel.size].reshape(19, 3).T)),
     ):
         before = bits((X, V, mel))
-        with pytest.raises(ValueError, match=name):
+        with refused(ValueError, f"{name}, but must have memory of its own"):
             operation(out=out(numbers.T.reshape(-1).view(np.float32)))
         assert bits((X, V, mel)) == before
 
@@ -260,7 +261,7 @@ def test_parts_may_not_share_memory(rng: np.random.Generator) -> None:
 def test_one_array_is_not_two_parts(rng: np.random.Generator) -> None:
     operation = partial(call("analyze", rng), n_mels=33)
     X, V, _ = operation()
-    with pytest.raises(ValueError, match="log_mel of out shares memory with V"):
+    with refused(ValueError, "log_mel of out shares memory with V, but must have memory of its own"):
         operation(out=(X, V, V))
 
 
@@ -281,7 +282,7 @@ def test_inputs_are_not_overwritten(name: str, kind: str, rng: np.random.Generat
             before = store.tobytes()
             operands = {k: KINDS[kind](x) for k, x in (arrays | {key: other}).items()}
             parts = [KINDS[kind](x) for x in (*answer[:i], out, *answer[i + 1 :])]
-            with pytest.raises(ValueError, match=f"out shares memory with {key}, but must have memory of its own"):
+            with refused(ValueError, f"...out shares memory with {key}, but must have memory of its own"):
                 operation(**operands, out=tuple(parts) if name == "analyze" else parts[0])
             assert store.tobytes() == before
 
@@ -299,21 +300,25 @@ NAN = np.full(300, np.nan, np.float32)
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("stft", {"y": NAN}, "y holds NaN"),
-        ("stft", {"n_fft": 1}, "n_fft is 1"),
-        ("stft", {"window": "nonesuch"}, "window"),
-        ("istft", {"hop_length": 0}, "hop_length is 0"),
-        ("log_mel", {"amin": 0.0}, "amin is 0"),
-        ("log_mel", {"n_fft": 62}, "n_fft=62 has 32"),
-        ("log_mel of samples", {"X_or_y": NAN}, "y holds NaN"),
-        ("soft_mask", {"H": np.full((5, 19), -1.0)}, "H holds negative"),
-        ("soft_mask", {"weights": np.full(5, 2.0)}, "weights holds numbers outside"),
-        ("soft_mask", {"eps": 0.0}, "eps is 0"),
-        ("decode", {"W": np.full((33, 5), np.nan)}, "W holds negative numbers, NaN"),
-        ("decode", {"hop_length": 0}, "hop_length is 0"),
-        ("analyze", {"y": NAN}, "y holds NaN"),
-        ("analyze", {"top_db": -1.0}, "top_db is -1"),
-        ("analyze", {"n_mels": 0}, "n_mels is 0"),
+        ("stft", {"y": NAN}, "y holds NaN or infinity, but finite samples are needed"),
+        ("stft", {"n_fft": 1}, "n_fft is 1, but must be at least 2"),
+        ("stft", {"window": "nonesuch"}, "...window..."),
+        ("istft", {"hop_length": 0}, "hop_length is 0, but must be at least 1"),
+        ("log_mel", {"amin": 0.0}, "amin is 0.0, but must be positive, and a normal number as float32"),
+        ("log_mel", {"n_fft": 62}, "X has 33 bins, but n_fft=62 has 32"),
+        ("log_mel of samples", {"X_or_y": NAN}, "y holds NaN or infinity, but finite samples are needed"),
+        ("soft_mask", {"H": np.full((5, 19), -1.0)}, "H holds negative numbers, NaN or infinity, but ..."),
+        (
+            "soft_mask",
+            {"weights": np.full(5, 2.0)},
+            "weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]",
+        ),
+        ("soft_mask", {"eps": 0.0}, "eps is 0.0, but must be positive, and a normal number as float32"),
+        ("decode", {"W": np.full((33, 5), np.nan)}, "W holds negative numbers, NaN or infinity, but ..."),
+        ("decode", {"hop_length": 0}, "hop_length is 0, but must be at least 1"),
+        ("analyze", {"y": NAN}, "y holds NaN or infinity, but finite samples are needed"),
+        ("analyze", {"top_db": -1.0}, "top_db is -1.0, but must not be negative"),
+        ("analyze", {"n_mels": 0}, "n_mels is 0, but must be at least 1"),
     ],
 )
 def test_nothing_is_written_where_something_else_is_wrong(
@@ -322,7 +327,7 @@ def test_nothing_is_written_where_something_else_is_wrong(
     operation = call(name, rng)
     out = dirty(operation())
     before = bits(out)
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, message):
         operation(out=out, **wrong)
     assert bits(out) == before
 
@@ -338,7 +343,7 @@ def test_gradients_need_memory_of_their_own(name: str, key: str, rng: np.random.
     out = dirty(expected)
     before = bits(out)
     operation.keywords[key].requires_grad_()
-    with pytest.raises(ValueError, match=r"out is given, but H or weights require grad: leave it out, or call within"):
+    with refused(ValueError, "out is given, but H or weights require grad: leave it out, or call within..."):
         operation(out=out)
     assert bits(out) == before
     with torch.no_grad():
@@ -362,7 +367,7 @@ def test_is_for_the_cpu(name: str, rng: np.random.Generator, monkeypatch: pytest
     out = operation()
     before = bits(out)
     monkeypatch.setenv("L2I_BACKEND", "torch")
-    with pytest.raises(ValueError, match="out is given, but operations on a GPU allocate what they return"):
+    with refused(ValueError, "out is given, but operations on a GPU allocate what they return: leave it out"):
         operation(out=out)
     assert bits(out) == before
 
@@ -381,5 +386,5 @@ def test_bindings_refuse_what_they_cannot_fill() -> None:
         read_only, unaligned(X.T).T, X.tolist(),
     ]  # fmt: skip
     for out in wrong:
-        with pytest.raises(ValueError, match="out must be a contiguous, aligned and writeable array of the answer's"):
+        with refused(ValueError, "out must be a contiguous, aligned and writeable array of the answer's shape and..."):
             _core.stft(y, window, 18, 0, out)

@@ -22,8 +22,8 @@ import pytest
 import torch
 
 import l2i_fast
-from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends import cuda as with_cuda
+from l2i_fast.backends import dispatch as backend
 
 ROOT = Path(__file__).parents[3]
 #: In which the threads of a block take turns.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from l2i_fast.backends import torch as with_torch
 from l2i_fast.backends.triton import nmf
 from l2i_fast.kernels.triton.nmf import LARGEST, blocks
 
+from ...helpers import relative
 from . import ahead
-from ...problems import relative
 
 BETAS = [2.0, 1.5, 1.0, 0.5, 0.0, 3.0, -1.0, 0.7]
 # One of each; tails of the blocks of 16 and 32 frames, bins and components; two pieces of K; more than a chunk.
@@ -268,10 +267,8 @@ def launched(architecture: int) -> list[Any]:
 
 
 def test_kernels_fit_registers_and_use_tensor_cores_ahead_of_time():
-    pairs = [(architecture, k) for architecture in ahead.ARCHITECTURES for k in launched(architecture)]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        reports = list(pool.map(lambda pair: ahead.compile_ahead(pair[1], pair[0]), pairs))
-    for (architecture, k), report in zip(pairs, reports, strict=True):
+    pairs = [(k, architecture) for architecture in ahead.ARCHITECTURES for k in launched(architecture)]
+    for (k, architecture), report in zip(pairs, ahead.compile_all(pairs), strict=True):
         hopper = architecture == 90
         assert report.spills == 0, (architecture, k, report)
         assert 32 < report.registers <= 255, (architecture, k, report)  # a kernel of next to none is an error's

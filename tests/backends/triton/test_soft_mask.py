@@ -16,8 +16,8 @@ from l2i_fast.backends import torch as with_torch
 from l2i_fast.kernels.triton import arithmetic
 from l2i_fast.kernels.triton import soft_mask as kernels
 
+from ...helpers import relative
 from . import ahead
-from ...problems import relative
 
 serving = import_module("l2i_fast.backends.triton.soft_mask")  # the function has the same name
 
@@ -272,14 +272,9 @@ KERNELS = [mask_kernel(config, "tf32x3") for config in serving.CONFIGS] + [gradi
 KERNELS += [mask_kernel(serving.CONFIGS[-1], "bf16"), gradient_kernel("tf32")]
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    ahead.compile_all(KERNELS)
-
-
 @pytest.mark.parametrize("architecture", ahead.ARCHITECTURES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.name}-{'-'.join(map(str, k.constants.values()))}")
-def test_machine_code_fits_ahead_of_time(compiled, kernel, architecture):
+def test_machine_code_fits_ahead_of_time(kernel, architecture):
     report = ahead.compile_ahead(kernel, architecture)
     assert report.spills == 0
     assert report.shared <= SHARED

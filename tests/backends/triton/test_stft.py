@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from l2i_fast import reference
-from l2i_fast.data import Dataset
 from l2i_fast.backends import torch as with_torch
+from l2i_fast.data import Dataset
 
 from . import ahead
 
@@ -299,9 +299,7 @@ def transforms(architecture: int) -> list[ahead.Kernel]:
 @pytest.mark.parametrize("architecture", ahead.ARCHITECTURES)
 def test_transforms_within_their_budget_ahead_of_time(architecture: int) -> None:
     kernels = transforms(architecture)
-    ahead.compile_all(kernels, (architecture,))
-    for kernel in kernels:
-        report = ahead.compile_ahead(kernel, architecture)
+    for kernel, report in zip(kernels, ahead.compile_all([(k, architecture) for k in kernels]), strict=True):
         assert report.spills == 0, kernel
         assert report.instructions, kernel
         assert report.shared <= 72 * 1024, kernel  # three programs on a multiprocessor of Hopper, one on sm_86
@@ -315,14 +313,12 @@ def test_other_kernels_within_their_budget_ahead_of_time() -> None:
     log_mel = compiled("log_mel_kernel", "spectra bands decibels", "n_rows n_bins n_bands", None, **mel)
     log_mel = replace(log_mel, signature=log_mel.signature | {"edges": "*i32", "amin": "fp32"}, num_stages=4)
     of_spectra = replace(log_mel, constants=mel | {"LOG_MAGNITUDES": False})
-    ahead.compile_all([log_mel, of_spectra])
-    for architecture in ahead.ARCHITECTURES:
-        for kernel in (log_mel, of_spectra):
-            report = ahead.compile_ahead(kernel, architecture)
-            assert report.spills == 0, kernel
-            assert report.registers <= 128, kernel
-            assert report.shared <= 48 * 1024, kernel
-            assert report.instructions, kernel
+    pairs = [(kernel, architecture) for kernel in (log_mel, of_spectra) for architecture in ahead.ARCHITECTURES]
+    for (kernel, _), report in zip(pairs, ahead.compile_all(pairs), strict=True):
+        assert report.spills == 0, kernel
+        assert report.registers <= 128, kernel
+        assert report.shared <= 48 * 1024, kernel
+        assert report.instructions, kernel
 
     edges = compiled("band_edges_kernel", "bands", "n_bins n_bands", None, BANDS=32, BINS=256)
     size = {"N_FFT": 1024, "SAMPLES": 1024}
