@@ -1,4 +1,4 @@
-"""What many tests need: the real recordings, and a small model with random weights."""
+"""Fixtures for tests of all parts: recordings, a small model with random weights, devices, backends, CPU paths."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before libraries of threads are loaded: the other cores have workers, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -24,13 +27,13 @@ from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import Analysis
 
-#: Recordings lie where L2I_DATA says, or in shared/data beside the checkout.
+#: The recordings: in the folder L2I_DATA, or in shared/data beside the checkout.
 ESC10 = Path(os.environ.get("L2I_DATA") or Path(__file__).parents[2] / "shared" / "data" / "esc10")
 
 
 @pytest.fixture(scope="session")
 def esc10() -> Dataset:
-    """The real recordings; without them the test is skipped, in CI it fails."""
+    """The real recordings; without them the test is skipped, but fails in CI."""
     if not ESC10.is_dir():
         reason = "no recordings: set L2I_DATA to a folder in ESC-50's layout"
         if os.environ.get("CI"):
@@ -39,17 +42,17 @@ def esc10() -> Dataset:
     return load_dataset(ESC10)
 
 
-#: What only files of sound and librosa's filters need: a machine made for GPUs may lack it, and tests the rest.
+#: Needed for audio files and librosa's filters only. A machine made for GPUs may lack these; the other tests run.
 MISSING = [name for name in ("librosa", "soundfile", "soxr") if not find_spec(name)]
 
 
 def pytest_report_header() -> list[str]:
-    """Say what is missing."""
-    return [f"left out is what needs {', '.join(MISSING)}"] if MISSING else []
+    """Name the missing libraries."""
+    return [f"tests that need {', '.join(MISSING)} are left out"] if MISSING else []
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out files that import what is missing."""
+    """Leave out files that import a missing library."""
     if not MISSING or collection_path.suffix != ".py":
         return None
     needs = rf"^(import|from) ({'|'.join(MISSING)})\b"
@@ -58,7 +61,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Skip a test that comes upon what is missing."""
+    """Skip a test that fails because a library is missing."""
     report = yield
     for name in MISSING if report.failed else ():
         if f"No module named '{name}'" in report.longreprtext or f"{name} is needed" in report.longreprtext:
@@ -101,7 +104,7 @@ def tiny_model() -> L2I:
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Fresh random numbers; a failing test's seed stands in its captured output."""
+    """Fresh random numbers; the captured output of a failing test states the seed."""
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"rng seed: {seed}")
     return np.random.default_rng(seed)
@@ -135,13 +138,13 @@ def _paths(*names: str) -> list[str]:
 
 @pytest.fixture(params=_paths("scalar", "avx2", "avx512"))
 def cpu_path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set with float32 kernels of its own that runs here, in use for one test."""
+    """Each supported instruction set that has its own float32 kernels, in use for one test."""
     yield from _use(request.param)
 
 
 @pytest.fixture(params=_core.cpu_features()["supported"])
 def bf16_path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that runs here: all have products of bfloat16 of their own."""
+    """Each supported instruction set: all have their own bfloat16 products."""
     yield from _use(request.param)
 
 

@@ -112,6 +112,7 @@ def test_tasks_run_at_the_same_time_in_as_many_threads(four_threads: None) -> No
         assert len(meet(n)) == n
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("n_threads", [1, 4])
 def test_exceptions_come_out_and_end_the_rest(n_threads: int, four_threads: None) -> None:
     l2i.set_num_threads(n_threads)

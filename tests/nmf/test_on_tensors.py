@@ -12,17 +12,18 @@ from ..helpers import refused, relative, require
 LOSSES = ["frobenius", "kullback-leibler", "itakura-saito", 0.5, 1.5, 3.0]
 
 
-def nmf_problem(rng, F=33, T=40, K=4):
+def nmf_problem(rng, F=18, T=20, K=4):
+    """V (F, T), small: the interpreter of Triton's kernels is slow. Tests of the kernels have larger ones."""
     return (rng.random((F, K)) ** 2 @ rng.random((K, T)) + 0.01).astype(np.float32)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_activations(backend, tensor, rng, loss):
     require(backend, "nmf_update_H")
-    V, W = np.stack([nmf_problem(rng), nmf_problem(rng)]), rng.random((33, 5)).astype(np.float32)
+    V, W = np.stack([nmf_problem(rng), nmf_problem(rng)]), rng.random((18, 5)).astype(np.float32)
     ours = l2i.activations(tensor(V), tensor(W), loss, 5, sparsity=0.1)
     assert relative(ours, l2i.activations(V, W, loss, 5, sparsity=0.1)) < 1e-4
-    H0 = rng.random((2, 5, 40)).astype(np.float32)
+    H0 = rng.random((2, 5, 20)).astype(np.float32)
     ours = l2i.activations(tensor(V), tensor(W), loss, 3, tensor(H0))
     assert relative(ours, l2i.activations(V, W, loss, 3, H0)) < 1e-4
 
@@ -30,8 +31,8 @@ def test_activations(backend, tensor, rng, loss):
 @pytest.mark.parametrize("loss", LOSSES[:3])
 def test_clips_of_several_lengths(backend, tensor, rng, loss):
     require(backend, "nmf_update_H")
-    V, W = np.stack([nmf_problem(rng), nmf_problem(rng), nmf_problem(rng)]), rng.random((33, 5)).astype(np.float32)
-    lengths = np.array([17, 40, 0])
+    V, W = np.stack([nmf_problem(rng), nmf_problem(rng), nmf_problem(rng)]), rng.random((18, 5)).astype(np.float32)
+    lengths = np.array([9, 20, 0])
     for v, n in zip(V, lengths, strict=True):
         v[:, n:] = np.nan
     H = l2i.activations(tensor(V), tensor(W), loss, 4, lengths=tensor(lengths))
@@ -43,10 +44,10 @@ def test_clips_of_several_lengths(backend, tensor, rng, loss):
 @pytest.mark.parametrize("loss", LOSSES[:3])
 def test_learnt_dictionaries(backend, tensor, rng, loss):
     require(backend, "nmf_update_H", "nmf_gather", "nmf_divergence")
-    clips = [nmf_problem(rng), nmf_problem(rng, T=25)]
+    clips = [nmf_problem(rng), nmf_problem(rng, T=13)]
     seen = []
     settings = {"sparsity": 0.05, "max_iter": 12, "random_state": 3, "max_cosine": 1.0}
-    known = rng.random((33, 1)).astype(np.float32)
+    known = rng.random((18, 1)).astype(np.float32)
     ours = l2i.learn_dictionary(
         [tensor(v) for v in clips], 4, loss, known=tensor(known), callback=lambda *x: seen.append(x), **settings
     )
@@ -68,7 +69,7 @@ def test_learning_online(backend, tensor, rng):
 
 def test_useless_components_are_replaced(tensor, rng, monkeypatch):
     monkeypatch.setenv("L2I_BACKEND", "torch")
-    V = nmf_problem(rng, T=60)
+    V = nmf_problem(rng, 33, T=60)
     ours = l2i.learn_dictionary(tensor(V), 6, max_iter=20, max_cosine=0.5)
     assert relative(ours, l2i.learn_dictionary(V, 6, max_iter=20, max_cosine=0.5)) < 1e-2
 
@@ -79,7 +80,7 @@ def test_estimator(backend, tensor, rng, loss, masked):
     require(backend, "nmf_update_H", "nmf_gather", "nmf_divergence")
     X = nmf_problem(rng)
     mask = (rng.random(X.shape) < 0.8).astype(np.float32) if masked else None
-    settings = {"beta_loss": loss, "max_iter": 10, "tol": 0, "init": "random", "random_state": 1, "alpha_W": 1e-3}
+    settings = {"beta_loss": loss, "max_iter": 6, "tol": 0, "init": "random", "random_state": 1, "alpha_W": 1e-3}
     ours, theirs = l2i.NMF(4, **settings), l2i.NMF(4, **settings)
     W = ours.fit_transform(tensor(X), mask=mask)
     expected = theirs.fit_transform(X, mask=mask)
@@ -93,14 +94,14 @@ def test_estimator(backend, tensor, rng, loss, masked):
 
 def test_unusable_tensors_are_refused(tensor, rng, monkeypatch):
     monkeypatch.setenv("L2I_BACKEND", "torch")
-    V, W = tensor(nmf_problem(rng)), tensor(rng.random((33, 5)).astype(np.float32))
+    V, W = tensor(nmf_problem(rng)), tensor(rng.random((18, 5)).astype(np.float32))
     with refused(ValueError, "solver is 'newton', but tensors on a device have 'mu' only: pass them with .cpu()"):
         l2i.activations(V, W, solver="newton")
     with refused(ValueError, "solver is 'hals', but tensors on a device have 'mu' only: pass them with .cpu()"):
         l2i.NMF(3, solver="cd").fit(V)
-    with refused(ValueError, "V must be (..., F, T) with F = 33 as in W, got shape (7, 40)"):
+    with refused(ValueError, "V must be (..., F, T) with F = 18 as in W, got shape (7, 20)"):
         l2i.activations(V[:7], W)
-    with refused(ValueError, "H0 must have shape (5, 40), got (33, 5)"):
+    with refused(ValueError, "H0 must have shape (5, 20), got (18, 5)"):
         l2i.activations(V, W, H0=W)
     with refused(ValueError, "lengths has shape (2,), but () as V's clips is needed"):
         l2i.activations(V, W, lengths=tensor([3, 4]))

@@ -339,7 +339,8 @@ def test_two_threads_cannot_push_at_once(rng: np.random.Generator) -> None:
     assert stream.push(y[:100]).size == 100
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc what is allocated")
+@pytest.mark.alone
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc for the allocated memory")
 def test_memory_does_not_grow(rng: np.random.Generator) -> None:
     class Info(ctypes.Structure):  # struct mallinfo2
         _fields_ = [(name, ctypes.c_size_t) for name in (*"abcd", "mapped", "f", "g", "in_use", "i", "j")]

@@ -119,15 +119,15 @@ def assert_same(answer: Tensor, expected: Tensor) -> None:
 def test_bits_do_not_depend_on_how_frames_are_divided(
     hop: int, rng: np.random.Generator, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips, window = randn(rng, 3, 6000).to(device), torch.hann_window(1024, device=device)
+    clips, window = randn(rng, 3, 4000).to(device), torch.hann_window(1024, device=device)
     X = with_triton.stft(clips, window, hop, 512)
-    y = with_triton.istft(X, window, hop, 512, 5500)
+    y = with_triton.istft(X, window, hop, 512, 3500)
     assert_same(with_triton.stft(clips[1:2], window, hop, 512)[0], X[1])
-    assert_same(with_triton.istft(X[1:2], window, hop, 512, 5500)[0], y[1])
-    assert_same(with_triton.istft(X[1:2].expand(3, -1, -1), window, hop, 512, 5500)[2], y[1])
+    assert_same(with_triton.istft(X[1:2], window, hop, 512, 3500)[0], y[1])
+    assert_same(with_triton.istft(X[1:2].expand(3, -1, -1), window, hop, 512, 3500)[2], y[1])
     for n_slots in (1, 5, 100):
         monkeypatch.setattr(with_triton, "_n_slots", lambda _, n=n_slots: n)
-        assert_same(with_triton.istft(X, window, hop, 512, 5500), y)
+        assert_same(with_triton.istft(X, window, hop, 512, 3500), y)
 
 
 @pytest.mark.parametrize(
