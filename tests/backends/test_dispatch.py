@@ -10,7 +10,7 @@ from l2i_fast.backends import dispatch as backend
 from ..helpers import refused
 
 
-def test_what_cannot_serve_says_so(device, monkeypatch):
+def test_a_forced_backend_that_cannot_serve_is_refused(device, monkeypatch):
     y = torch.zeros(2000, device=device)
     monkeypatch.setenv("L2I_BACKEND", "tpu")
     with refused(ValueError, "L2I_BACKEND is 'tpu', but must be one of cuda, triton, torch"):
@@ -38,7 +38,7 @@ def test_older_gpus_are_left_to_torch(monkeypatch):
         assert (backend.missing("triton", torch.device("cuda")) == "") == able
 
 
-def test_precision():
+def test_gpu_precision_chooses_the_products():
     assert l2i.get_gpu_precision() == "float32"
     assert backend.products() == "tf32x3"
     try:

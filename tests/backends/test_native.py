@@ -1,4 +1,4 @@
-"""The native module itself: choice of the CPU path, threads, the floating-point mode, checks of its arguments."""
+"""The native module: choice of the CPU path, threads, the floating-point mode, argument checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_features() -> None:
+def test_cpu_features_match_the_system() -> None:
     features = _core.cpu_features()
     assert features["compiled"][0] == "scalar"
     assert set(features["supported"]) <= set(features["compiled"])
@@ -80,7 +80,7 @@ OPERATIONS = ("stft", "istft", "log_mel", "soft_mask", "decode")
 
 
 def long_call(operation: str, seed: int) -> Callable[[], Any]:
-    """A call of some milliseconds, with everything it needs made beforehand."""
+    """A call of some milliseconds, whose operands are made beforehand."""
     rng = np.random.default_rng(seed)
     y = rng.standard_normal(1_000_000 + 1000 * seed).astype(np.float32)
     X = l2i.stft(y, 1024, 512)
@@ -125,7 +125,7 @@ def test_other_threads_run_meanwhile() -> None:
         seen.append(ticks - before)
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(60)  # nobody gives the lock up unasked
+    sys.setswitchinterval(60)  # no thread gives the lock up unless it releases it
     try:
         thread = threading.Thread(target=work)
         thread.start()
@@ -137,7 +137,7 @@ def test_other_threads_run_meanwhile() -> None:
     assert seen[0] > 0
 
 
-def test_bindings_refuse_what_they_cannot_read() -> None:
+def test_bindings_refuse_unsuitable_arrays() -> None:
     y, window = np.ones((1, 100), np.float32), np.ones(64, np.float32)
     with refused(TypeError, "y must be an aligned array of 2 dimensions and dtype float32"):
         _core.stft(y.astype(np.float64), window, 16, 0)

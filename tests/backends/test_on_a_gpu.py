@@ -1,4 +1,4 @@
-"""What only a GPU can show: that no call waits for it, that calls can be captured, and that streams are respected."""
+"""Properties that only a GPU can show: no call waits for it, calls can be captured, the current CUDA stream is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 @pytest.fixture
 def calls():
-    """One call of each operation, on tensors of its own."""
+    """One call of each operation, each on its own tensors."""
     torch.manual_seed(0)
     y = torch.randn(3, 20000, device="cuda")
     X = l2i.stft(y)
@@ -34,7 +34,7 @@ BACKENDS = ["torch", "triton", "cuda"]
 
 @pytest.fixture(params=BACKENDS)
 def ready(request, monkeypatch, calls):
-    """A backend after its first calls, which tune and bring tables there."""
+    """A backend after its first calls, which tune kernels and copy tables."""
     monkeypatch.setenv("L2I_BACKEND", request.param)
     served = {}
     for name, call in calls.items():
@@ -82,6 +82,6 @@ def test_the_current_stream_is_used_on_a_gpu(ready, name):
     with torch.cuda.stream(stream):
         torch.cuda._sleep(100_000_000)  # some 50 ms: longer than any call takes to launch
         answer = ready[name]()
-    assert not stream.query()  # it waits behind what was there
+    assert not stream.query()  # it waits behind the earlier work
     stream.synchronize()
     torch.testing.assert_close(answer, expected, rtol=0, atol=0)

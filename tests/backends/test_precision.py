@@ -1,4 +1,4 @@
-"""Products in terms of bfloat16: on every CPU path against float64, and the AMX kernels on emulated tiles."""
+"""Products in bfloat16 terms: on every CPU path against float64, and the AMX kernels on emulated tiles."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def problem(rng: np.random.Generator, T: int, F: int, K: int) -> tuple[np.ndarra
 
 
 def close(got: Any, wanted: Any, tolerance: float) -> bool:
-    """To `tolerance` relative, or next to nothing both."""
+    """To `tolerance` relative, or both close to zero."""
     return bool(np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted) + 1e-6)
 
 
@@ -75,7 +75,7 @@ def test_one_iteration_equals_the_reference(
     assert close(W, w, 2 * BOUNDS[precision])  # from that H
 
 
-def test_errors_are_those_of_the_terms(bf16_path: str, rng: np.random.Generator) -> None:
+def test_errors_match_the_number_of_terms(bf16_path: str, rng: np.random.Generator) -> None:
     V, W, H = problem(rng, 150, 200, 40)
     wanted = V.astype(np.float64).T @ H
     errors = [relative(gather(V, W, H, n), wanted) for n in (1, 2, 3)]
@@ -85,17 +85,19 @@ def test_errors_are_those_of_the_terms(bf16_path: str, rng: np.random.Generator)
 
 
 def gather(V: np.ndarray, W: np.ndarray, H: np.ndarray, n_terms: int) -> np.ndarray:
-    """V' H as the update of W by the Euclidean loss needs it."""
+    """V' H as in the update of W for the Euclidean loss."""
     numerator, gram = np.zeros(W.shape), np.zeros((W.shape[1], W.shape[1]))
     _core.nmf_pass(V, None, W, H.copy(), 2.0, "mu", 0, 0, 0, numerator, gram, False, n_terms)
     return numerator
 
 
-# n terms hold 8 n bits of a factor; where both factors are long, n terms in all.
+# n terms hold 8 n bits of a factor; if both factors are long, n terms altogether.
 @pytest.mark.parametrize(
     ("n", "bits"), [(1, (8, 8)), (2, (16, 8)), (2, (8, 16)), (3, (24, 1)), (3, (1, 24)), (3, (12, 12)), (3, (16, 8))]
 )
-def test_what_terms_hold_is_exact(n: int, bits: tuple[int, int], bf16_path: str, rng: np.random.Generator) -> None:
+def test_numbers_that_fit_the_terms_multiply_exactly(
+    n: int, bits: tuple[int, int], bf16_path: str, rng: np.random.Generator
+) -> None:
     T, F, K = 61, 83, 21
     V, H = (rng.integers(0, 2**b, (T, size)).astype(np.float32) for b, size in zip(bits, (F, K), strict=True))
     if sum(bits) > 16:  # a sum of products would round, a single one does not
@@ -105,7 +107,7 @@ def test_what_terms_hold_is_exact(n: int, bits: tuple[int, int], bf16_path: str,
 
 
 @pytest.mark.parametrize("beta", [2.0, 1.0, 0.0])
-def test_objective_is_measured_on_the_way(
+def test_a_pass_measures_the_objective(
     beta: float, precision: Precision, bf16_path: str, rng: np.random.Generator
 ) -> None:
     V, W, H = problem(rng, 150, 200, 40)
@@ -124,7 +126,7 @@ def test_ties_go_to_the_even_neighbour(bf16_path: str) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_the_largest_values_are_numbers(n: int, bf16_path: str) -> None:
+def test_the_largest_values_stay_finite(n: int, bf16_path: str) -> None:
     largest = np.finfo(np.float32).max  # above the largest bfloat16, next to infinity
     V = np.array([[largest, 1], [largest, 2], [3, largest]], np.float32)
     H = np.array([[0], [0], [1]], np.float32)
@@ -133,7 +135,7 @@ def test_the_largest_values_are_numbers(n: int, bf16_path: str) -> None:
     assert 0.995 * largest < got[1] <= largest
 
 
-def test_which_partial_products_are_taken(bf16_path: str) -> None:
+def test_products_of_small_terms_are_left_out(bf16_path: str) -> None:
     x = np.array([[256 + 1]], np.float32)  # two terms
     wanted = [256 * 256, 256 * 256 + 2 * 256, 257 * 257]
     assert [gather(x, np.ones((1, 1), np.float32), x, n).item() for n in (1, 2, 3)] == wanted
@@ -156,7 +158,7 @@ def test_any_level_stays_finite(
 
 
 @pytest.mark.parametrize("beta", [2.0, 1.0])
-def test_many_iterations_end_beside_those_of_float32(beta: float, precision: Precision, esc10: Dataset) -> None:
+def test_many_iterations_end_near_those_of_float32(beta: float, precision: Precision, esc10: Dataset) -> None:
     clip = esc10.audio(esc10.clips[7], 44100)
     V = np.ascontiguousarray(np.log1p(np.abs(l2i.stft(clip / np.abs(clip).max()))).T)
     rng = np.random.default_rng(0)
@@ -170,7 +172,7 @@ def test_many_iterations_end_beside_those_of_float32(beta: float, precision: Pre
     assert abs(ends[1] / ends[0] - 1) < {"bf16x3": 1e-4, "bf16x2": 1e-3, "bf16": 3e-2}[precision]
 
 
-def test_same_bits_again_and_for_any_neighbours(precision: Precision, rng: np.random.Generator) -> None:
+def test_bits_depend_on_neither_the_call_nor_other_frames(precision: Precision, rng: np.random.Generator) -> None:
     V, W, H = problem(rng, 300, 97, 20)
     answers = []
     for _ in range(2):
@@ -185,7 +187,7 @@ def test_same_bits_again_and_for_any_neighbours(precision: Precision, rng: np.ra
     assert np.array_equal(alone, together[:96])
 
 
-def test_threads_multiply_too(precision: Precision, bf16_path: str, rng: np.random.Generator) -> None:
+def test_threads_change_rounding_only(precision: Precision, bf16_path: str, rng: np.random.Generator) -> None:
     V, W, H = problem(rng, 1500, 65, 9)
     before = l2i.get_num_threads()
     answers = []
@@ -240,7 +242,7 @@ def test_choice_is_checked() -> None:
 
 @lru_cache(maxsize=1)
 def emulated_tiles() -> ctypes.CDLL | str:
-    """The AMX kernels on emulated tiles, or why they cannot be had."""
+    """The AMX kernels on emulated tiles, or the reason why they cannot be compiled."""
     flags = ["-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mamx-tile", "-mamx-bf16"]
     compiler = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:

@@ -1,4 +1,4 @@
-"""The engine's threads: how many, who runs what, exceptions, nesting, several callers and forks."""
+"""The engine's threads: their number, distribution of tasks, exceptions, nested calls, several callers and forks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(code: str, **environment: str) -> str:
 
 
 def meet(n: int) -> set[int]:
-    """The threads of n tasks that only end when all have begun; fails after 20 s otherwise."""
+    """The threads of n tasks that end only after all have begun, or fail after 20 s."""
     together = threading.Barrier(n)
     seen: set[int] = set()
 
@@ -63,14 +63,14 @@ def test_environment_sets_the_number(n: str) -> None:
 
 
 @pytest.mark.parametrize("n", ["", "0", "-2", "many", "3 cores", "99999999999"])
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not report it")
 def test_usable_processors_are_the_default(n: str) -> None:
     assert run(NUMBER, OMP_NUM_THREADS=n) == str(len(os.sched_getaffinity(0)))
     one = min(os.sched_getaffinity(0))
     assert run(f"import os; os.sched_setaffinity(0, {{{one}}}); {NUMBER}", OMP_NUM_THREADS=n) == "1"
 
 
-def test_number_is_kept(four_threads: None) -> None:
+def test_the_number_is_kept_and_checked(four_threads: None) -> None:
     assert l2i.get_num_threads() == 4
     for bad in (0, -1):
         with refused(ValueError, f"n is {bad}, but must be at least 1"):
@@ -114,7 +114,7 @@ def test_tasks_run_at_the_same_time_in_as_many_threads(four_threads: None) -> No
 
 @pytest.mark.alone
 @pytest.mark.parametrize("n_threads", [1, 4])
-def test_exceptions_come_out_and_end_the_rest(n_threads: int, four_threads: None) -> None:
+def test_an_exception_is_raised_and_ends_the_other_tasks(n_threads: int, four_threads: None) -> None:
     l2i.set_num_threads(n_threads)
     begun: list[int] = []
 
@@ -205,7 +205,7 @@ def task(i):
 busy = threading.Thread(target=_core.parallel, args=(3, task))
 busy.start()
 began.wait(20)
-print(fork())                         # threads at work for somebody else
+print(fork())                         # threads at work for another caller
 release.set()
 busy.join()
 meet()
@@ -220,7 +220,7 @@ def test_forked_children_start_their_own() -> None:
 
 def test_signals_reach_the_interpreter(four_threads: None) -> None:
     if not os.path.isdir("/proc/self/task"):
-        pytest.skip("the system does not tell")
+        pytest.skip("the system does not report it")
     masks: dict[int, int] = {}
     together = threading.Barrier(4)
 
@@ -288,7 +288,7 @@ print(few - before, threads() - before)
 """
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system does not tell")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system does not report it")
 @pytest.mark.parametrize("name", ["stft", "istft", "log_mel", "soft_mask", "decode"])
 def test_only_long_work_wakes_threads(name: str) -> None:
     code = USED.replace("{name}", name).replace("X, Z = l2i.stft(y[:1_000_000])", "X, Z = np.ones((6000, 513), 'c8').T")
@@ -306,14 +306,14 @@ W, H = np.ones((513, 100), np.float32), np.ones((30_000, 100), np.float32).T
 weights = (np.arange(100) % 16 == 0).astype(np.float32)
 call = {call}
 call(X[:, :100], H[:, :100])
-pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 before = kilobytes("VmRSS")
 answer = call(X, H)
 print(kilobytes("VmHWM") - before - answer.nbytes / 1024)
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system does not tell")
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system does not report it")
 @pytest.mark.parametrize("call", ["l2i.istft(X)", "l2i.soft_mask(X, W, H, weights)", "l2i.decode(X, W, H, weights)"])
 def test_extra_memory_does_not_grow_with_the_clip(call: str) -> None:
     extra = float(run(MEMORY.replace("{call}", f"lambda X, H: {call}")))

@@ -1,4 +1,4 @@
-"""Dictionary learning and activations against float64 updates written out, and their promises."""
+"""Dictionary learning and activations against the float64 reference, and their properties."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_activations_equal_the_reference(beta: float, F: int, K: int, T: int, rn
         got = activations(V, W, beta, n_iter, sparsity=0.3)
         wanted = reference.activations(V, W, beta, n_iter, sparsity=0.3)
         assert got.dtype == np.float32
-        # The floor: W H is kept above 1e-9, which shows where sparsity has driven everything to nothing.
+        # The floor: W H is kept above 1e-9, which shows where sparsity has driven all activations to zero.
         assert np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted) + 1e-7
 
 
@@ -74,7 +74,7 @@ def test_other_solvers_end_where_many_updates_do(beta: float, solver: str, rng: 
 
 def test_dictionary_has_unit_columns_and_explains(rng: np.random.Generator) -> None:
     errors = []
-    for _ in range(7):  # the problem is not convex: now and then a run ends elsewhere, most do not
+    for _ in range(7):  # the problem is not convex: a run sometimes ends elsewhere
         V, _ = problem(rng, F=60, K=6, T=400)
         seen: list[tuple[int, int]] = []
         W = learn_dictionary(V, 6, sparsity=0.01, max_iter=150, callback=lambda i, n, d, s=seen: s.append((i, n)))
@@ -90,7 +90,7 @@ def test_dictionary_has_unit_columns_and_explains(rng: np.random.Generator) -> N
 @pytest.mark.parametrize("beta", ["kullback-leibler", "itakura-saito", 0.5])
 def test_other_divergences_learn_too(beta: float | str, rng: np.random.Generator) -> None:
     ratios = []
-    for _ in range(7):  # not convex: now and then one ends badly
+    for _ in range(7):  # not convex: a run sometimes ends in a worse optimum
         V, _ = problem(rng, F=40, K=5, T=200)
         start, end = (learn_dictionary(V, 5, beta, sparsity=0.01, max_iter=n) for n in (1, 80))
         fits = [reference.beta_divergence(V, W @ activations(V, W, beta, 100), beta_of(beta)) for W in (start, end)]
@@ -112,7 +112,7 @@ def fit(V: np.ndarray, W: np.ndarray, beta: float, sparsity: float) -> float:
 
 
 @pytest.mark.parametrize("beta", [2.0, 1.0])
-def test_blocks_teach_nearly_what_the_whole_does(beta: float, esc10: Dataset, rng: np.random.Generator) -> None:
+def test_learning_from_blocks_nearly_matches_the_whole(beta: float, esc10: Dataset, rng: np.random.Generator) -> None:
     V = real_spectra(esc10, rng, 6)
     V = V[:, rng.permutation(V.shape[1])]
     whole = learn_dictionary(V, 30, beta, max_iter=100)
@@ -152,11 +152,11 @@ def test_known_components_stay_and_the_rest_is_learnt(rng: np.random.Generator) 
     assert np.median(errors) < 0.05, errors
 
 
-def test_known_components_are_not_bent_to_what_is_heard(rng: np.random.Generator) -> None:
+def test_known_components_do_not_adapt_to_the_data(rng: np.random.Generator) -> None:
     errors = []
     for _ in range(5):
         base = (rng.random((50, 4)) ** 6 + 1e-3).astype(np.float32)
-        V = (base[:, 2:] @ rng.random((2, 300))).astype(np.float32)  # nothing of the known ones
+        V = (base[:, 2:] @ rng.random((2, 300))).astype(np.float32)  # without the known ones
         W = learn_dictionary(V, 2, sparsity=0.001, max_iter=300, known=base[:, :2])[:, 2:]
         errors.append(np.linalg.norm(V - W @ activations(V, W, n_iter=500)) / np.linalg.norm(V))
     assert np.median(errors) < 0.03, errors
@@ -268,7 +268,7 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
         (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), "H0 must have shape (2, 37), got (3, 3)"),
     ],
 )
-def test_bad_input_is_named(call: object, message: str, rng: np.random.Generator) -> None:
+def test_bad_input_is_refused(call: object, message: str, rng: np.random.Generator) -> None:
     V, _ = problem(rng)
     with refused(ValueError, message):
         call(V)  # type: ignore[operator]

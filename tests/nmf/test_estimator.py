@@ -1,4 +1,4 @@
-"""l2i.NMF in scikit-learn's place: the same answers, the same manners."""
+"""l2i.NMF in place of scikit-learn's NMF: the same answers and conventions."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ PENALTIES: list[dict[str, float]] = [{}, {"alpha_W": 0.01, "l1_ratio": 0.6}, {"a
 
 
 def samples(rng: np.random.Generator, n: int = 45, m: int = 29, K: int = 5) -> np.ndarray:
-    """X (n, m), positive, of rank K but for noise."""
+    """X (n, m), positive, of rank K up to noise."""
     return rng.random((n, K)) ** 2 @ rng.random((K, m)) ** 2 + 0.05 * rng.random((n, m)) + 1e-3
 
 
 def both(X: Any, **parameters: Any) -> tuple[Any, Any, np.ndarray, np.ndarray]:
-    """scikit-learn's estimator and ours, fitted alike, and what they transformed X to."""
+    """scikit-learn's estimator and ours, fitted alike, and their transforms of X."""
     parameters = {"solver": "mu", "random_state": 7, "tol": 0, "max_iter": 100} | parameters
     theirs, ours = ScikitNMF(**parameters), l2i.NMF(**parameters)
     return theirs, ours, theirs.fit_transform(X), ours.fit_transform(X)
 
 
 def objective(model: Any, W: np.ndarray, n: int, m: int) -> float:
-    """What is minimised: the divergence and the penalties."""
+    """The minimised objective: the divergence and the penalties."""
     alpha_H = model.alpha_W if model.alpha_H == "same" else model.alpha_H
     total = model.reconstruction_err_**2 / 2
     for size, alpha, matrix in ((m, model.alpha_W, W), (n, alpha_H, model.components_)):
@@ -85,7 +85,7 @@ def test_same_objective_on_recordings(beta: float, esc10: Dataset, rng: np.rando
         reference.beta_divergence(X, W.astype(np.float64) @ model.components_.astype(np.float64), beta)
         for model, W in zip(models[:2], models[2:], strict=True)
     )
-    # Where beta <= 1, scikit-learn also sets what is below 2e-16 to zero, for good, which can only cost something.
+    # Where beta <= 1, scikit-learn also sets values below 2e-16 to zero for good, which can only raise the divergence.
     assert got == pytest.approx(wanted, rel=1e-4) or (got < wanted and beta <= 1)
     assert models[1].reconstruction_err_ ** 2 / 2 == pytest.approx(got, rel=1e-4)
 
@@ -187,7 +187,7 @@ def test_newton_steps_need_fewer_iterations(
     beta: float, penalties: dict[str, float], shape: tuple[int, int], rng: np.random.Generator
 ) -> None:
     ratios = []
-    for _ in range(5):  # now and then a run ends in another valley
+    for _ in range(5):  # a run sometimes ends in another optimum
         X = samples(rng, *shape)
         same = {"n_components": 4, "random_state": 0, "beta_loss": beta, "tol": 0, **penalties}
         slow, fast = l2i.NMF(max_iter=100, **same), l2i.NMF(solver="newton", max_iter=40, **same)
@@ -348,7 +348,7 @@ def test_missing_entries_do_not_count(
     np.testing.assert_array_equal(same.fit_transform(np.where(mask, X, -7), mask=mask), W)
     fit = reference.beta_divergence(X, W.astype(np.float64) @ model.components_.astype(np.float64), beta, mask)
     assert model.reconstruction_err_**2 / 2 == pytest.approx(fit, rel=1e-4)
-    # The holes are filled in from what is known, far better than by the mean.
+    # The holes are filled in from the known entries, far better than by the mean.
     filled = model.inverse_transform(model.transform(holes, mask=mask))
     assert np.linalg.norm((filled - X)[~mask]) < 0.7 * np.linalg.norm((X[mask].mean() - X)[~mask])
 
@@ -366,7 +366,7 @@ def test_weights_count(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e20])
-def test_callback_and_verbose_tell_the_error(
+def test_callback_and_verbose_report_the_error(
     scale: float, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     X = samples(rng) * scale
@@ -382,7 +382,7 @@ def test_callback_and_verbose_tell_the_error(
     assert float(printed[1]) == pytest.approx(model.reconstruction_err_, rel=1e-4)
 
 
-def test_what_is_given_but_not_used_is_told(rng: np.random.Generator) -> None:
+def test_unused_arguments_are_reported(rng: np.random.Generator) -> None:
     X = samples(rng)
     with pytest.warns(RuntimeWarning, match="ignored unless init='custom'"):
         l2i.NMF(2, tol=0, max_iter=2).fit(X, W=np.ones((45, 2)))
@@ -421,14 +421,14 @@ def test_what_is_given_but_not_used_is_told(rng: np.random.Generator) -> None:
         ({"l1_ratio": 1.1}, ValueError, "l1_ratio is 1.1, but must be finite and from 0 to 1"),
     ],
 )
-def test_bad_parameters_are_named(
+def test_bad_parameters_are_refused(
     parameters: dict[str, Any], error: type[Exception], message: str, rng: np.random.Generator
 ) -> None:
     with refused(error, message):
         l2i.NMF(**parameters).fit(samples(rng, 12, 5))
 
 
-def test_bad_data_is_named(rng: np.random.Generator) -> None:
+def test_bad_data_is_refused(rng: np.random.Generator) -> None:
     X = samples(rng, 12, 5)
     hole = np.where(np.arange(60).reshape(12, 5) == 7, np.nan, X)
     loud = np.median(X) < X

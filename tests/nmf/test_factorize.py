@@ -1,4 +1,4 @@
-"""The native passes of NMF against float64, on every CPU path and at odd shapes; their promises."""
+"""The native passes of NMF against float64, on every CPU path and at odd shapes, and their properties."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def relative(got: Any, wanted: Any) -> float:
 
 
 def close(got: Any, wanted: Any, tolerance: float) -> bool:
-    """To `tolerance` relative, or next to nothing both."""
+    """To `tolerance` relative, or both close to zero."""
     return bool(np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted) + 1e-6)
 
 
@@ -154,7 +154,7 @@ def test_newton_never_raises_the_objective_and_ends_below_mu(
 
 @pytest.mark.parametrize("beta", [1.5, 1.0])
 def test_newton_judges_a_step_by_the_objective_with_its_penalties(beta: float, rng: np.random.Generator) -> None:
-    # From the best fit, every step that heeds the penalties raises the divergence.
+    # From the best fit, every step that respects the penalties raises the divergence.
     p = problem(rng, 100, 40, 5)
     factorize(p["V"], p["W"], p["H"], beta=beta, solver="newton", max_iter=60)
     penalty = 2.0
@@ -176,7 +176,7 @@ def test_newton_judges_a_step_by_the_objective_with_its_penalties(beta: float, r
 @pytest.mark.parametrize(
     ("beta", "solver"), [(2.0, "mu"), (1.0, "mu"), (0.5, "mu"), (2.0, "hals"), (1.0, "newton"), (0.5, "newton")]
 )
-def test_one_of_the_two_can_be_kept(beta: float, solver: str, rng: np.random.Generator) -> None:
+def test_either_factor_can_be_kept(beta: float, solver: str, rng: np.random.Generator) -> None:
     p = problem(rng, 90, 40, 5)
     for kept, changed in (("W", "H"), ("H", "W")):
         q = {name: p[name].copy() for name in "WH"}
@@ -208,7 +208,7 @@ def test_newton_finds_activations_of_a_fixed_dictionary(beta: float, rng: np.ran
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("beta", BETAS)
-def test_the_pass_measures_what_it_leaves(
+def test_the_pass_measures_the_divergence_it_leaves(
     beta: float, masked: bool, cpu_path: str, n_threads: int, rng: np.random.Generator
 ) -> None:
     p = problem(rng, 700, 65, 9, masked)
@@ -354,7 +354,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
         ({"V": np.ones((5, 10), np.float32).T}, "V must be contiguous in its last 1 dimensions"),
     ],
 )
-def test_operands_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
+def test_unsuitable_operands_are_refused(change: dict[str, Any], message: str) -> None:
     p = {"V": np.ones((10, 5), np.float32), "W": np.ones((5, 3), np.float32), "H": np.ones((10, 3), np.float32)}
     p["mask"] = None
     p |= change
@@ -362,7 +362,7 @@ def test_operands_that_do_not_fit_are_named(change: dict[str, Any], message: str
         Factorization(p["V"], p["W"], p["H"], 1.0, p["mask"]).update_H()
 
 
-def test_methods_that_do_not_fit_are_named(rng: np.random.Generator) -> None:
+def test_unsuitable_methods_are_refused(rng: np.random.Generator) -> None:
     p = problem(rng, 10, 5, 3)
     with refused(ValueError, "solver is 'simplex', but must be one of ('mu', 'hals', 'newton')"):
         factorize(p["V"], p["W"], p["H"], beta=2.0, solver="simplex")

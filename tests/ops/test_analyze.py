@@ -61,7 +61,7 @@ def test_tensors_give_tensors_and_names() -> None:
 
 
 def test_log_magnitude_is_accurate_at_every_level(cpu_path: str) -> None:
-    """To two units in the last place of what log1p gets."""
+    """To two units in the last place of the argument of log1p."""
     levels = np.logspace(-18, 16, 700).astype(np.float32)
     y = np.zeros((700, 64), np.float32)
     y[:, 20] = levels
@@ -98,12 +98,12 @@ def test_huge_samples_have_finite_logarithms(cpu_path: str) -> None:
         ({"center": False}, "y has 100 samples, but n_fft=1024 are needed where center is False"),
     ],
 )
-def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with refused(ValueError, message):
         l2i.analyze(np.ones(100, np.float32), **settings)
 
 
-def test_bad_samples_are_named() -> None:
+def test_bad_samples_are_refused() -> None:
     with refused(ValueError, "y holds NaN or infinity, but finite samples are needed"):
         l2i.analyze(np.full(100, np.nan))
     with refused(TypeError, "y has dtype complex128, but floating samples or int8, int16, int32, uint8 PCM are needed"):

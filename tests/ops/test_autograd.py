@@ -139,7 +139,7 @@ def test_the_torch_version_is_the_reference(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("domain", ["log", "magnitude"])
 def test_gradcheck(domain: Any, rng: np.random.Generator, cpu_path: str) -> None:
-    """Finite differences of the float32 function itself: steps as large as its rounding asks for."""
+    """Finite differences of the float32 function itself: the steps are large because of its rounding."""
     X, W, H, _ = operands(rng, 33, 4, 6)
     X = X / np.maximum(np.abs(X), 1e-3)
     weights = rng.uniform(0.2, 0.8, 4)
@@ -187,7 +187,7 @@ def test_broadcasting_sums_the_gradients(rng: np.random.Generator) -> None:
     assert error(w.grad, torch.stack([row.grad for row in alone])) < 1e-5  # type: ignore[misc]
 
 
-def test_only_what_is_asked_for(rng: np.random.Generator) -> None:
+def test_only_requested_gradients_are_computed(rng: np.random.Generator) -> None:
     X, W, H, weights = operands(rng, 65, 6, 20)
     w = leaf(weights, torch.float64)
     Y: Any = l2i.soft_mask(X, W, H, w)  # type: ignore[type-var]
@@ -238,7 +238,7 @@ def test_number_of_threads_does_not_change_a_bit(n_threads: int, rng: np.random.
     assert torch.equal(answers[0][1], answers[1][1])
 
 
-def test_misuse_is_named(rng: np.random.Generator) -> None:
+def test_unsupported_gradients_are_refused(rng: np.random.Generator) -> None:
     X, W, H, weights = operands(rng, 65, 6, 20)
     h = leaf(H)
     with refused(ValueError, "W requires grad, which is not supported here: pass W.detach()"):

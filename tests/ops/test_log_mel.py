@@ -84,6 +84,6 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.log_mel(GOOD, n_mels=0), ValueError, "n_mels is 0, but must be at least 1"),
     ],
 )
-def test_bad_input_is_named(call: Any, kind: type[Exception], message: str) -> None:
+def test_bad_input_is_refused(call: Any, kind: type[Exception], message: str) -> None:
     with refused(kind, message):
         call()

@@ -1,4 +1,4 @@
-"""`out=` gives the bits of a call without it, in memory that the caller keeps, and refuses what does not fit."""
+"""`out=` gives the bits of a call without it, in the caller's memory, and unsuitable memory is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {"NumPy": np.asarray, "torch": torch.fr
 def call(
     name: str, rng: np.random.Generator, kind: str = "NumPy", n_fft: int = 64, T: int = 19, lead: tuple[int, ...] = ()
 ) -> partial[Any]:
-    """An operation with random operands, all of one kind; those that are given to the call take their place."""
+    """An operation with random operands, all of one kind; arguments of the call replace them."""
     F, K, hop = n_fft // 2 + 1, 5, n_fft // 4
     y = rng.standard_normal((*lead, hop * (T - 1) + 3)).astype(np.float32)
     X = rng.standard_normal((*lead, T, F)) + 1j * rng.standard_normal((*lead, T, F))
@@ -153,7 +153,7 @@ def test_a_spectrum_is_masked_in_place(
         assert bits(X) == expected
 
 
-def test_a_frame_later_is_not_in_place(rng: np.random.Generator) -> None:
+def test_an_overlap_by_a_frame_is_refused(rng: np.random.Generator) -> None:
     operation = call("soft_mask", rng, T=9)
     long = np.ones((10, 33), np.complex64).T
     for X, out in ((long[:, 1:], long[:, :-1]), (long[:, :-1], long[:, 1:])):
@@ -164,7 +164,7 @@ def test_a_frame_later_is_not_in_place(rng: np.random.Generator) -> None:
         operation(X=long[:, :9], weights=np.ones((1, 5)), out=long[:, :9][None])
 
 
-# ---- what is refused
+# ---- refused
 
 
 def frozen(out: Any) -> Any:
@@ -209,7 +209,7 @@ IN_TORCH: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 @pytest.mark.parametrize(
     ("kind", "fault"), [*(("NumPy", fault) for fault in IN_NUMPY), *(("torch", fault) for fault in IN_TORCH)]
 )
-def test_what_does_not_fit_is_refused(name: str, kind: str, fault: str, rng: np.random.Generator) -> None:
+def test_an_unsuitable_out_is_refused(name: str, kind: str, fault: str, rng: np.random.Generator) -> None:
     operation = call(name, rng, kind)
     spoil, error, message = (IN_NUMPY if kind == "NumPy" else IN_TORCH)[fault]
     expected = operation()
@@ -228,7 +228,7 @@ def test_what_does_not_fit_is_refused(name: str, kind: str, fault: str, rng: np.
 
 @pytest.mark.parametrize("name", ["stft", "decode"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_message_says_what_would_do(name: str, kind: str, rng: np.random.Generator) -> None:
+def test_the_message_suggests_an_array_that_fits(name: str, kind: str, rng: np.random.Generator) -> None:
     operation = call(name, rng, kind, lead=(2,))
     spoil, *_ = (IN_NUMPY if kind == "NumPy" else IN_TORCH)["gaps"]
     expected = operation()
@@ -287,7 +287,7 @@ def test_inputs_are_not_overwritten(name: str, kind: str, rng: np.random.Generat
             assert store.tobytes() == before
 
 
-def test_memory_between_what_is_read_is_free(rng: np.random.Generator) -> None:
+def test_memory_between_the_inputs_may_be_written(rng: np.random.Generator) -> None:
     pool = rng.standard_normal((5, 19, 33, 2)).astype(np.float32).view(np.complex64)[..., 0].swapaxes(-1, -2)
     operation = partial(call("soft_mask", rng, T=19), X=pool[::3])
     expected = operation()
@@ -321,7 +321,7 @@ NAN = np.full(300, np.nan, np.float32)
         ("analyze", {"n_mels": 0}, "n_mels is 0, but must be at least 1"),
     ],
 )
-def test_nothing_is_written_where_something_else_is_wrong(
+def test_nothing_is_written_if_another_argument_is_wrong(
     name: str, wrong: dict[str, Any], message: str, rng: np.random.Generator
 ) -> None:
     operation = call(name, rng)
@@ -351,7 +351,7 @@ def test_gradients_need_memory_of_their_own(name: str, key: str, rng: np.random.
 
 
 @pytest.mark.parametrize("name", ["stft", "soft_mask"])
-def test_autograd_notices_what_is_overwritten(name: str, rng: np.random.Generator) -> None:
+def test_autograd_notices_that_an_input_is_overwritten(name: str, rng: np.random.Generator) -> None:
     operation = call("soft_mask", rng, "torch")
     X, H = operation.keywords["X"].mT.contiguous().mT, operation.keywords["H"].clone().requires_grad_()
     operation(X=X, H=H).abs().sum().backward()
@@ -362,7 +362,7 @@ def test_autograd_notices_what_is_overwritten(name: str, rng: np.random.Generato
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_is_for_the_cpu(name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_refused_by_gpu_backends(name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     operation = call(name, rng, "torch")
     out = operation()
     before = bits(out)
@@ -375,7 +375,7 @@ def test_is_for_the_cpu(name: str, rng: np.random.Generator, monkeypatch: pytest
 # ---- the native module
 
 
-def test_bindings_refuse_what_they_cannot_fill() -> None:
+def test_bindings_refuse_an_unsuitable_out() -> None:
     y, window = np.ones((1, 100), np.float32), np.ones(64, np.float32)
     X = np.ones((1, 3, 33), np.complex64)
     assert _core.stft(y, window, 18, 0, X) is X

@@ -235,13 +235,13 @@ NAMES = ["X", "W", "H", "weights"]
         ),
     ],
 )
-def test_errors_name_the_argument(function: Any, name: str, value: Any, kind: type[Exception], message: str) -> None:
+def test_bad_operands_are_refused(function: Any, name: str, value: Any, kind: type[Exception], message: str) -> None:
     given = [value if name == n else one for n, one in zip(NAMES, ONES, strict=True)]
     with refused(kind, message):
         function(*given)
 
 
-def test_other_errors() -> None:
+def test_bad_settings_are_refused() -> None:
     X, W, H, weights = ONES
     with refused(ValueError, "domain is 'power', but must be 'log' or 'magnitude'"):
         l2i.soft_mask(X, W, H, weights, "power")  # type: ignore[arg-type]

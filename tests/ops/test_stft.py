@@ -46,7 +46,7 @@ SIZES = [
 
 
 def error(answer: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Relative L2 error; the absolute one where zeros are expected."""
+    """Relative L2 error; the absolute error if zeros are expected."""
     assert answer.shape == expected.shape
     norm = float(np.linalg.norm(expected.astype(np.complex128)))
     return float(np.linalg.norm(answer.astype(np.complex128) - expected)) / (norm or 1.0)
@@ -73,10 +73,10 @@ def test_istft_equals_reference(
     n_frames = 1 + (n - (0 if center else n_fft)) // hop
     shape = (n_fft // 2 + 1, n_frames)
     X = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
-    # The window as float32, as in the fast version: where its square is all there is, its rounding matters.
+    # The window as float32, as in the fast version: where only one squared window counts, its rounding matters.
     window = padded_hann(win_length, n_fft).astype(np.float32)
     longest = n + n_fft + 100
-    # Where one window all but vanishes and no other overlaps, dividing by it blows rounding up: weigh by it.
+    # Where one window almost vanishes and no other overlaps, dividing by it amplifies rounding: weigh by it.
     weight = window_weight(window, hop, n_frames, n_fft // 2 if center else 0, longest)
     exact = weight * reference.istft(X, window, hop, center, longest)
     level = np.linalg.norm(exact) / np.sqrt(np.count_nonzero(weight))  # a few samples may be near zero by chance
@@ -102,7 +102,7 @@ def test_equals_librosa(n_fft: int, hop: int, win_length: int, center: bool, n: 
     same: dict[str, Any] = {"hop_length": hop, "win_length": win_length, "n_fft": n_fft, "center": center}
     X = l2i.stft(y, **same)
     assert error(X, librosa.stft(y, **same)) < 1e-6
-    # librosa sums in float32: compared where the windows do not all but vanish.
+    # librosa sums in float32: compared where the windows do not almost vanish.
     for length in (None, n - n_fft // 2):
         audible = slice(n_fft // 4, -n_fft // 2) if hop <= win_length // 2 else slice(0, 0)
         answer, expected = l2i.istft(X, length=length, **same), librosa.istft(X, length=length, **same)
@@ -302,6 +302,6 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.istft(SPECTRUM, length=0), ValueError, "length is 0, but must be at least 1"),
     ],
 )
-def test_errors_name_the_argument(call: Any, kind: type[Exception], message: str) -> None:
+def test_bad_arguments_are_refused(call: Any, kind: type[Exception], message: str) -> None:
     with refused(kind, message):
         call()

@@ -29,7 +29,7 @@ from ..helpers import refused
 
 Samples = NDArray[np.float32]
 
-#: Frame length, hop, components: every number of lanes left over, hops that divide the frame and that do not.
+#: Frame length, hop, components: every remainder of lanes, hops that divide the frame and that do not.
 SHAPES = [
     (32, 8, 3),
     (64, 20, 1),
@@ -74,7 +74,7 @@ def soft(rng: np.random.Generator, K: int) -> Samples:
 
 
 def deliver(stream: StreamDecoder, y: Samples, sizes: Iterable[int], H: Samples | None = None) -> Samples:
-    """All that comes out for a signal in blocks of these sizes, over and over."""
+    """The whole output for a signal in blocks of these sizes, repeated."""
     parts, at, frame, sizes = [], 0, 0, cycle(sizes)
     while at < y.size:
         block = y[at : at + next(sizes)]
@@ -89,19 +89,19 @@ def deliver(stream: StreamDecoder, y: Samples, sizes: Iterable[int], H: Samples 
 
 
 def lengths(n_fft: int, hop: int) -> list[int]:
-    """Nothing, less than a frame, and more, around the places where a frame is complete."""
+    """No samples, less than a frame, and more, around the lengths that complete a frame."""
     return [0, 1, n_fft // 3, n_fft - 1, n_fft, 5 * hop, n_fft // 2 + 5 * hop - 1, n_fft // 2 + 5 * hop, 20 * hop + 7]
 
 
 def held(n: int, n_fft: int, hop: int) -> NDArray[np.bool_]:
-    """The samples that frames hold enough of: elsewhere a rounding error is divided by next to nothing."""
+    """Samples with enough window energy: elsewhere a rounding error is divided by almost zero."""
     squares = np.zeros(n + 2 * n_fft)
     for t in range(1 + n // hop):
         squares[t * hop : t * hop + n_fft] += hann(n_fft) ** 2
     return np.asarray(squares[n_fft // 2 :][:n] > 0.01)
 
 
-# ---- what comes out
+# ---- output
 
 
 @pytest.mark.parametrize("sizes", [[1], [17], [512], [509], [44100], None])
@@ -118,7 +118,7 @@ def test_all_components_give_the_input_back(sizes: list[int] | None, rng: np.ran
 @pytest.mark.parametrize(("n_fft", "hop", "K"), [(n_fft, hop, K) for n_fft, hop, K in SHAPES if 2 * hop <= n_fft])
 def test_a_recording_comes_back(n_fft: int, hop: int, K: int, esc10: Dataset, rng: np.random.Generator) -> None:
     y = esc10.audio(esc10.clips[7], 44100)
-    stream = StreamDecoder(dictionary(rng, n_fft, K), hop, eps=1e-9)  # what eps takes away is not the stream's
+    stream = StreamDecoder(dictionary(rng, n_fft, K), hop, eps=1e-9)  # eps alone would take something away
     out = deliver(stream, y, rng.integers(1, 5000, 50).tolist())
     assert np.abs(out[n_fft:] - y).max() < 1e-5 * np.abs(y).max()
 
@@ -178,7 +178,7 @@ def test_updates_from_a_start_equal_the_reference(
     stream.push(y)
     assert error(stream.activations, H[:, stream.hops - 1]) < 1e-4
     np.testing.assert_array_equal(stream.start, start)
-    stream.start = None  # from here on the frame before
+    stream.start = None  # from here on, each frame starts from the previous one
     stream.reset()
     stream.push(y)
     assert error(stream.activations, reference.stream_activations(V, W, 3)[:, stream.hops - 1]) < 1e-4
@@ -201,8 +201,8 @@ def test_a_start_fades_in(rng: np.random.Generator, cpu_path: str) -> None:
         assert error(stream.activations, H[:, 0]) < 1e-4
 
 
-def test_a_scale_holds_at_once_where_nothing_is_heard(rng: np.random.Generator) -> None:
-    """Silence cannot jump: after it, there is no fade from a scale that meant nothing."""
+def test_a_scale_applies_at_once_during_silence(rng: np.random.Generator) -> None:
+    """Silence cannot jump, so the scale does not fade after it."""
     W, y = dictionary(rng, 256, 20), signal(rng, 3000)
     stream = StreamDecoder(W, 128, 5)
     stream.weights, stream.start = np.zeros(20), np.ones(20)
@@ -214,8 +214,8 @@ def test_a_scale_holds_at_once_where_nothing_is_heard(rng: np.random.Generator) 
     assert error(stream.activations, reference.stream_activations(V[:, [n]], W, 5, np.ones(20))[:, 0]) < 1e-4
 
 
-def test_columns_that_are_gone_are_not_given(rng: np.random.Generator) -> None:
-    """Of each frame its bands and the peak that came with it, as long as they are kept."""
+def test_old_columns_are_not_returned(rng: np.random.Generator) -> None:
+    """A column holds a frame's bands and the peak of its hop, and only the latest are kept."""
     bands = rng.random((3, 33)).astype(np.float32)
     plan = stream_plan(dictionary(rng, 64, 4), 32, 1, "log", bands=_core.MelBands(bands))
     stream, y = _core.Stream(plan, 10), signal(rng, 32 * 40)
@@ -289,7 +289,7 @@ def test_minutes_in_one_block(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("end", ["flush", "last", "reset"])
-def test_a_new_signal_knows_nothing_of_the_one_before(end: str, rng: np.random.Generator) -> None:
+def test_a_new_signal_does_not_depend_on_the_previous_one(end: str, rng: np.random.Generator) -> None:
     W, weights = dictionary(rng, 256, 9), soft(rng, 9)
     first, second = signal(rng, 5000), signal(rng, 4000)
     used, fresh = StreamDecoder(W, 64), StreamDecoder(W, 64)
@@ -427,7 +427,7 @@ def test_no_component_is_silence(rng: np.random.Generator, cpu_path: str) -> Non
     assert stream.activations.any()
 
 
-# ---- what may be pushed, and what not
+# ---- valid and invalid input
 
 
 @pytest.fixture
@@ -453,7 +453,7 @@ def test_samples_of_any_kind(stream: StreamDecoder, rng: np.random.Generator) ->
     assert expected.any()
 
 
-def test_what_comes_out_is_the_callers(stream: StreamDecoder, rng: np.random.Generator) -> None:
+def test_the_output_belongs_to_the_caller(stream: StreamDecoder, rng: np.random.Generator) -> None:
     y = signal(rng, 2000)
     before = y.copy()
     first = stream.push(y[:1000])
@@ -468,9 +468,7 @@ def test_what_comes_out_is_the_callers(stream: StreamDecoder, rng: np.random.Gen
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("at", [0, 1, 63, 699])
-def test_bad_samples_are_refused_and_named(
-    bad: float, at: int, stream: StreamDecoder, rng: np.random.Generator
-) -> None:
+def test_bad_samples_are_refused(bad: float, at: int, stream: StreamDecoder, rng: np.random.Generator) -> None:
     y = signal(rng, 2000)
     expected = stream.push(y, last=True)
     out = [stream.push(y[:1300])]
@@ -500,7 +498,7 @@ def test_bad_samples_are_refused_and_named(
         (np.zeros((1, 4, 1), np.float32), ValueError, "block has shape (1, 4, 1), but (m, 1) or (m,) is needed"),
     ],
 )
-def test_wrong_blocks(block: Any, error: type[Exception], said: str, stream: StreamDecoder) -> None:
+def test_wrong_blocks_are_refused(block: Any, error: type[Exception], said: str, stream: StreamDecoder) -> None:
     for last in (False, True):
         with refused(error, said):
             stream.push(block, last=last)
@@ -508,7 +506,7 @@ def test_wrong_blocks(block: Any, error: type[Exception], said: str, stream: Str
     assert not stream.push(np.zeros(1000, np.float32)).any()
 
 
-def test_wrong_activations(stream: StreamDecoder, rng: np.random.Generator) -> None:
+def test_wrong_activations_are_refused(stream: StreamDecoder, rng: np.random.Generator) -> None:
     y = signal(rng, 500)
     n = stream.frames_in(500)
     assert n == 1 + (500 - 128) // 64
@@ -548,12 +546,12 @@ OF_A_DICTIONARY = "but (F, K) with F - 1 a power of two from 16 to 32768 is need
         ({"eps": np.nan}, ValueError, "eps is nan, but must be positive, and a normal number as float32"),
     ],
 )
-def test_wrong_settings(settings: dict[str, Any], error: type[Exception], said: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], error: type[Exception], said: str) -> None:
     with refused(error, said):
         StreamDecoder(**{"W": np.ones((33, 3)), "hop_length": 32} | settings)
 
 
-def test_wrong_weights_and_scales(stream: StreamDecoder) -> None:
+def test_wrong_weights_and_scales_are_refused(stream: StreamDecoder) -> None:
     outside = "weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]"
     shape = "weights has shape (8,), but (9,) is needed"
     for weights, said in [(np.ones(8), shape), (np.full(9, 1.01), outside), (np.full(9, np.nan), outside)]:
@@ -574,11 +572,11 @@ def test_wrong_weights_and_scales(stream: StreamDecoder) -> None:
     assert stream.weights.all()
 
 
-# ---- numbers at the edge
+# ---- extreme numbers
 
 
 @pytest.mark.parametrize("level", [1e-42, 1e-30, 1e-12, 1, 1e8, 1e30, 3e38])
-def test_any_level_is_survived(level: float, rng: np.random.Generator, cpu_path: str) -> None:
+def test_any_level_gives_finite_sound(level: float, rng: np.random.Generator, cpu_path: str) -> None:
     stream = StreamDecoder(dictionary(rng, 256, 9), 64)
     y = np.clip(level * rng.standard_normal(4000), -3.4e38, 3.4e38).astype(np.float32)
     out = stream.push(y)

@@ -34,7 +34,7 @@ ENGINES = ["torch", "on_a_gpu", *(f"emulated {x}" for x in ("1 shuffled", "2 for
 
 @pytest.fixture(params=ENGINES)
 def engine(request, device, monkeypatch):
-    """What computes the hops: torch, the kernels on a GPU, or emulated with so many streams a block."""
+    """The engine of the hops: torch, the kernels on a GPU, or an emulation with 1, 2, 4 or 8 streams in a block."""
     name, *how = request.param.split()
     if name != "emulated":
         serves = "torch" if name == "torch" else "cuda"
@@ -87,7 +87,7 @@ class Both:
 
 
 def held(answers, n_fft, hop):
-    """Samples that frames hold enough of: elsewhere a rounding error is divided by next to nothing."""
+    """Samples with enough window energy: elsewhere a rounding error is divided by almost zero."""
     out, n = [], answers[0].shape[1]
     squares = np.zeros(n + n_fft)
     for t in range(n // hop + 1):
@@ -192,7 +192,7 @@ def test_new_signals(engine, rng, which):
         assert relative(a, b) < 1e-5
 
 
-def test_streams_do_not_hear_each_other(engine, rng):
+def test_streams_do_not_affect_each_other(engine, rng):
     W, y = dictionary(rng, 64, 5), signals(rng, 11, 64 * 6)
     together, alone = DeviceStreams(W, 11, 32, device=engine), DeviceStreams(W, 11, 32, device=engine)
     tensor = torch.as_tensor(y, device=engine)
@@ -205,8 +205,8 @@ def test_streams_do_not_hear_each_other(engine, rng):
         np.testing.assert_array_equal(a[7].cpu(), b[7].cpu())
 
 
-def test_extremes(engine, rng):
-    """Silence, denormals, and what is almost too loud give finite sound."""
+def test_extreme_magnitudes_give_finite_sound(engine, rng):
+    """Silence, denormals and magnitudes close to overflow."""
     W = dictionary(rng, 64, 5)
     y = np.stack([0 * np.ones(256), 1e-42 * rng.standard_normal(256), 1e15 * rng.standard_normal(256)])
     both = Both(engine, W, 3, 32, eps=1e-3)
@@ -237,7 +237,7 @@ def test_a_graph_replays(engine, rng):
         streams.push(y[:, :32].contiguous())
     replay = ours.capture()
     for i in range(32, y.shape[1], 32):
-        if i == 5 * 32:  # a graph sees what is set between its replays
+        if i == 5 * 32:  # a replay uses values set after the capture
             for streams in (ours, plain):
                 streams.weights = weights[::-1].copy()
         replay.blocks.copy_(y[:, i : i + 32])
@@ -246,8 +246,8 @@ def test_a_graph_replays(engine, rng):
     assert expected.any()
 
 
-def test_streams_of_two_sizes_take_turns(engine, rng):
-    """A small problem leaves a large one, whose kernel it shares, the shared memory that it needs."""
+def test_streams_of_two_sizes_alternate(engine, rng):
+    """A small problem does not shrink the shared memory of a large one that uses the same kernel."""
     both = [Both(engine, dictionary(rng, n_fft, 100), 9, n_fft // 2, n_iter=2, eps=1e-3) for n_fft in (1024, 64)]
     for _ in range(2):
         for one in both:
@@ -255,7 +255,7 @@ def test_streams_of_two_sizes_take_turns(engine, rng):
             assert relative(ours, theirs) < 1e-5
 
 
-def test_refusals(rng, device):
+def test_wrong_arguments_are_refused(rng, device):
     W = dictionary(rng, 64, 5)
     ours = DeviceStreams(W, 2, 32, device=device)
     good = torch.zeros(2, 32, device=device)
@@ -290,15 +290,15 @@ def test_refusals(rng, device):
         DeviceStreams(W, 2, 65, device=device)
 
 
-def test_a_backend_that_is_missing_says_so(rng, monkeypatch, device):
+def test_a_missing_backend_is_refused(rng, monkeypatch, device):
     if not backend.missing("cuda", device):
-        pytest.skip("it is there")
+        pytest.skip("the CUDA backend can run")
     monkeypatch.setenv("L2I_BACKEND", "cuda")
     with refused(RuntimeError, "L2I_BACKEND is cuda, but the CUDA library ..."):
         DeviceStreams(dictionary(rng, 64, 5), 2, 32, device=device)
 
 
-def test_threads_wait_emulated(rng, monkeypatch):
+def test_order_of_threads_does_not_change_a_bit_emulated(rng, monkeypatch):
     """The same bits in any order of the threads."""
     W, y, weights = dictionary(rng, 256, 21), torch.tensor(signals(rng, 3, 1000)), soft(rng, 3, 21)
     answers = []
@@ -312,7 +312,7 @@ def test_threads_wait_emulated(rng, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_here_is_named():
+def test_an_unknown_device_is_refused():
     W = np.ones((33, 3), np.float32)
     with refused(ValueError, "device is 'cuda', but torch ..."):
         DeviceStreams(W, 2, 32)

@@ -1,4 +1,4 @@
-"""Streams that the native engine advances together: as good as alone, and the same whoever is beside."""
+"""Streams that the native engine advances together: as exact as alone, and independent of each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_plan(
     centres, width = rng.integers(0, len(W), (n_mels, 1)), rng.integers(0, 9, (n_mels, 1))
     filters = np.where(abs(np.arange(len(W)) - centres) < width, rng.random((n_mels, len(W))), 0)
     bands = _core.MelBands(filters.astype(np.float32)) if n_mels else None
-    # Not Hann: where its last frame fades out alone, rounding would be divided by next to nothing.
+    # Not Hann: where its last frame fades out alone, rounding would be divided by almost zero.
     return stream_plan(W / np.linalg.norm(W, axis=0), hop, 10, domain, window="hamming", bands=bands)
 
 
@@ -43,7 +43,7 @@ def noise(rng: np.random.Generator, n: int) -> Float32:
 def assert_close(actual: Sequence[Float32], expected: Sequence[Float32]) -> None:
     assert [one.shape for one in actual] == [one.shape for one in expected]
     for one, other in zip(actual, expected, strict=True):
-        # What is all but silent beside the noise that went in holds its rounding.
+        # Output that is almost silent beside the input holds the rounding of the input.
         assert np.linalg.norm(one - other) <= 1e-5 * max(np.linalg.norm(other), 0.03 * np.sqrt(one.size))
 
 
@@ -61,7 +61,7 @@ def assert_close(actual: Sequence[Float32], expected: Sequence[Float32]) -> None
 def test_agrees_with_single_streams(
     rng: np.random.Generator, cpu_path: str, n: int, n_fft: int, hop: int, K: int, domain: str
 ) -> None:
-    """Ragged blocks, phases, weights, scales and ends of each stream's own."""
+    """Each stream has its own block sizes, phase, weights, scale and end."""
     plan = make_plan(rng, n_fft, hop, K, domain, n_mels=20)
     alone, together = ([_core.Stream(plan, history=50) for _ in range(n)] for _ in range(2))
     pool = _core.StreamPool(plan)
@@ -91,8 +91,8 @@ def test_agrees_with_single_streams(
     assert_close(*([np.concatenate(one) for one in out] for out in outs))
 
 
-def test_same_bits_whoever_is_beside(rng: np.random.Generator, cpu_path: str) -> None:
-    """Neither order nor number of those in the pool matter, nor the blocks, nor who comes and goes."""
+def test_other_streams_do_not_change_a_bit(rng: np.random.Generator, cpu_path: str) -> None:
+    """Neither the order and number of streams matter, nor the blocks, nor streams that come and go."""
     K = 13
     plan = make_plan(rng, K=K)
     pool = _core.StreamPool(plan)
@@ -121,10 +121,10 @@ def test_same_bits_whoever_is_beside(rng: np.random.Generator, cpu_path: str) ->
                     del taken[i]
         return {i: np.concatenate(one) for i, one in out.items()}
 
-    everybody = run(range(MANY), 400)
+    whole = run(range(MANY), 400)
     for names in ([3], list(range(20)), list(range(40, MANY)), range(MANY)):
         for i, one in run(names, 2000).items():
-            assert np.array_equal(one, everybody[i])
+            assert np.array_equal(one, whole[i])
 
 
 def test_until_stops_after_that_frame(rng: np.random.Generator, cpu_path: str) -> None:
@@ -157,7 +157,7 @@ def test_streams_move_between_pools(rng: np.random.Generator) -> None:
 
 
 def test_silent_beside_loud(rng: np.random.Generator, cpu_path: str) -> None:
-    """A stream without weights gives silence, and weights of zero take nothing from an infinite neighbour."""
+    """A stream without weights gives silence, and weights of zero take nothing from an overflowing neighbour."""
     plan = make_plan(rng, K=4)
     streams = [_core.Stream(plan) for _ in range(3)]
     streams[0].publish(np.zeros(4, np.float32), 1.0)
@@ -171,7 +171,7 @@ def test_silent_beside_loud(rng: np.random.Generator, cpu_path: str) -> None:
     assert_close([partial], [alone.push(x)])
 
 
-def test_nobody_and_nothing(rng: np.random.Generator) -> None:
+def test_no_streams_and_no_samples(rng: np.random.Generator) -> None:
     plan = make_plan(rng)
     pool = _core.StreamPool(plan)
     assert pool.push([], []) == []
@@ -183,7 +183,7 @@ def test_nobody_and_nothing(rng: np.random.Generator) -> None:
 
 
 def test_rows_of_an_array(rng: np.random.Generator) -> None:
-    """They come out as rows, with the bits that a list of them gives; from wherever they lie."""
+    """The answer has rows with the bits that a list of blocks gives, for any strides of the rows."""
     plan = make_plan(rng)
     pool = _core.StreamPool(plan)
     some, others = ([_core.Stream(plan) for _ in range(MANY)] for _ in range(2))
@@ -199,7 +199,7 @@ def test_rows_of_an_array(rng: np.random.Generator) -> None:
         pool.push(some, x)
 
 
-def test_bad_input_names_the_stream_and_takes_nothing(rng: np.random.Generator) -> None:
+def test_bad_input_names_the_stream_and_leaves_all_unchanged(rng: np.random.Generator) -> None:
     plan = make_plan(rng)
     pool, streams, expected = _core.StreamPool(plan), *([_core.Stream(plan) for _ in range(3)] for _ in range(2))
     good = [noise(rng, 300) for _ in range(3)]

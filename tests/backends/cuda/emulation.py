@@ -1,4 +1,4 @@
-"""The kernels of kernels/cuda on the CPU, in place of the library l2i_fast._cuda.
+"""Run the kernels of kernels/cuda on the CPU, in place of the library l2i_fast._cuda.
 
 emulate.cpp is compiled once for the tests, and called through ctypes.
 """
@@ -26,9 +26,9 @@ from l2i_fast.backends import cuda as with_cuda
 from l2i_fast.backends import dispatch as backend
 
 ROOT = Path(__file__).parents[3]
-#: In which the threads of a block take turns.
+#: Orders in which the threads of a block run.
 ORDERS = ["forward", "backward", "shuffled"]
-#: Streams or frames of a block, for which there are kernels.
+#: The numbers of streams or frames of a block for which kernels exist.
 STREAM_ROWS, FRAME_ROWS = (8, 4, 2, 1), (16, 8, 4)
 
 
@@ -53,7 +53,7 @@ Decode = _structure(
 
 
 def programs() -> ctypes.CDLL:
-    """The compiled programs; without a compiler the test is skipped, in CI it fails."""
+    """The compiled programs; without a compiler the test is skipped, but fails in CI."""
     loaded, reason = _compiled()
     if loaded is None and reason == _NO_COMPILER and not os.environ.get("CI"):
         pytest.skip(reason)
@@ -83,7 +83,7 @@ def _compiled() -> tuple[ctypes.CDLL | None, str]:
 
 
 class Library:
-    """What l2i_fast._cuda offers, in blocks of so many rows as fit, whose threads take turns in an order."""
+    """The functions of l2i_fast._cuda, with at most `rows` rows in a block, whose threads run one by one in an order."""
 
     def __init__(self, rows: int, order: str) -> None:
         self.rows, self.order = rows, order
@@ -128,12 +128,12 @@ class Library:
         problem = structure(**members, log_points=points.bit_length() - 1)
         block = turns.ctypes.data_as(ctypes.c_void_p)
         in_memory = getattr(programs(), function)(ctypes.byref(problem), rows, block, len(turns), *arguments)
-        assert in_memory, "written behind the shared memory"
+        assert in_memory, "a thread wrote beyond the shared memory"
         self.launches += 1
 
 
 def install(patch: pytest.MonkeyPatch, rows: int, order: str) -> Library:
-    """Have CUDA's functions run here, on tensors of the CPU."""
+    """Replace CUDA's functions by emulations on tensors of the CPU."""
     library = Library(rows, order)
     patch.setitem(sys.modules, "l2i_fast._cuda", library)
     patch.setattr(l2i_fast, "_cuda", library, raising=False)

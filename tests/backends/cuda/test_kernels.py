@@ -1,4 +1,4 @@
-"""The CUDA C++ kernels: emulated on the CPU against float64, and what nvcc makes of them."""
+"""The CUDA C++ kernels: emulated on the CPU against float64, and the resources of their machine code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from . import emulation
 
 @pytest.fixture(params=["on_a_gpu", "emulated 16 shuffled", "emulated 8 backward", "emulated 4 forward"])
 def place(request, device, monkeypatch):
-    """Where kernels run: on a GPU, or emulated with so many frames a block."""
+    """The device of the kernels: a GPU, or an emulation with 16, 8 or 4 frames in a block."""
     if request.param == "on_a_gpu":
         if reason := backend.missing("cuda", device):
             pytest.skip(reason)
@@ -52,7 +52,7 @@ def exact_istft(rows, window, hop, start, length):
 
 @pytest.mark.parametrize("radix", [8, 4])
 def test_banks_emulated(radix):
-    """Sixteen threads, as many as access eight bytes at once, meet all banks: writing first, and reading."""
+    """Sixteen threads, as many as access eight bytes at once, use all banks, both when they write and when they read."""
     position, points = emulation.programs().position, 512
     assert emulation.programs().stride_of(points) % 16 == 2
     for first in range(0, points // radix, 16):
@@ -85,7 +85,7 @@ def test_stft_at_odd_sizes(rng, place, n, n_fft, hop, pad):
         assert relative(ours.T, reference.stft(y, window, hop, center=False)) < 1e-6
 
 
-#: Frames, their length, hop, first sample and samples: silence before and behind, one batch of frames a block and more.
+#: Frames, their length, hop, first sample and samples: silence before and after, one batch of frames or more.
 INVERSES = [
     (1, 64, 16, 32, 40),
     (7, 64, 16, 0, 160),
@@ -126,7 +126,7 @@ def test_decode(rng, place, shared, log, T, n_fft, hop, start, length):
 
 
 def test_a_usual_clip(rng, place):
-    """513 bins, 100 components, of which a few are heard."""
+    """513 bins, 100 components, a few of them selected."""
     X, W, H = (
         spectra(rng, 1, 20, 513),
         torch.tensor(rng.random((513, 100))).float(),
@@ -140,7 +140,7 @@ def test_a_usual_clip(rng, place):
     assert relative(y[0], exact) < 1e-5
 
 
-def test_threads_wait_emulated(rng, monkeypatch):
+def test_order_of_threads_does_not_change_a_bit_emulated(rng, monkeypatch):
     """The same bits in any order of the threads."""
     y, window = torch.tensor(rng.standard_normal((1, 900))).float(), hann(256)
     W, H, weights = (torch.tensor(rng.random(s)).float() for s in ((129, 9), (1, 10, 9), (1, 9)))
@@ -153,8 +153,8 @@ def test_threads_wait_emulated(rng, monkeypatch):
         torch.testing.assert_close(other, answers[0], rtol=0, atol=0)
 
 
-def test_extremes(rng, place):
-    """Silence, denormals, and what is almost too loud give finite sound."""
+def test_extreme_magnitudes_give_finite_sound(rng, place):
+    """Silence, denormals and magnitudes close to overflow."""
     X = torch.stack([0 * spectra(rng, 5, 33), 1e-40 * spectra(rng, 5, 33), 1e15 * spectra(rng, 5, 33)])
     W, H = torch.tensor(rng.random((33, 4))).float(), torch.tensor(rng.random((3, 5, 4))).float()
     H[:, 2] = 0
@@ -168,7 +168,7 @@ def test_extremes(rng, place):
 
 
 def test_the_public_call_is_emulated(rng, monkeypatch):
-    """Through L2I_BACKEND=cuda; odd lengths of frames, and nothing at all, are left to torch."""
+    """Through L2I_BACKEND=cuda; torch serves frame lengths that the kernels lack, and empty batches."""
     library = emulation.install(monkeypatch, 8, "forward")
     y = torch.tensor(rng.standard_normal((2, 1000))).float()
     for n_fft, launches in ((256, 1), (240, 0), (16, 0)):
@@ -183,11 +183,11 @@ def test_the_public_call_is_emulated(rng, monkeypatch):
     assert library.launches == 0
 
 
-# ---- what nvcc makes of them
+# ---- compiled by nvcc
 
 
 def find_nvcc():
-    """The compiler; without it a test is skipped, in CI it fails."""
+    """The compiler; without it the test is skipped, but fails in CI."""
     nvcc = shutil.which("nvcc")
     if nvcc is None and os.environ.get("CI"):
         pytest.fail("no nvcc")
@@ -222,7 +222,7 @@ ARCHITECTURES = ("80", "90a", "100")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", FILES)
 def test_registers_ahead_of_time(file, architecture):
-    """Nothing spills or lies in local memory, and two blocks of 256 threads, as 513 bins need, share the registers."""
+    """No spills, no local memory, and registers for two blocks of 256 threads, the number for 513 bins."""
     report = compiled()[file, architecture]
     assert len(re.findall(r"Compiling entry function", report)) == FILES[file]
     assert {int(n) for n in re.findall(r"(\d+) bytes stack frame", report)} == {0}
@@ -233,8 +233,8 @@ def test_registers_ahead_of_time(file, architecture):
 
 
 def test_the_library_without_a_gpu():
-    """It can be imported, and says why it cannot run."""
-    find_nvcc()  # with which it was built, too
+    """It can be imported, and reports why it cannot run."""
+    find_nvcc()  # the library is built if nvcc exists
     from l2i_fast import _cuda as cuda
 
     can, reason = cuda.available()

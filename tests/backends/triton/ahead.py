@@ -129,7 +129,7 @@ def _report(kernel: Kernel, architecture: int) -> Report:
     source = ASTSource(function, signature, constants, attributes)
     options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "maxnreg": kernel.maxnreg}
     triton.knobs.nvidia.dump_ptxas_log = True
-    triton.knobs.compilation.always_compile = True  # what comes from Triton's cache has no log
+    triton.knobs.compilation.always_compile = True  # kernels from Triton's cache have no log
     with contextlib.redirect_stdout(io.StringIO()) as log:
         compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     return Report(

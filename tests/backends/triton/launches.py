@@ -1,7 +1,7 @@
-"""Compile what `l2i_fast.gpu.with_triton` launches, just as it is launched, without a GPU.
+"""Compile the kernels exactly as `l2i_fast.backends.triton` launches them, without a GPU.
 
-An interpreter takes any argument, and `ahead` the types it is told; here Triton itself looks at the arguments, as it
-does on a GPU. Tensors stay on the CPU and nothing is computed.
+An interpreter takes any argument, and `ahead` the types given to it; here Triton itself inspects the arguments, as on a
+GPU. Tensors stay on the CPU and nothing is computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def compiled() -> list[list[str]]:
 
 
 class _Hopper:
-    """What stands for the driver of a GPU of compute capability 9.0."""
+    """Stands in for the driver of a GPU of compute capability 9.0."""
 
     def get_current_target(self) -> Any:
         from triton.backends.compiler import GPUTarget

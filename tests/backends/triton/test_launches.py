@@ -1,4 +1,4 @@
-"""Triton's kernels take what they are launched with, and are not compiled anew for each length of a clip."""
+"""Launches of Triton's kernels: they compile, once for clips of all lengths, and threads launch one by one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_all_sizes_share_their_kernels():
 
 
 class Tuned:
-    """In place of a kernel whose configurations are timed: fails where a second thread comes in."""
+    """In place of a kernel whose configurations are timed: fails if a second thread enters."""
 
     def __init__(self):
         self.free, self.calls = Lock(), 0
@@ -54,7 +54,7 @@ class Tuned:
 
 
 @pytest.mark.parametrize("operation", ["nmf_update_H", "nmf_gather", "soft_mask"])
-def test_threads_take_turns_with_what_is_tuned(operation, monkeypatch):
+def test_tuned_kernels_are_launched_by_one_thread_at_a_time(operation, monkeypatch):
     nmf, soft_mask = (import_module(f"l2i_fast.backends.triton.{name}") for name in ("nmf", "soft_mask"))
     V, W, H = torch.ones((4, 3)), torch.ones((3, 2)), torch.ones((4, 2))
     kernel, X = Tuned(), torch.ones((1, 4, 3), dtype=torch.complex64)

@@ -18,7 +18,7 @@ from ...helpers import relative
 from . import ahead
 
 BETAS = [2.0, 1.5, 1.0, 0.5, 0.0, 3.0, -1.0, 0.7]
-#: Frames of a chunk. The interpreter takes its time for each block, so its chunks have fewer.
+#: Frames of a chunk. The interpreter is slow, so its chunks have fewer.
 CHUNK = 512 if torch.cuda.is_available() else 64
 #: One of each; tails of the blocks of 16 and 32 frames, bins and components; two pieces of K; more than a chunk.
 SHAPES = [(1, 1, 1), (33, 37, 19), (20, 17, 70), (CHUNK + 18, 5, 3)]
@@ -108,7 +108,7 @@ def test_clips_end_where_their_lengths_say(beta, masked, device, rng):
     V, H = (torch.stack([torch.tensor(p[name]) for p in ps]).to(device) for name in "VH")
     mask = torch.stack([torch.tensor(p["mask"]) for p in ps]).to(device) if masked else None
     for v, n in zip(V, lengths, strict=True):
-        v[n:] = torch.nan  # beyond the end there may be anything
+        v[n:] = torch.nan  # arbitrary values beyond the end
     W = torch.tensor(ps[0]["W"], device=device)
     before = H.clone()
     nmf.nmf_update_H(V, mask, W, H, beta, 0.1, 0.2, 2, lengths=torch.tensor(lengths, dtype=torch.int32, device=device))
@@ -206,7 +206,7 @@ def test_more_components_than_fit_are_left_to_torch(device, rng):
 
 
 @pytest.mark.parametrize(("precision", "low", "high"), [("tf32", 0, 2e-3), ("bf16", 1e-4, 1e-2)])
-def test_less_precision_is_a_choice(precision, low, high, device, rng):
+def test_lower_precision_can_be_chosen(precision, low, high, device, rng):
     p = problem(rng, 40, 30, 12)
     V, mask, W, H = on(device, p)
     backend.set_gpu_precision(precision)
@@ -258,7 +258,7 @@ def others(precision: str) -> list[Any]:
 
 
 def launched(architecture: int) -> list[Any]:
-    """What is launched with 513 bins and 100 components, but for what needs less of everything."""
+    """The kernels for 513 bins and 100 components, without those that need less of every resource."""
     simple, double, masked, tf32, bf16 = (
         passes(architecture, *of)
         for of in [
@@ -278,7 +278,7 @@ def test_kernels_fit_registers_and_use_tensor_cores_ahead_of_time():
     for (k, architecture), report in zip(pairs, ahead.compile_all(pairs), strict=True):
         hopper = architecture == 90
         assert report.spills == 0, (architecture, k, report)
-        assert 32 < report.registers <= 255, (architecture, k, report)  # a kernel of next to none is an error's
+        assert 32 < report.registers <= 255, (architecture, k, report)  # fewer: an empty kernel, by an error
         assert report.shared <= (140 if hopper else 99) * 1024, (architecture, k, report)
         in_blocks_of_64 = 32 not in (k.constants.get("FRAMES"), k.constants.get("BINS")) or report.shared > 50000
         if hopper and in_blocks_of_64 and not k.constants.get("MASKED"):

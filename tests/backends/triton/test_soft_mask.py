@@ -1,4 +1,4 @@
-"""Triton's soft mask, its gradients and decode against float64; and what their machine code needs."""
+"""Triton's soft mask, its gradients and decode against float64; and the resources of their kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from l2i_fast.kernels.triton import soft_mask as kernels
 from ...helpers import relative
 from . import ahead
 
-serving = import_module("l2i_fast.backends.triton.soft_mask")  # the function has the same name
+serving = import_module("l2i_fast.backends.triton.soft_mask")  # a function has the same name
 
 #: Clips, bins, components, frames: tails of all blocks, a last block of one bin and of 16, more than 128 components.
 SIZES = [
@@ -69,7 +69,7 @@ def test_soft_mask_equals_reference(device, rng, size, log):
 def test_any_number_of_selected_components(device, rng, n_selected):
     X, W, H, weights = operands(rng, device, 2, 33, 40, 5)
     weights[:] = 0
-    for clip in weights:  # not the same ones
+    for clip in weights:  # other components in each
         clip[torch.from_numpy(rng.permutation(40)[:n_selected])] = torch.rand(n_selected, device=device) + 0.01
     Y = serving.soft_mask(X, W, H, weights, True, 1e-6)
     if n_selected == 0:
@@ -126,7 +126,7 @@ def test_weights_out_of_range_are_not_dropped(device, rng, weight):
 
 
 @pytest.mark.parametrize(("B", "T"), [(0, 5), (2, 0)])
-def test_nothing_to_do(device, B, T):
+def test_no_clips_and_no_frames(device, B, T):
     X, H = torch.ones((B, T, 9), dtype=torch.complex64, device=device), torch.ones((B, T, 3), device=device)
     W, weights = torch.ones((9, 3), device=device), torch.ones((B, 3), device=device)
     assert serving.soft_mask(X, W, H, weights, True, 1e-6).shape == X.shape
@@ -168,7 +168,7 @@ def test_gradient_equals_autograd(device, rng, size, log):
     answers, exact = [], []
     for _ in range(8 if np.prod(size) < 100 else 1):  # the few terms of a small one may cancel
         X, W, H, weights = operands(rng, device, *size)
-        # As large everywhere as the answer's inverse, so that no bin hides the others; and see EPS in test_gradient.py.
+        # As large everywhere as the answer's inverse, so that no bin hides the others; see EPS in ops/test_autograd.py.
         dY = torch.randn(X.shape, dtype=torch.complex64, device=device) / (1 + X.abs())
         answers.append(serving.soft_mask_gradient(X, W, H, weights, log, 0.1, dY))
         exact.append(with_torch.soft_mask_gradient(*wide(X, W, H, weights), log, 0.1, *wide(dY)))
@@ -199,7 +199,7 @@ FRAMINGS = [(256, 128, 5, 128), (256, 100, 7, 0), (256, 300, 3, 128), (50, 20, 9
 
 
 def exact_decode(X, W, H, weights, log, eps, window, hop, start, length):
-    """`with_torch.decode` in float64, in whose answer autograd can go back."""
+    """`with_torch.decode` in float64, differentiable by autograd."""
     return with_torch.decode(*wide(X, W), H, weights, log, eps, *wide(window), hop, start, length)
 
 
@@ -222,7 +222,7 @@ def test_decode_and_its_gradient(device, rng, n_fft, hop, T, start, log):
         assert relative(torch.stack(answer), torch.stack(wanted)) < 1e-4
 
 
-def test_precision_is_a_choice(device, rng, monkeypatch):
+def test_lower_precision_can_be_chosen(device, rng, monkeypatch):
     given = operands(rng, device, 1, 64, 50, 20)
     expected = expected_mask(*given, True, 1e-6)
     monkeypatch.setattr(backend, "_precision", "bf16")
@@ -246,7 +246,7 @@ def test_a_number_is_the_sum_of_its_parts(device, rng):
     assert torch.equal(high + low, x)
 
 
-#: Shared memory that a kernel may need: sm_86 has it, too.
+#: Limit of a kernel's shared memory, that of sm_86.
 SHARED = 99 * 1024
 POINTERS = {"X": "*i64", "W": "*fp32", "H": "*fp32", "weights": "*fp32"}
 NUMBERS = {"X_stride": "i64", "H_frames": "i64", "weights_stride": "i64", "n_frames": "i32", "eps": "fp32"}
@@ -267,7 +267,7 @@ def gradient_kernel(precision):
     return ahead.Kernel("soft_mask", "soft_mask_gradient", types, constants, tuple(pointers), **serving.GRADIENT_LAUNCH)
 
 
-#: All that are launched by default, and one of each other precision.
+#: All kernels that are launched by default, and one of each other precision.
 KERNELS = [mask_kernel(config, "tf32x3") for config in serving.CONFIGS] + [gradient_kernel("tf32x3")]
 KERNELS += [mask_kernel(serving.CONFIGS[-1], "bf16"), gradient_kernel("tf32")]
 

@@ -1,4 +1,4 @@
-"""Triton's stft, istft, log_mel and analyze against float64, and what their kernels compile to."""
+"""Triton's stft, istft, log_mel and analyze against float64, and the resources of their kernels."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def error(answer: Tensor, expected: Tensor | np.ndarray) -> float:
 
 
 def mel_bands(n_fft: int, n_mels: int) -> Tensor:
-    from librosa.filters import mel  # missing on many a machine with a GPU, which tests the rest
+    from librosa.filters import mel  # may be missing on machines with a GPU
 
     return torch.from_numpy(np.ascontiguousarray(mel(sr=44100, n_fft=n_fft, n_mels=n_mels).T))
 
@@ -108,7 +108,7 @@ def test_real_clips_round_trip(esc10: Dataset, device: torch.device) -> None:
 
 
 def assert_same(answer: Tensor, expected: Tensor) -> None:
-    """Bit by bit on a GPU; NumPy, which interprets, adds up a product's rows in different orders."""
+    """Bit by bit on a GPU; the interpreter's NumPy adds up the rows of a product in varying order."""
     if answer.device.type == "cuda":
         torch.testing.assert_close(answer, expected, rtol=0, atol=0, equal_nan=True)
     else:
@@ -151,7 +151,7 @@ def test_ends_of_the_spectrum_have_no_imaginary_part(rng: np.random.Generator, d
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_what_is_not_finite_stays_in_its_frames(rng: np.random.Generator, device: torch.device) -> None:
+def test_nan_and_infinity_stay_in_their_frames(rng: np.random.Generator, device: torch.device) -> None:
     clips, window = randn(rng, 2, 9000), torch.hann_window(1024)
     bands, broken = mel_bands(1024, 20).to(device), clips.clone()
     broken[0, 4000] = torch.nan
@@ -196,7 +196,7 @@ def test_any_bands(n_rows: int, n_bins: int, n_bands: int, rng: np.random.Genera
 
 
 def test_log_magnitude_is_accurate_at_every_level(device: torch.device) -> None:
-    """To a few units in the last place of what log1p gets."""
+    """To a few units in the last place of the argument of log1p."""
     levels = np.logspace(-18, 16, 300).astype(np.float32)
     clips = torch.zeros((300, 256))
     clips[:, 20] = torch.from_numpy(levels)
@@ -210,7 +210,7 @@ def test_log_magnitude_is_accurate_at_every_level(device: torch.device) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_extremes(device: torch.device) -> None:
+def test_silence_and_extreme_magnitudes(device: torch.device) -> None:
     bands = mel_bands(1024, 16).to(device)
     window = torch.hann_window(1024, device=device)
     X, V, mel = with_triton.analyze(torch.zeros((2, 100), device=device), window, 512, 512, bands, 1e-6)
@@ -222,11 +222,11 @@ def test_extremes(device: torch.device) -> None:
     X = torch.full((1, 3, 513), 1e-42, dtype=torch.complex64, device=device)
     assert with_triton.istft(X, window, 512, 0, 2048).isfinite().all()
     sparse = torch.zeros(1024, device=device)
-    sparse[512] = 1e-25  # whose square is none
+    sparse[512] = 1e-25  # its square underflows
     assert with_triton.istft(X, sparse, 512, 0, 2048).isfinite().all()
 
 
-def test_nothing(device: torch.device) -> None:
+def test_no_clips_and_no_frames(device: torch.device) -> None:
     window, bands = torch.hann_window(512, device=device), torch.ones((257, 7), device=device)
     none = torch.zeros((0, 4000), device=device)
     assert with_triton.stft(none, window, 256, 256).shape == (0, 16, 257)
@@ -284,7 +284,7 @@ def istft_frames_kernel(tile: Any, n_fft: int) -> ahead.Kernel:
 
 
 def transforms(architecture: int) -> list[ahead.Kernel]:
-    """What is launched on these GPUs."""
+    """The kernels that are launched on these GPUs."""
     forward = with_triton.FORWARD_TILES[architecture // 10]
     inverse = with_triton.INVERSE_TILES[architecture // 10]
     return [
