@@ -83,7 +83,7 @@ def _compiled() -> tuple[ctypes.CDLL | None, str]:
 
 
 class Library:
-    """The functions of l2i_fast._cuda, with at most `rows` rows in a block, whose threads run one by one in an order."""
+    """The functions of l2i_fast._cuda, with at most `rows` rows in a block, whose threads run in an order."""
 
     def __init__(self, rows: int, order: str) -> None:
         self.rows, self.order = rows, order

@@ -52,7 +52,7 @@ def exact_istft(rows, window, hop, start, length):
 
 @pytest.mark.parametrize("radix", [8, 4])
 def test_banks_emulated(radix):
-    """Sixteen threads, as many as access eight bytes at once, use all banks, both when they write and when they read."""
+    """Sixteen threads, as many as access eight bytes at once, use all banks, in writing and in reading."""
     position, points = emulation.programs().position, 512
     assert emulation.programs().stride_of(points) % 16 == 2
     for first in range(0, points // radix, 16):
