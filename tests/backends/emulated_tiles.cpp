@@ -1,5 +1,5 @@
 // The AMX kernels of kernels/cpu/bf16.cpp with tile registers in memory, called through ctypes by
-// test_precision.py. What the processor would fault at, or leave undefined, is counted.
+// test_precision.py. Instructions that would fault, or leave results undefined, are counted.
 #include <immintrin.h>
 
 #include <cmath>
@@ -129,7 +129,7 @@ void pack_panel(const float* B, std::ptrdiff_t stride, std::ptrdiff_t depth, std
   bf16.pack_panel(B, stride, depth, lanes, n_terms, out);
 }
 
-// Returns how often the processor would have objected.
+// Returns the number of faults.
 int multiply(const std::uint32_t* A, std::ptrdiff_t A_stride, const std::uint32_t* B, int n_terms,
              std::ptrdiff_t n_rows, std::ptrdiff_t depth, std::ptrdiff_t lanes, bool add, float* C) {
   tiles::faults = tiles::n_products = 0;
