@@ -25,10 +25,7 @@ def test_a_forced_backend_that_cannot_serve_is_refused(device, monkeypatch):
 
         with triton.knobs.runtime.scope():
             triton.knobs.runtime.interpret = False
-            with refused(
-                RuntimeError,
-                "L2I_BACKEND is triton, but Triton runs on a GPU, not on cpu, unless ...",
-            ):
+            with refused(RuntimeError, "L2I_BACKEND is triton, but Triton runs on a GPU, not on cpu, unless ..."):
                 l2i.stft(y)
 
 

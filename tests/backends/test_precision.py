@@ -21,7 +21,7 @@ from l2i_fast.backends.precision import Precision, at_precision, n_terms
 from l2i_fast.data import Dataset
 from l2i_fast.nmf import Factorization, factorize
 
-from ..helpers import refused
+from ..helpers import refused, relative
 
 ROOT = Path(__file__).parents[2]
 #: Relative error of one update, L2: docs/nmf.md states what is usual, these are what roundings can add up to.
@@ -48,10 +48,6 @@ def problem(rng: np.random.Generator, T: int, F: int, K: int) -> tuple[np.ndarra
 def close(got: Any, wanted: Any, tolerance: float) -> bool:
     """To `tolerance` relative, or both close to zero."""
     return bool(np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted) + 1e-6)
-
-
-def relative(got: Any, wanted: Any) -> float:
-    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -19,7 +19,7 @@ from l2i_fast.data import Dataset
 from l2i_fast.nmf import Factorization, factorize
 from l2i_fast.nmf.newton import Newton
 
-from ..helpers import refused
+from ..helpers import refused, relative
 
 BETAS = [2.0, 1.5, 1.0, 0.5, 0.0, 3.0, -1.0, 0.7]
 # Tails of every vector width in frames, bins and components; more and fewer frames than a tile and than a panel.
@@ -36,10 +36,6 @@ def problem(rng: np.random.Generator, T: int, F: int, K: int, masked: bool = Fal
         mask[0, 0] = 1
         V[mask == 0] = np.nan
     return {"V": V, "W": W, "H": H, "mask": mask}
-
-
-def relative(got: Any, wanted: Any) -> float:
-    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
 
 
 def close(got: Any, wanted: Any, tolerance: float) -> bool:

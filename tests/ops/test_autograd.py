@@ -14,7 +14,7 @@ import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
 
-from ..helpers import refused
+from ..helpers import refused, relative
 
 #: Added to the denominator. Where all components have about the same weight, the gradient of H is as small as this
 #: beside its terms, and so would be lost in their rounding.
@@ -61,14 +61,6 @@ def leaf(x: NDArray[Any], dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.tensor(x, dtype=dtype, requires_grad=True)
 
 
-def error(answer: Tensor | None, expected: Tensor | None) -> float:
-    """Relative L2 error."""
-    assert answer is not None
-    assert expected is not None
-    assert answer.shape == expected.shape
-    return float((answer - expected).norm() / expected.norm())
-
-
 def wide(x: NDArray[Any]) -> Tensor:
     return torch.from_numpy(x).to(torch.complex128 if x.dtype.kind == "c" else torch.float64)
 
@@ -84,13 +76,13 @@ def test_soft_mask(F: int, K: int, T: int, domain: Any, rng: np.random.Generator
         h, w, h64, w64 = leaf(H), leaf(weights), leaf(H, torch.float64), leaf(weights, torch.float64)
         Y = l2i.soft_mask(torch.from_numpy(X), W, h, w, domain, EPS)
         exact = masked(wide(X), wide(W), h64, w64, domain)
-        assert error(Y.detach(), exact.detach()) < 1e-5
+        assert relative(Y.detach(), exact.detach()) < 1e-5
         Y.backward(d.to(torch.complex64))
         exact.backward(d)
         gradients.append((h.grad, h64.grad, w.grad, w64.grad))
     by_h, exact_h, by_w, exact_w = (torch.stack(list(all_of)) for all_of in zip(*gradients, strict=True))
-    assert error(by_h, exact_h) < 2e-5
-    assert error(by_w, exact_w) < 2e-5
+    assert relative(by_h, exact_h) < 2e-5
+    assert relative(by_w, exact_w) < 2e-5
 
 
 @pytest.mark.parametrize("domain", ["log", "magnitude"])
@@ -119,13 +111,13 @@ def test_decode(
         y = l2i.decode(X, W, h, w, hop, domain, length, EPS, n_fft=n_fft, window=window, center=center)  # type: ignore[type-var]
         assert isinstance(y, Tensor)
         exact = audible(masked(wide(X), wide(W), h64, w64, domain), wide(window), hop, center, length)
-        assert error(y.detach(), exact.detach()) < 1e-5
+        assert relative(y.detach(), exact.detach()) < 1e-5
         y.backward(dy.float())
         exact.backward(dy)
         gradients.append((h.grad, h64.grad, w.grad, w64.grad))
     by_h, exact_h, by_w, exact_w = (torch.stack(list(all_of)) for all_of in zip(*gradients, strict=True))
-    assert error(by_h, exact_h) < 1e-4
-    assert error(by_w, exact_w) < 1e-4
+    assert relative(by_h, exact_h) < 1e-4
+    assert relative(by_w, exact_w) < 1e-4
 
 
 def test_the_torch_version_is_the_reference(rng: np.random.Generator) -> None:
@@ -167,8 +159,8 @@ def test_on_a_recording(esc10: Dataset) -> None:
     exact = audible(masked(wide(X), wide(W), h64, w64, "log", 1e-6), window, 512, True, y.size)
     (sound**2).mean().backward()
     (exact**2).mean().backward()
-    assert error(h.grad, h64.grad) < 1e-4
-    assert error(w.grad, w64.grad) < 1e-4
+    assert relative(h.grad, h64.grad) < 1e-4
+    assert relative(w.grad, w64.grad) < 1e-4
 
 
 def test_broadcasting_sums_the_gradients(rng: np.random.Generator) -> None:
@@ -183,8 +175,8 @@ def test_broadcasting_sums_the_gradients(rng: np.random.Generator) -> None:
     for x in both[:, 0]:
         for row in alone:
             l2i.decode(x, W, one, row, 32).square().sum().backward()
-    assert error(h.grad, one.grad) < 1e-5
-    assert error(w.grad, torch.stack([row.grad for row in alone])) < 1e-5  # type: ignore[misc]
+    assert relative(h.grad, one.grad) < 1e-5
+    assert relative(w.grad, torch.stack([row.grad for row in alone])) < 1e-5  # type: ignore[misc]
 
 
 def test_only_requested_gradients_are_computed(rng: np.random.Generator) -> None:

@@ -25,7 +25,7 @@ from l2i_fast.data import Dataset
 from l2i_fast.stream import StreamDecoder
 from l2i_fast.stream.decoder import stream_plan
 
-from ..helpers import refused
+from ..helpers import refused, relative
 
 Samples = NDArray[np.float32]
 
@@ -43,12 +43,6 @@ SHAPES = [
     (2048, 512, 131),
     (4096, 1024, 100),
 ]
-
-
-def error(answer: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Relative L2 error."""
-    assert answer.shape == expected.shape
-    return float(np.linalg.norm(answer - expected) / np.linalg.norm(expected))
 
 
 def hann(n: int) -> NDArray[Any]:
@@ -144,8 +138,8 @@ def test_given_activations_are_decoded(
         exact = reference.stream(y, W, hann(n_fft), hop, weights, H, domain=domain, eps=1e-3)[n_fft:]
         sound = np.flatnonzero(held(n, n_fft, hop))
         if exact[sound].any():
-            assert error(out[n_fft:][sound], whole[sound]) < 1e-5
-            assert error(out[n_fft:][sound], exact[sound]) < 1e-5
+            assert relative(out[n_fft:][sound], whole[sound]) < 1e-5
+            assert relative(out[n_fft:][sound], exact[sound]) < 1e-5
 
 
 @pytest.mark.parametrize("n_iter", [1, 10, 30])
@@ -158,10 +152,10 @@ def test_updates_equal_the_reference(
     stream.weights, stream.scale = weights, 0.3
     out = [stream.push(y)]
     H = reference.stream_activations(np.log1p(np.abs(reference.stft(y, hann(n_fft), hop)) / 0.3), W, n_iter)
-    assert error(stream.activations, H[:, stream.hops - 1]) < 1e-4
+    assert relative(stream.activations, H[:, stream.hops - 1]) < 1e-4
     out.append(stream.flush())
     exact = reference.stream(y, W, hann(n_fft), hop, weights, n_iter=n_iter, scale=0.3)
-    assert error(np.concatenate(out), exact) < 1e-4
+    assert relative(np.concatenate(out), exact) < 1e-4
 
 
 @pytest.mark.parametrize(("n_fft", "hop", "K"), SHAPES)
@@ -176,12 +170,12 @@ def test_updates_from_a_start_equal_the_reference(
     V = np.log1p(np.abs(reference.stft(y, hann(n_fft), hop)))
     H = reference.stream_activations(V, W, 3, start)
     stream.push(y)
-    assert error(stream.activations, H[:, stream.hops - 1]) < 1e-4
+    assert relative(stream.activations, H[:, stream.hops - 1]) < 1e-4
     np.testing.assert_array_equal(stream.start, start)
     stream.start = None  # from here on, each frame starts from the previous one
     stream.reset()
     stream.push(y)
-    assert error(stream.activations, reference.stream_activations(V, W, 3)[:, stream.hops - 1]) < 1e-4
+    assert relative(stream.activations, reference.stream_activations(V, W, 3)[:, stream.hops - 1]) < 1e-4
 
 
 def test_a_start_fades_in(rng: np.random.Generator, cpu_path: str) -> None:
@@ -198,7 +192,7 @@ def test_a_start_fades_in(rng: np.random.Generator, cpu_path: str) -> None:
         stream.push(y[4096 + 128 * (hops - 1) : 4096 + 128 * hops])
         share = min(hops / 4, 1)
         H = reference.stream_activations(V[:, [n]], W, 1, (1 - share) * first + share * second)
-        assert error(stream.activations, H[:, 0]) < 1e-4
+        assert relative(stream.activations, H[:, 0]) < 1e-4
 
 
 def test_a_scale_applies_at_once_during_silence(rng: np.random.Generator) -> None:
@@ -211,7 +205,7 @@ def test_a_scale_applies_at_once_during_silence(rng: np.random.Generator) -> Non
     stream.scale = 0.2
     stream.push(y[2000:2128])
     V = np.log1p(np.abs(reference.stft(y, hann(256), 128)) / 0.2)
-    assert error(stream.activations, reference.stream_activations(V[:, [n]], W, 5, np.ones(20))[:, 0]) < 1e-4
+    assert relative(stream.activations, reference.stream_activations(V[:, [n]], W, 5, np.ones(20))[:, 0]) < 1e-4
 
 
 def test_old_columns_are_not_returned(rng: np.random.Generator) -> None:
@@ -394,7 +388,7 @@ def test_weights_and_scale_fade_over_four_hops(rng: np.random.Generator, cpu_pat
     weights = faded(old, new, T, first).T
     scale = np.exp(faded(np.log(scales[:1]), np.log(scales[1:]), T, first)[:, 0])
     exact = reference.stream(y, W, hann(n_fft), hop, weights, H, scale=scale)
-    assert error(np.concatenate(out), exact) < 1e-5
+    assert relative(np.concatenate(out), exact) < 1e-5
 
 
 def test_weights_that_change_again_fade_from_where_they_are(rng: np.random.Generator) -> None:
@@ -412,7 +406,7 @@ def test_weights_that_change_again_fade_from_where_they_are(rng: np.random.Gener
     weights = faded(one, two, T, 9)
     weights[11:] = faded(weights[10], three, T - 11, 0)
     exact = reference.stream(y, W, hann(n_fft), hop, weights.T, H)
-    assert error(np.concatenate(out), exact) < 1e-5
+    assert relative(np.concatenate(out), exact) < 1e-5
 
 
 def deliver_rest(stream: StreamDecoder, y: Samples, H: Samples) -> Samples:
@@ -583,7 +577,7 @@ def test_any_level_gives_finite_sound(level: float, rng: np.random.Generator, cp
     if level < 1e38:  # a spectrum of such samples overflows
         assert np.isfinite(out).all()
     if 1 <= level <= 1e8:
-        assert error(out[256:], y[:-256]) < 1e-5
+        assert relative(out[256:], y[:-256]) < 1e-5
     quiet = signal(rng, 4000) + np.float32(0.01)
     back = stream.push(quiet, last=True)
     assert np.abs(back[512:-256] - quiet[256:-256]).max() < 1e-5 * np.abs(quiet).max()
@@ -607,4 +601,4 @@ def test_paths_agree(rng: np.random.Generator) -> None:
         finally:
             _core.use_cpu_path(before)
     for one in answers[1:]:
-        assert error(one, answers[0]) < 1e-4
+        assert relative(one, answers[0]) < 1e-4

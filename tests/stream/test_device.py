@@ -311,7 +311,7 @@ def test_order_of_threads_does_not_change_a_bit_emulated(rng, monkeypatch):
         torch.testing.assert_close(other, answers[0], rtol=0, atol=0)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
 def test_an_unknown_device_is_refused():
     W = np.ones((33, 3), np.float32)
     with refused(ValueError, "device is 'cuda', but torch ..."):

@@ -14,6 +14,7 @@ from l2i_fast import reference
 from l2i_fast.backends import torch as with_torch
 from l2i_fast.data import Dataset
 
+from ...helpers import relative
 from . import ahead
 
 triton = pytest.importorskip("triton")
@@ -44,13 +45,6 @@ def spectra(rng: np.random.Generator, *shape: int) -> Tensor:
     return torch.view_as_complex(randn(rng, *shape, 2))
 
 
-def error(answer: Tensor, expected: Tensor | np.ndarray) -> float:
-    """Relative L2 error."""
-    exact = torch.as_tensor(expected)
-    assert answer.shape == exact.shape
-    return float((answer.cpu() - exact).norm() / exact.norm())
-
-
 def mel_bands(n_fft: int, n_mels: int) -> Tensor:
     from librosa.filters import mel  # may be missing on machines with a GPU
 
@@ -70,7 +64,7 @@ def test_stft_equals_reference(
     X = with_triton.stft(clips.to(device), window.to(device), hop, pad)
     assert X.dtype == torch.complex64
     assert X.is_contiguous()
-    assert error(X, exact_stft(clips, window, hop, pad)) < 1e-6
+    assert relative(X, exact_stft(clips, window, hop, pad)) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -103,8 +97,8 @@ def test_real_clips_round_trip(esc10: Dataset, device: torch.device) -> None:
     clips = torch.from_numpy(np.stack([esc10.audio(clip, 44100)[:20_000] for clip in esc10.clips[5:200:97]])).to(device)
     window = torch.hann_window(1024, device=device)
     X = with_triton.stft(clips, window, 512, 512)
-    assert error(X, exact_stft(clips.cpu(), window.cpu(), 512, 512)) < 1e-6
-    assert error(with_triton.istft(X, window, 512, 512, 20_000), clips.cpu()) < 1e-6
+    assert relative(X, exact_stft(clips.cpu(), window.cpu(), 512, 512)) < 1e-6
+    assert relative(with_triton.istft(X, window, 512, 512, 20_000), clips.cpu()) < 1e-6
 
 
 def assert_same(answer: Tensor, expected: Tensor) -> None:
@@ -177,8 +171,8 @@ def test_analyze_equals_reference(n_fft: int, n_mels: int, rng: np.random.Genera
     clips[1, n_fft:] = 0
     X, V, mel = with_triton.analyze(clips.to(device), window.to(device), hop, pad, bands.to(device), 1e-6)
     exact = exact_stft(clips, window, hop, pad)
-    assert error(X, exact) < 1e-6
-    assert error(V, np.log1p(np.abs(exact))) < 1e-6
+    assert relative(X, exact) < 1e-6
+    assert relative(V, np.log1p(np.abs(exact))) < 1e-6
     assert torch.equal(X, with_triton.stft(clips.to(device), window.to(device), hop, pad))
     for answer in (mel, with_triton.log_mel(X, bands.to(device), 1e-6)):
         expected = np.stack([reference.log_mel(x.T, bands.T, 1e-6).T for x in exact])
@@ -249,7 +243,7 @@ def test_adjoint(n_fft: int, hop: int, rng: np.random.Generator, device: torch.d
     length = n_fft + hop * (n_frames - 1) + 30
     dy = randn(rng, 2, length - 50)
     dX = with_triton.istft_adjoint(dy.to(device), window.to(device), hop, 50, n_frames)
-    assert error(dX, with_torch.istft_adjoint(dy.double(), window.double(), hop, 50, n_frames)) < 1e-6
+    assert relative(dX, with_torch.istft_adjoint(dy.double(), window.double(), hop, 50, n_frames)) < 1e-6
 
 
 def compiled(name: str, pointers: str, integers: str, tile: Any, **constants: Any) -> ahead.Kernel:
