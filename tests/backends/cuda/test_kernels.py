@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from scipy.signal import get_window
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.backends import cuda as with_cuda
+from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends import torch as with_torch
 
 from ...helpers import missing, refused, relative
@@ -193,24 +192,15 @@ def find_nvcc():
     return nvcc or pytest.skip("no nvcc")
 
 
-@lru_cache(maxsize=1)
-def compiled():
-    """What ptxas says of each kernel: {(file, architecture): its lines}."""
-    nvcc = find_nvcc()
-
-    def compile_one(case):
-        file, architecture = case
-        options = ["-std=c++20", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
-        source = emulation.ROOT / "kernels" / "cuda" / f"{file}.cu"
-        result = subprocess.run(
-            [nvcc, *options, "-cubin", str(source), "-o", os.devnull], capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stderr
-
-    cases = [(file, a) for file in FILES for a in ARCHITECTURES]
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(cases, pool.map(compile_one, cases), strict=True))
+def compiled(file, architecture):
+    """The lines of ptxas about the kernels of a file."""
+    options = ["-std=c++20", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-Werror", "all-warnings"]
+    source = emulation.ROOT / "kernels" / "cuda" / f"{file}.cu"
+    result = subprocess.run(
+        [find_nvcc(), *options, "-cubin", str(source), "-o", os.devnull], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stderr
 
 
 #: Kernels of each file.
@@ -222,7 +212,7 @@ ARCHITECTURES = ("80", "90a", "100")
 @pytest.mark.parametrize("file", FILES)
 def test_registers_ahead_of_time(file, architecture):
     """No spills, no local memory, and registers for two blocks of 256 threads, the number for 513 bins."""
-    report = compiled()[file, architecture]
+    report = compiled(file, architecture)
     assert len(re.findall(r"Compiling entry function", report)) == FILES[file]
     assert {int(n) for n in re.findall(r"(\d+) bytes stack frame", report)} == {0}
     assert {int(n) for n in re.findall(r"(\d+) bytes spill", report)} == {0}

@@ -273,10 +273,10 @@ def launched(architecture: int) -> list[Any]:
     return [*simple, *double[:2], tf32[-1], *some] if architecture == 90 else some
 
 
-def test_kernels_fit_registers_and_use_tensor_cores_ahead_of_time():
-    pairs = [(k, architecture) for architecture in ahead.ARCHITECTURES for k in launched(architecture)]
-    for (k, architecture), report in zip(pairs, ahead.compile_all(pairs), strict=True):
-        hopper = architecture == 90
+@pytest.mark.parametrize("architecture", ahead.ARCHITECTURES)
+def test_kernels_fit_registers_and_use_tensor_cores_ahead_of_time(architecture):
+    kernels, hopper = launched(architecture), architecture == 90
+    for k, report in zip(kernels, ahead.compile_all([(k, architecture) for k in kernels]), strict=True):
         assert report.spills == 0, (architecture, k, report)
         assert 32 < report.registers <= 255, (architecture, k, report)  # fewer: an empty kernel, by an error
         assert report.shared <= (140 if hopper else 99) * 1024, (architecture, k, report)
