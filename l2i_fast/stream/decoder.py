@@ -9,7 +9,8 @@ import numpy as np
 from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, positive_int, to_float32, to_numpy
 from l2i_fast.backends.native import StreamEngines, in_range, takes_frames
 from l2i_fast.ops.framing import Frame, Window
-from l2i_fast.ops.soft_mask import Domain, check_mask
+from l2i_fast.ops.soft_mask import check_mask
+from l2i_fast.settings import Domain
 
 
 class StreamDecoder:

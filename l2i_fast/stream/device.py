@@ -14,7 +14,7 @@ from l2i_fast.backends.dispatch import find_device, serving
 from l2i_fast.backends.live_streams import Plan, State
 from l2i_fast.backends.native import in_range
 from l2i_fast.ops.framing import Window
-from l2i_fast.ops.soft_mask import Domain
+from l2i_fast.settings import Domain
 from l2i_fast.stream.decoder import stream_settings
 
 

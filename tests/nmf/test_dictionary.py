@@ -15,8 +15,6 @@ from l2i_fast.nmf.factorize import beta_of
 
 from ..helpers import refused
 
-from ..helpers import refused
-
 BETAS = [2.0, 1.0, 0.0, 0.5, 1.5, 3.0]
 
 

@@ -21,8 +21,6 @@ from l2i_fast.ops.framing import to_audio
 
 from ..helpers import refused, relative
 
-from ..helpers import refused, relative
-
 stft_module = importlib.import_module("l2i_fast.ops.stft")
 
 SIZES = [

@@ -27,8 +27,6 @@ from l2i_fast.stream.decoder import stream_engines
 
 from ..helpers import refused, relative
 
-from ..helpers import refused, relative
-
 Samples = NDArray[np.float32]
 
 #: Frame length, hop, components: every remainder of lanes, hops that divide the frame and that do not.

@@ -14,8 +14,6 @@ from l2i_fast.stream.decoder import stream_engines
 
 from ..helpers import refused
 
-from ..helpers import refused
-
 #: More than two full tiles of the widest vectors, and some.
 MANY = 70
 

@@ -23,7 +23,6 @@ import torch
 
 import l2i_fast
 from l2i_fast.backends import cuda as with_cuda
-from l2i_fast.backends import dispatch as backend
 
 ROOT = Path(__file__).parents[3]
 #: Orders in which the threads of a block run.

@@ -15,7 +15,6 @@ from scipy.signal import get_window
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.backends import cuda as with_cuda
-from l2i_fast.backends import dispatch as backend
 from l2i_fast.backends import torch as with_torch
 
 from ...helpers import missing, refused, relative
