@@ -49,6 +49,13 @@ def missing(backend: str, device: torch.device, n_fft: int = 0) -> str:
     return reason
 
 
+def served_after_triton(operation: str, n_fft: int = 0, K: int = 0) -> Any:
+    """Return Triton's function, or that of torch for a size that Triton refuses, as a GPU without CUDA C++ would."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    refuses = bool(dispatch.backend("triton").refuses(operation, device, n_fft, K))
+    return getattr(dispatch.backend("torch" if refuses else "triton"), operation)
+
+
 def require(backend: str, *operations: str, n_fft: int = 0) -> None:
     """Skip the test unless the backend has these operations, for frames of this length: none has all."""
     module = dispatch.backend(backend)

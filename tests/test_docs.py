@@ -110,7 +110,7 @@ def test_tables_of_options_are_complete(document: str, heading: str, command: st
 def test_names_in_python_exist(document: Path) -> None:
     text = document.read_text()
     code = [block for _, block in blocks(text)] + inline(text)
-    for name in {name for piece in code for name in re.findall(r"(?<![\w.])l2i\.(\w+)", piece)}:
+    for name in {name for piece in code for name in re.findall(r"(?<![\w./])l2i\.(\w+)", piece)}:
         assert hasattr(l2i, name), f"there is no l2i.{name}"
     for dotted in {name for piece in inline(text) for name in re.findall(r"^l2i_fast(?:\.\w+)+", piece)}:
         pkgutil.resolve_name(dotted)

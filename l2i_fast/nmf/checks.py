@@ -55,7 +55,7 @@ def non_negative(x: Any, name: str, device: Device = None) -> Any:
 
 
 def _negative(name: str, least: float) -> ValueError:
-    found = f"{least:g} at least" if math.isfinite(least) else "NaN or infinity"
+    found = f"{least:g}" if math.isfinite(least) else "NaN or infinity"
     return ValueError(f"{name} holds {found}, but must be finite and non-negative")
 
 

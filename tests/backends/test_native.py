@@ -58,8 +58,8 @@ def test_widest_path_is_the_default() -> None:
 def test_unknown_path_is_refused() -> None:
     done = run("import l2i_fast, numpy; l2i_fast.stft(numpy.ones(9))", L2I_CPU="mmx")
     assert done.returncode == 1
-    assert "ValueError: L2I_CPU is 'mmx', which is not one of scalar" in done.stderr
-    with refused(ValueError, "the CPU path is 'mmx', which is not one of scalar..."):
+    assert "ValueError: L2I_CPU is 'mmx', but must be one of scalar" in done.stderr
+    with refused(ValueError, "the CPU path is 'mmx', but must be one of scalar..."):
         _core.use_cpu_path("mmx")
 
 
@@ -143,11 +143,11 @@ def test_bindings_refuse_unsuitable_arrays() -> None:
         _core.stft(y.astype(np.float64), window, 16, 0)
     with refused(TypeError, "y must be an aligned array of 2 dimensions and dtype float32"):
         _core.stft(y[0], window, 16, 0)
-    with refused(ValueError, "y must be contiguous in its last 1 dimensions"):
+    with refused(ValueError, "y must be contiguous in its last dimension"):
         _core.stft(y[:, ::-1], window, 16, 0)
     with refused(ValueError, "the window's length must be a power of two from 32 to 65536"):
         _core.stft(y, window[:60], 16, 0)
-    with refused(ValueError, "y is shorter than the window"):
+    with refused(ValueError, "y with its padding is shorter than the window, but must be at least as long"):
         _core.stft(y[:, :63], window, 16, 0)
     with refused(ValueError, "hop must be at least 1 and pad at least 0"):
         _core.stft(y, window, 0, 0)
@@ -157,9 +157,9 @@ def test_bindings_refuse_unsuitable_arrays() -> None:
     W, H, weights = np.ones((33, 2), np.float32), np.ones((1, 4, 2), np.float32), np.ones((1, 2), np.float32)
     for bad, message in (
         ((X, W[:32], H, weights), "W must have as many rows as X has bins"),
-        ((X, W, H[:, :3], weights), "H must have the clips and frames of X"),
+        ((X, W, H[:, :3], weights), "H must have as many clips and frames as X"),
         ((X, W, H, weights[:, :1]), "H and weights must have as many components as W"),
-        ((X, W, H, weights[:0]), "weights must have the clips of X"),
+        ((X, W, H, weights[:0]), "weights must have as many clips as X"),
     ):
         with refused(ValueError, message):
             _core.soft_mask(*bad, True, 1e-6)

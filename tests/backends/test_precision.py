@@ -232,7 +232,7 @@ def test_choice_is_checked() -> None:
         l2i.set_cpu_precision("fp8")  # type: ignore[arg-type]
     V, W, H = problem(np.random.default_rng(0), 4, 3, 2)
     for n in (-1, 4):
-        with refused(ValueError, "n_terms must be 0 to 3"):
+        with refused(ValueError, "n_terms must be from 0 to 3"):
             gather(V, W, H, n)
 
 

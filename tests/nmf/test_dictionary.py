@@ -129,13 +129,13 @@ def test_blocks_may_come_from_an_iterator(rng: np.random.Generator) -> None:
     W = learn_dictionary_online(iter(parts), 4, callback=lambda *at: seen.append(at))
     assert np.array_equal(W, learn_dictionary_online(parts, 4))
     assert seen == [(1, 1), (1, 2), (1, 3)]
-    with refused(ValueError, "blocks is an iterator, which ends after one epoch: pass a list, or n_epochs=1"):
+    with refused(ValueError, "blocks is an iterator, which ends after one epoch, but n_epochs is above 1: pass a list"):
         learn_dictionary_online(iter(parts), 4, n_epochs=2)
-    with refused(ValueError, "blocks must agree in F, got 22 after 23"):
+    with refused(ValueError, "each block has 22 bins, but 23 as in the first is needed"):
         learn_dictionary_online([V, V[1:]], 4)
-    with refused(ValueError, "blocks hold no frame that is not silent"):
+    with refused(ValueError, "blocks is silent, but at least one frame with sound is needed"):
         learn_dictionary_online([0 * V], 4)
-    with refused(ValueError, "forget must be below 1, got 1.0"):
+    with refused(ValueError, "forget is 1.0, but must be below 1"):
         learn_dictionary_online([V], 4, forget=1.0)
 
 
@@ -252,20 +252,29 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda V: learn_dictionary(-V), "V must be finite and non-negative, its least value is -..."),
-        (lambda V: learn_dictionary(V * np.nan), "V must be finite and non-negative, it holds NaN or infinity"),
-        (lambda V: learn_dictionary(0 * V), "V holds no frame that is not silent"),
-        (lambda V: learn_dictionary([]), "learn_dictionary needs at least one spectrogram, got an empty sequence"),
-        (lambda V: learn_dictionary([V, V[1:]]), "spectrograms must agree in F, got [22, 23]"),
-        (lambda V: learn_dictionary(V, 0), "n_components must be at least 1, got 0"),
-        (lambda V: learn_dictionary(V, known=V[1:]), "known must be (F, K0) with F = 23 as in the spectrograms..."),
-        (lambda V: learn_dictionary(V, known=0 * V), "known holds a component that is zero everywhere"),
-        (lambda V: learn_dictionary(V, sparsity=-1), "sparsity must be at least 0, got -1"),
-        (lambda V: learn_dictionary(V, beta_loss="cosine"), "beta_loss must be a number or one of ['frobenius'..."),
-        (lambda V: activations(V, V[1:]), "V must be (..., F, T) with F = 22 as in W, got shape (23, 37)"),
-        (lambda V: activations(V, V, n_iter=-1), "n_iter must be at least 0, got -1"),
+        (lambda V: learn_dictionary(-V), "V holds -..., but must be finite and non-negative"),
+        (lambda V: learn_dictionary(V * np.nan), "V holds NaN or infinity, but must be finite and non-negative"),
+        (lambda V: learn_dictionary(0 * V), "V is silent, but at least one frame with sound is needed"),
+        (lambda V: learn_dictionary([]), "clips_or_V is an empty sequence, but at least one spectrogram is needed"),
+        (lambda V: learn_dictionary([V, V[1:]]), "the spectrograms have 22 and 23 bins, but must agree in F"),
+        (lambda V: learn_dictionary(V, 0), "n_components is 0, but must be at least 1"),
+        (
+            lambda V: learn_dictionary(V, known=V[1:]),
+            "known has shape (...), but (F, K0) with F=23 as in the spectrograms is needed",
+        ),
+        (
+            lambda V: learn_dictionary(V, known=0 * V),
+            "known holds a component that is zero everywhere, but each needs a positive entry",
+        ),
+        (lambda V: learn_dictionary(V, sparsity=-1), "sparsity is -1, but must be at least 0"),
+        (
+            lambda V: learn_dictionary(V, beta_loss="cosine"),
+            "beta_loss is 'cosine', but must be a number or one of ['frobenius'...",
+        ),
+        (lambda V: activations(V, V[1:]), "V has shape (23, 37), but (..., F, T) with F=22 as in W is needed"),
+        (lambda V: activations(V, V, n_iter=-1), "n_iter is -1, but must be at least 0"),
         (lambda V: activations(V, V, solver="simplex"), "solver is 'simplex', but must be one of ('mu', 'hals'..."),
-        (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), "H0 must have shape (2, 37), got (3, 3)"),
+        (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), "H0 has shape (3, 3), but (2, 37) is needed"),
     ],
 )
 def test_bad_input_is_refused(call: object, message: str, rng: np.random.Generator) -> None:

@@ -344,10 +344,10 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     ("change", "message"),
     [
         ({"W": np.ones((4, 3), np.float32)}, "W must have as many rows as V has bins"),
-        ({"H": np.ones((10, 2), np.float32)}, "H must have the frames of V and the components of W"),
+        ({"H": np.ones((10, 2), np.float32)}, "H must have as many frames as V and as many components as W"),
         ({"mask": np.ones((10, 4), np.float32)}, "mask must have the shape of V"),
         ({"V": np.ones((10, 5))}, "V must be an aligned array of 2 dimensions and dtype float32"),
-        ({"V": np.ones((5, 10), np.float32).T}, "V must be contiguous in its last 1 dimensions"),
+        ({"V": np.ones((5, 10), np.float32).T}, "V must be contiguous in its last dimension"),
     ],
 )
 def test_unsuitable_operands_are_refused(change: dict[str, Any], message: str) -> None:
@@ -362,7 +362,7 @@ def test_unsuitable_methods_are_refused(rng: np.random.Generator) -> None:
     p = problem(rng, 10, 5, 3)
     with refused(ValueError, "solver is 'simplex', but must be one of ('mu', 'hals', 'newton')"):
         factorize(p["V"], p["W"], p["H"], beta=2.0, solver="simplex")
-    with refused(ValueError, "'hals' is for the Euclidean loss without mask"):
+    with refused(ValueError, "method is 'hals', but must be 'mu' for all but the Euclidean loss without mask"):
         factorize(p["V"], p["W"], p["H"], beta=1.0, solver="hals")
     p["H"].setflags(write=False)
     with refused(ValueError, "H must be writeable"):

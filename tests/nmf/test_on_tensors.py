@@ -99,13 +99,13 @@ def test_unusable_tensors_are_refused(tensor, rng, monkeypatch):
         l2i.activations(V, W, solver="newton")
     with refused(ValueError, "solver is 'hals', but tensors on a device have 'mu' only: pass them with .cpu()"):
         l2i.NMF(3, solver="cd").fit(V)
-    with refused(ValueError, "V must be (..., F, T) with F = 18 as in W, got shape (7, 20)"):
+    with refused(ValueError, "V has shape (7, 20), but (..., F, T) with F=18 as in W is needed"):
         l2i.activations(V[:7], W)
-    with refused(ValueError, "H0 must have shape (5, 20), got (18, 5)"):
+    with refused(ValueError, "H0 has shape (18, 5), but (5, 20) is needed"):
         l2i.activations(V, W, H0=W)
     with refused(ValueError, "lengths has shape (2,), but () as V's clips is needed"):
         l2i.activations(V, W, lengths=tensor([3, 4]))
     with refused(TypeError, "lengths has dtype torch.float64, but integers are needed"):
         l2i.activations(V, W, lengths=tensor(3.0))
-    with refused(ValueError, "each spectrogram must be finite and non-negative, its least value is -1"):
+    with refused(ValueError, "each spectrogram holds -1, but must be finite and non-negative"):
         l2i.learn_dictionary([V - 1 - V], 3)

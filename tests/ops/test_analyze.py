@@ -95,7 +95,7 @@ def test_huge_samples_have_finite_logarithms(cpu_path: str) -> None:
         ({"n_fft": 1}, "n_fft is 1, but must be at least 2"),
         ({"hop_length": 0}, "hop_length is 0, but must be at least 1"),
         ({"pad_mode": "wrap"}, "pad_mode is 'wrap', but ..."),
-        ({"center": False}, "y has 100 samples, but n_fft=1024 are needed where center is False"),
+        ({"center": False}, "y has 100 samples, but n_fft=1024 are needed if center is False"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import torch
 
 import l2i_fast as l2i
 from l2i_fast import reference
-from l2i_fast.ops.stft import Frame
+from l2i_fast.ops.framing import Frame
 
 from ..helpers import refused, relative, require
 
@@ -139,7 +139,7 @@ def test_unusable_tensors_are_refused(tensor, rng, monkeypatch):
         l2i.istft(y[None])
     with refused(ValueError, "y has shape (0,), but at least one sample is needed"):
         l2i.stft(y[:0])
-    with refused(ValueError, "y has 2000 samples, but n_fft=4096 are needed where center is False"):
+    with refused(ValueError, "y has 2000 samples, but n_fft=4096 are needed if center is False"):
         l2i.stft(y, 4096, center=False)
     with refused(ValueError, "X has 129 bins, but n_fft=1024 has 513"):
         l2i.log_mel(X.detach())

@@ -240,7 +240,7 @@ def test_the_message_suggests_an_array_that_fits(name: str, kind: str, rng: np.r
 
 @pytest.mark.parametrize("out", [np.zeros((3, 33, 19)), [], (None, None, None), (np.zeros(1),) * 2])
 def test_analyze_needs_three(out: Any, rng: np.random.Generator) -> None:
-    with refused(TypeError, "out must be a tuple of three arrays, X, V and log_mel, such as an earlier..."):
+    with refused(TypeError, "out is ..., but a tuple of three arrays, X, V and log_mel, is needed"):
         call("analyze", rng)(out=out)
 
 
@@ -367,7 +367,7 @@ def test_is_refused_by_gpu_backends(name: str, rng: np.random.Generator, monkeyp
     out = operation()
     before = bits(out)
     monkeypatch.setenv("L2I_BACKEND", "torch")
-    with refused(ValueError, "out is given, but operations on a GPU allocate what they return: leave it out"):
+    with refused(ValueError, "out is given, but operations on a GPU allocate their answers: leave it out"):
         operation(out=out)
     assert bits(out) == before
 

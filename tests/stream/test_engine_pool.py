@@ -190,9 +190,9 @@ def test_rows_of_an_array(rng: np.random.Generator) -> None:
     x = np.stack([noise(rng, 2000) for _ in range(MANY)])
     for rows in (x, x[::-1], x[:, 100:900]):
         assert np.array_equal(pool.push(some, rows), np.stack(pool.push(others, list(rows))))
-    with refused(ValueError, "blocks must be contiguous in its last 1 dimensions"):
+    with refused(ValueError, "blocks must be contiguous in its last dimension"):
         pool.push(some, x[:, ::2])
-    with refused(ValueError, "until needs blocks in a list: rows of an array come out whole"):
+    with refused(ValueError, "until must be None unless blocks is a list"):
         pool.push(some, x, [1] * MANY)  # type: ignore[call-overload]
     x[3, 9] = np.inf
     with refused(ValueError, "stream 3: block holds NaN or infinity (first at sample 9), but ..."):
@@ -211,13 +211,13 @@ def test_bad_input_names_the_stream_and_leaves_all_unchanged(rng: np.random.Gene
         pool.push(streams, [good[0], good[1], good[2].astype(np.float64)])  # type: ignore[list-item]
     with refused(TypeError, "stream 1: samples must be an array"):
         pool.push(streams, [good[0], good[1].tolist(), good[2]])  # type: ignore[list-item]
-    with refused(ValueError, "stream 0: samples must be contiguous in its last 1 dimensions"):
+    with refused(ValueError, "stream 0: samples must be contiguous in its last dimension"):
         pool.push(streams[:1], [good[0][::2]])
-    with refused(ValueError, "stream 2: somebody is already pushing into this stream"):
+    with refused(ValueError, "stream 2: this stream is already in use, but takes one call at a time"):
         pool.push([streams[0], streams[1], streams[0]], good)
-    with refused(ValueError, "stream 1: belongs to another engines"):
+    with refused(ValueError, "stream 1: must have the plan of this pool"):
         pool.push([streams[0], make_engines(rng).stream()], good[:2])
-    with refused(TypeError, "stream 0: is not a Stream"):
+    with refused(TypeError, "stream 0: must be a Stream"):
         pool.push([None], good[:1])  # type: ignore[list-item]
     with refused(ValueError, "blocks and until must have an entry for each stream"):
         pool.push(streams, good[:2])
@@ -242,4 +242,4 @@ def test_one_push_at_a_time(rng: np.random.Generator) -> None:
                 refused.append(str(error))
                 break
         worker.join()
-    assert refused == [f"somebody is already pushing into this {what}" for what in ("stream", "pool")]
+    assert refused == [f"this {what} is already in use, but takes one call at a time" for what in ("stream", "pool")]

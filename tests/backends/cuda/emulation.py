@@ -138,6 +138,11 @@ def install(patch: pytest.MonkeyPatch, rows: int, order: str) -> Library:
     patch.setattr(l2i_fast, "_cuda", library, raising=False)
     patch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     patch.setattr(with_cuda, "_stream", lambda device: 0)
-    patch.setattr(with_cuda, "refuses", lambda operation, device, n_fft=0, K=0: "")
+
+    def refuses(operation: str, device: torch.device, n_fft: int = 0, K: int = 0) -> str:
+        takes = not n_fft or library.fits(n_fft, K, operation == "ticker")
+        return "" if takes else f"the CUDA library does not take frames of {n_fft} samples"
+
+    patch.setattr(with_cuda, "refuses", refuses)
     patch.setenv("L2I_BACKEND", "cuda")
     return library

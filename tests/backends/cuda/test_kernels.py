@@ -16,6 +16,7 @@ import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.backends import cuda as with_cuda
 from l2i_fast.backends import torch as with_torch
+from l2i_fast.backends.dispatch import serving
 
 from ...helpers import missing, refused, relative
 from . import emulation
@@ -165,15 +166,23 @@ def test_extreme_magnitudes_give_finite_sound(rng, place):
 
 
 def test_the_public_call_is_emulated(rng, monkeypatch):
-    """Through L2I_BACKEND=cuda; torch serves frame lengths that the kernels lack, and empty batches."""
+    """Through L2I_BACKEND=cuda; frame lengths that the kernels lack are refused, and left to torch if not forced."""
     library = emulation.install(monkeypatch, 8, "forward")
     y = torch.tensor(rng.standard_normal((2, 1000))).float()
-    for n_fft, launches in ((256, 1), (240, 0), (16, 0)):
-        library.launches = 0
-        X = l2i.stft(y, n_fft, 64)
-        assert library.launches == launches
-        assert l2i.istft(X, 64, length=1000).shape == y.shape
-        assert library.launches == 2 * launches
+    X = l2i.stft(y, 256, 64)
+    assert library.launches == 1
+    assert l2i.istft(X, 64, length=1000).shape == y.shape
+    assert library.launches == 2
+    for n_fft in (240, 16):
+        with refused(
+            RuntimeError, f"L2I_BACKEND is cuda, but the CUDA library does not take frames of {n_fft} samples"
+        ):
+            l2i.stft(y, n_fft, 64)
+        with monkeypatch.context() as patch:
+            patch.delenv("L2I_BACKEND")
+            X = serving("stft", y.device, n_fft)(y, torch.ones(n_fft), 64, n_fft // 2)
+        assert X.shape == (2, 1 + 1000 // 64, n_fft // 2 + 1)
+        assert library.launches == 2
     X, W = l2i.stft(y, 256, 64)[:0], torch.rand(129, 3)
     library.launches = 0
     assert l2i.decode(X, W, torch.rand(0, 3, X.shape[-1]), torch.rand(3), 64).shape[0] == 0
@@ -237,7 +246,7 @@ def test_the_library_without_a_gpu():
     with refused(ValueError, "n_fft is 48, but must be a power of two from 32 to 8192"):
         cuda.stft(y=0, window=0, twiddles=0, X=0, n_clips=1, n_samples=1, n_frames=1, n_fft=48, hop=1, pad=0, stream=0)
     assert not cuda.fits(48, 1, False)
-    with refused(ValueError, "hop is 134217728, but at most 134217727 is possible"):
+    with refused(ValueError, "hop is 134217728, but must be at most 134217727"):
         cuda.decode(
             **dict.fromkeys(("X", "W", "H", "weights", "window", "twiddles", "y", "X_stride"), 0),
             **dict.fromkeys(("n_clips", "n_frames", "length"), 1),

@@ -14,7 +14,7 @@ from l2i_fast.backends.precision import set_gpu_precision
 from l2i_fast.backends.triton import launch_nmf as nmf
 from l2i_fast.kernels.triton.nmf import LARGEST, blocks
 
-from ...helpers import relative
+from ...helpers import relative, served_after_triton
 from . import ahead
 
 BETAS = [2.0, 1.5, 1.0, 0.5, 0.0, 3.0, -1.0, 0.7]
@@ -196,13 +196,17 @@ def test_no_frames(beta, device, rng):
 
 def test_more_components_than_fit_are_left_to_torch(device, rng):
     V, mask, W, H = on(device, problem(rng, 4, 7, 129))
+    update, gather, divergence = (
+        served_after_triton(name, K=129) for name in ("nmf_update_H", "nmf_gather", "nmf_divergence")
+    )
     h, expected = H.clone(), H.clone()
-    nmf.nmf_update_H(V, mask, W, h, 1.0, 0.1, 0.0, 2)
+    update(V, mask, W, h, 1.0, 0.1, 0.0, 2)
     with_torch.nmf_update_H(V, mask, W, expected, 1.0, 0.1, 0.0, 2)
     assert torch.equal(h, expected)
-    for ours, theirs in zip(nmf.nmf_gather(V, mask, W, H, 1.0), with_torch.nmf_gather(V, mask, W, H, 1.0), strict=True):
+    for ours, theirs in zip(gather(V, mask, W, H, 1.0), with_torch.nmf_gather(V, mask, W, H, 1.0), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(nmf.nmf_divergence(V, mask, W, H, 1.0), with_torch.nmf_divergence(V, mask, W, H, 1.0))
+    assert torch.equal(divergence(V, mask, W, H, 1.0), with_torch.nmf_divergence(V, mask, W, H, 1.0))
+    assert served_after_triton("nmf_pass", K=128) is nmf.nmf_pass
 
 
 @pytest.mark.parametrize(("precision", "low", "high"), [("tf32", 0, 2e-3), ("bf16", 1e-4, 1e-2)])

@@ -16,7 +16,7 @@ from l2i_fast.backends import torch as with_torch
 from l2i_fast.kernels.triton import arithmetic
 from l2i_fast.kernels.triton import soft_mask as kernels
 
-from ...helpers import relative
+from ...helpers import relative, served_after_triton
 from . import ahead
 
 serving = import_module("l2i_fast.backends.triton.launch_soft_mask")  # a function has the same name
@@ -212,11 +212,11 @@ def test_decode_and_its_gradient(device, rng, n_fft, hop, T, start, log):
     for length in (hop * T // 2 + 1, n_fft + hop * (T - 1) - start, hop * T + 2 * n_fft):
         given = *operands(rng, device, 2, n_fft // 2 + 1, 5, T), log, 0.1, window, hop, start
         dy = torch.randn((2, length), device=device)
-        y = serving.decode(*given, length)
+        y = served_after_triton("decode", n_fft)(*given, length)
         h, w = (x.requires_grad_() for x in wide(*given[2:4]))
         expected = exact_decode(*given[:2], h, w, *given[4:], length)
         assert relative(y, expected) < 1e-5
-        answers.append(serving.decode_gradient(*given, dy))
+        answers.append(served_after_triton("decode_gradient", n_fft)(*given, dy))
         exact.append(torch.autograd.grad(expected, (h, w), *wide(dy)))
     for answer, wanted in zip(zip(*answers, strict=True), zip(*exact, strict=True), strict=True):
         assert relative(torch.stack(answer), torch.stack(wanted)) < 1e-4
