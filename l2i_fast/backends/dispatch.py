@@ -107,7 +107,7 @@ def device_of(**arrays: Any) -> Device:
     """
     name, device = "", cast("Device", None)
     for other, x in arrays.items():
-        if is_tensor(x) and (device is None or device.type == "cpu"):
+        if is_tensor(x) and (device is None or (device.type == "cpu" != x.device.type)):
             name, device = other, x.device
     if device is None or (device.type == "cpu" and forced_backend() not in DEVICE):
         return None
