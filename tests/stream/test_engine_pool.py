@@ -42,7 +42,10 @@ def noise(rng: np.random.Generator, n: int) -> Float32:
 
 def assert_close(actual: Sequence[Float32], expected: Sequence[Float32]) -> None:
     assert [one.shape for one in actual] == [one.shape for one in expected]
-    for one, other in zip(actual, expected, strict=True):
+    pairs = [(one.ravel(), other.ravel()) for one, other in zip(actual, expected, strict=True)]
+    # A few samples may all be near zero: they are judged together.
+    long, few = [pair for pair in pairs if pair[0].size >= 64], [pair for pair in pairs if pair[0].size < 64]
+    for one, other in (*long, *([tuple(map(np.concatenate, zip(*few, strict=True)))] if few else [])):
         # Output that is almost silent beside the input holds the rounding of the input.
         assert np.linalg.norm(one - other) <= 1e-5 * max(np.linalg.norm(other), 0.03 * np.sqrt(one.size))
 
