@@ -1,10 +1,10 @@
-"""On a machine with a GPU: build without a network, test, look for memory errors and races, measure, keep the results.
+"""On a machine with a GPU: build without a network, test, check for memory errors and races, measure, keep the results.
 
-    python benchmarks/gpu.py                     # about 8 minutes; --help tells what can be left out
+    python benchmarks/gpu.py                     # about 8 minutes; --help lists the options
 
-Needs nvcc, CMake, ninja, pybind11, scikit-build-core, torch with CUDA, Triton and pytest; what librosa, soundfile and
-soxr are needed for is left out where they are missing. Installs this checkout into the Python that runs it. Results go
-to benchmarks/results/, named after the device, with the outcome of every step.
+Needs nvcc, CMake, ninja, pybind11, scikit-build-core, torch with CUDA, Triton and pytest; tests that need librosa,
+soundfile or soxr are left out if these are missing. Installs this checkout into the Python that runs it. Results go to
+benchmarks/results/, named after the device, with the outcome of every step.
 """
 
 from __future__ import annotations
@@ -22,26 +22,40 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PYTHON = [sys.executable, "-P"]  # the installed package, not the source folder
-#: Seconds that each step may take: 8 minutes in all. A step that is stopped keeps what it has.
+#: Tests of what runs on a GPU.
+ON_A_GPU = (
+    "tests/backends/cuda",
+    "tests/backends/triton",
+    "tests/backends/test_dispatch.py",
+    "tests/backends/test_on_a_gpu.py",
+    "tests/bench/test_gpu.py",
+    "tests/model/test_on_a_device.py",
+    "tests/nmf/test_on_tensors.py",
+    "tests/ops/test_on_tensors.py",
+    "tests/stream/test_device.py",
+)
+#: Tests of kernels that the sanitizers watch.
+KERNELS = "tests/backends/cuda/test_kernels.py", "tests/stream/test_device.py"
+#: Limits of the steps in seconds, 8 minutes in all. A step that is stopped keeps its results so far.
 STEPS = {"build": 90, "gpu tests": 90, "other tests": 120, "memcheck": 45, "racecheck": 45, "benchmarks": 90}
 
 
 def commands(work: Path, fast: bool) -> dict[str, list[str]]:
-    """What each step runs; without the steps whose tool is missing."""
+    """Return the command of each step, except for steps whose tool is missing."""
     install = ["-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", str(ROOT)]
     define = "cmake.define.CMAKE_CUDA_ARCHITECTURES=native", "cmake.define.L2I_CUDA=ON"
     # Many processes side by side: each takes one thread of the CPU.
     pytest = ["env", "OMP_NUM_THREADS=1", *PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    # Kernels compiled ahead of time, and the CPU's emulation, were tested before: they need no GPU.
-    on_gpu = [*pytest, "tests/gpu", "-k", "not ahead and not emulat", "--durations=5", *_parallel()]
-    kernels = [*pytest, "tests/gpu/test_cuda.py", "tests/gpu/test_streams.py", "-k", "on_a_gpu"]
+    # Compilation ahead of time and emulation on the CPU need no GPU, and are tested elsewhere.
+    on_gpu = [*pytest, *ON_A_GPU, "-k", "not ahead and not emulat", "--durations=5", *_parallel()]
+    kernels = [*pytest, *KERNELS, "-k", "on_a_gpu"]
     found = {
         "build": [sys.executable, *install, *(word for name in define for word in ("-C", name))],
         "gpu tests": on_gpu,
-        "other tests": [*pytest, "tests", "--ignore=tests/gpu", *_parallel()],
+        "other tests": [*pytest, "tests", *(f"--ignore={path}" for path in ON_A_GPU), *_parallel()],
     }
     if sanitizer := shutil.which("compute-sanitizer"):
-        # Each tensor in memory of its own, or what is written behind it would lie in torch's pool.
+        # Each tensor in memory of its own, so that writing beyond its end does not land in torch's pool.
         uncached = "PYTORCH_NO_CUDA_MEMORY_CACHING=1"
         for tool in ("memcheck", "racecheck"):
             found[tool] = [
@@ -87,7 +101,7 @@ def main() -> int:
 
 
 def _run(command: list[str], seconds: int, log: Path) -> tuple[str, str]:
-    # What became of it, and the last line of what it said; all of it is in the log.
+    # The outcome and the last line of the output, which is in the log.
     with log.open("w") as file:
         process = subprocess.Popen(
             command,
@@ -120,13 +134,13 @@ def _parallel() -> list[str]:
 
 
 def _keep(output: Path, work: Path, outcomes: dict[str, str]) -> None:
-    # The measurements, under the device's name, together with the outcome of the steps.
+    # The measurements, named after the device, with the outcome of the steps.
     measured = work / "gpu.json"
     found = json.loads(measured.read_text()) if measured.exists() else {"machine": {"GPU": "unknown"}}
     found["steps"] = outcomes
     name = re.sub(r"[^a-z0-9]+", "-", found["machine"]["GPU"].lower()).strip("-")
     (output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    measured.unlink(missing_ok=True)  # or a later run that measures nothing would keep it again
+    measured.unlink(missing_ok=True)  # otherwise a later run that measures nothing would keep it again
     if (picture := work / "gpu.png").exists():
         picture.replace(output / f"{name}.png")
 
