@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 from l2i_fast.backends import native
 from l2i_fast.bench.machine import ARRAYS, Ceilings
+
+from ..helpers import refused
 
 
 def test_ceilings_on_every_path(cpu_path):
     assert 0 < native.peak_flops(0) < math.inf
     assert 0 < native.read_bandwidth(4096 + 4, 0) < math.inf
-    with pytest.raises(ValueError, match="n_bytes must be at least 512"):
+    with refused(ValueError, "n_bytes must be at least 512"):
         native.read_bandwidth(511, 0)
 
 

@@ -9,12 +9,13 @@ import torch
 import l2i_fast as l2i
 from l2i_fast.bench import hops, peers_nmf, timing
 
+from ..helpers import refused
 from .helpers import case_of
 
 
 def test_a_wrong_answer_is_an_error():
     case = case_of(lambda: lambda: np.ones(3), exact=lambda: np.ones(3))
-    with pytest.raises(RuntimeError, match=r"stft: a peer: differs from the exact answer by 1\.0e-03"):
+    with refused(RuntimeError, "stft: a peer: differs from the exact answer by 1.0e-03"):
         timing.measure(case, case.exact(), 1, {"a peer": lambda: lambda: np.full(3, 1.001)}, 0)
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from l2i_fast.data.corruptions import add_noise, mix_at_level
 
+from ..helpers import refused
+
 QUICK = settings(max_examples=40, deadline=None)
 
 
@@ -60,7 +62,7 @@ def test_noise_is_white_and_gaussian():
 
 @pytest.mark.parametrize("level", [math.nan, math.inf, -math.inf, 201])
 def test_levels_are_bounded(level):
-    with pytest.raises(ValueError, match=r"level_db is .*, but must lie within"):
+    with refused(ValueError, f"level_db is {level}, but must lie within +-200 dB"):
         mix_at_level(noise(5), noise(5), level)
-    with pytest.raises(ValueError, match=r"snr_db is .*, but must lie within"):
+    with refused(ValueError, f"snr_db is {level}, but must lie within +-200 dB"):
         add_noise(noise(5), level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 
 from l2i_fast.settings import Analysis, Section, Selection, from_dict
 from l2i_fast.training.config import ClassifierConfig, InterpreterConfig, TrainingConfig
+
+from ..helpers import refused
 
 
 @pytest.mark.parametrize(
@@ -40,19 +41,20 @@ from l2i_fast.training.config import ClassifierConfig, InterpreterConfig, Traini
     ],
 )
 def test_wrong_values_are_named(cls: type[Section], values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$") as raised:
+    with refused(ValueError, message) as raised:
         cls(**values)
     assert type(raised.value) is ValueError
-    with pytest.raises(ValueError, match=rf"^section\.{re.escape(message)}$"):
+    with refused(ValueError, f"section.{message}"):
         from_dict(cls, values, "section")
 
 
 def test_places_in_nested_sections_are_named() -> None:
-    with pytest.raises(ValueError, match=r"^run\.interpreter\.epochs is 'x', but must be an integer$"):
+    with refused(ValueError, "run.interpreter.epochs is 'x', but must be an integer"):
         from_dict(TrainingConfig, {"interpreter": {"epochs": "x"}}, "run")
-    with pytest.raises(ValueError, match=r"^run\.analysis has no setting 'foo'; it has amin, hop_length, "):
+    known = "amin, hop_length, n_fft, n_mels, peak, sample_rate"
+    with refused(ValueError, f"run.analysis has no setting 'foo'; it has {known}"):
         from_dict(TrainingConfig, {"analysis": {"foo": 1}}, "run")
-    with pytest.raises(ValueError, match=r"^analysis is 3, but must be of type Analysis$"):
+    with refused(ValueError, "analysis is 3, but must be of type Analysis"):
         TrainingConfig(analysis=3)  # type: ignore[arg-type]
 
 

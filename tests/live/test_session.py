@@ -18,6 +18,7 @@ from l2i_fast.live.session import Session
 from l2i_fast.live.sinks import RawOutput
 from l2i_fast.live.sources import RawInput
 
+from ..helpers import refused
 from . import stand_ins
 from .support import RATE, errors, noise, pcm, run, start, wait_for
 
@@ -33,7 +34,7 @@ def test_no_sample_is_lost_before_one_that_is_not_finite(rng, tmp_path, bad, at,
     with open(tmp_path / "raw", "rb") as file:
         source = RawInput(file, "f64le", RATE, channels, 512)
         session = Session(source, stand_ins.FakeStream(), RawOutput(taken, "f64le", RATE), 512)
-        with pytest.raises(ValueError, match=rf"at sample {at}$"):
+        with refused(ValueError, f"standard input holds NaN or infinity at sample {at}"):
             session.run(lambda: False)
     found = np.frombuffer(taken.getvalue())[stand_ins.LATENCY :]
     np.testing.assert_allclose(found, y[:at].mean(1), atol=1e-7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from l2i_fast.data import Dataset
 from l2i_fast.model import L2I
 
 from ..conftest import make_model
+from ..helpers import refused
 
 HANN = get_window("hann", 1024)
 
@@ -93,7 +95,7 @@ def test_alone_equals_in_a_ragged_batch(tiny_model: L2I, rng: np.random.Generato
 
 
 def test_a_single_name_is_not_a_batch(tiny_model: L2I) -> None:
-    with pytest.raises(TypeError, match=r"sources is 'clip\.wav', but must be a list"):
+    with refused(TypeError, "sources is 'clip.wav', but must be a list of recordings; interpret takes a single one"):
         tiny_model.interpret_batch("clip.wav")
 
 
@@ -214,28 +216,53 @@ def broken(folder: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("no config", "name of a shipped model"),
-        ("not json", "cannot be read as JSON"),
-        ("other format", "is 99, but must be 1"),
-        ("unknown setting", "no setting 'fft'"),
-        ("bad setting", "selection.threshold is 7.0, but must be less than 1"),
-        ("missing weight", "classifier.out.weight"),
-        ("other shape", "out.weight"),
-        ("pickle", "cannot be read as safetensors"),
+        ("no config", "model is '...', but must be the name of a shipped model (esc10) or a folder with a config.json"),
+        (
+            "not json",
+            "...config.json cannot be read as JSON: "
+            "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
+        ("other format", "the format of ...config.json is 99, but must be 1"),
+        (
+            "unknown setting",
+            "... does not hold a model of this format: "
+            "analysis has no setting 'fft'; it has amin, hop_length, n_fft, n_mels, peak, sample_rate",
+        ),
+        (
+            "bad setting",
+            "... does not hold a model of this format: selection.threshold is 7.0, but must be less than 1",
+        ),
+        (
+            "missing weight",
+            "... does not hold a model of this format: the weight classifier.out.weight is missing",
+        ),
+        ("pickle", "...model.safetensors cannot be read as safetensors: ..."),
     ],
 )
 def test_broken_model_folders_are_named(change: str, message: str, tmp_path: Path, tiny_model: L2I) -> None:
     tiny_model.save(tmp_path)
     broken(tmp_path, change)
+    with refused(ValueError, message):
+        l2i.load(tmp_path)
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: L2I) -> None:
+    tiny_model.save(tmp_path)
+    broken(tmp_path, "other shape")
+    # Torch writes several lines.
+    message = rf"^{re.escape(str(tmp_path))} does not hold a model of this format: .*\n.* for out\.weight: "
     with pytest.raises(ValueError, match=message):
         l2i.load(tmp_path)
+
+
+TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices from 0 to 3"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": "cat"}, "targets names 'cat', but must name classes"),
-        ({"targets": [0, 4]}, "targets names 4, but must name classes .* or hold indices from 0 to 3"),
+        ({"targets": "cat"}, f"targets names 'cat', but {TARGETS}"),
+        ({"targets": [0, 4]}, f"targets names 4, but {TARGETS}"),
         ({"threshold": 1.0}, "threshold is 1.0, but must be less than 1"),
         ({"threshold": float("nan")}, "threshold is nan, but must be less than 1"),
         ({"top_k": 0}, "top_k is 0, but must be at least 1"),
@@ -243,13 +270,20 @@ def test_broken_model_folders_are_named(change: str, message: str, tmp_path: Pat
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str, tiny_model: L2I) -> None:
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, message):
         tiny_model.interpret((np.ones(2000, np.float32), 44100), **options)
 
 
-@pytest.mark.parametrize("bad", [np.array([0.0, np.nan]), np.array([np.inf]), np.zeros(0)])
-def test_bad_audio_is_named(bad: np.ndarray, tiny_model: L2I) -> None:
-    with pytest.raises(ValueError, match=r"NaN|infinity|sample"):
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (np.array([0.0, np.nan]), "holds NaN or infinity (first at sample 1), but finite samples are needed"),
+        (np.array([np.inf]), "holds NaN or infinity (first at sample 0), but finite samples are needed"),
+        (np.zeros(0), "is empty, but at least one sample is needed"),
+    ],
+)
+def test_bad_audio_is_named(bad: np.ndarray, what: str, tiny_model: L2I) -> None:
+    with refused(ValueError, f"samples {what}"):
         tiny_model.interpret((bad.astype(np.float32), 44100))
 
 

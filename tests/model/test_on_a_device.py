@@ -9,7 +9,7 @@ import torch
 from l2i_fast.backends import precision as precisions
 
 from ..conftest import make_model
-from ..helpers import missing, relative
+from ..helpers import missing, refused, relative
 
 
 @pytest.mark.parametrize("served", ["torch", "triton"])
@@ -32,9 +32,9 @@ def test_interpretations_are_the_same(served, device, rng, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there():
     model = make_model()
-    with pytest.raises(ValueError, match="device is 'cuda', but torch"):
+    with refused(ValueError, "device is 'cuda', but torch ...; `l2i doctor` tells more"):
         model.to("cuda")
-    with pytest.raises(ValueError, match="device is 'meta', but must be 'cpu', 'cuda' or"):
+    with refused(ValueError, "device is 'meta', but must be 'cpu', 'cuda' or 'cuda:' and a number"):
         model.to("meta")
     assert model.to("cpu") is model
     assert model.device.type == "cpu"
@@ -57,5 +57,5 @@ def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
 def test_a_model_on_a_gpu_does_not_stream():
     model = make_model()
     model.network.device = torch.device("cuda", 0)
-    with pytest.raises(ValueError, match="the model is on cuda:0, but streams run on the CPU"):
+    with refused(ValueError, "the model is on cuda:0, but streams run on the CPU: model.to('cpu') first"):
         model.stream()

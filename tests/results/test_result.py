@@ -15,6 +15,8 @@ from l2i_fast.results import Explanation, Result
 from l2i_fast.results import picture as plot
 from l2i_fast.results.files import file_stems, plain
 
+from ..helpers import refused
+
 
 @pytest.fixture
 def result(tiny_model, rng):
@@ -89,7 +91,8 @@ def test_no_class_decided_still_gives_the_figures(result, tmp_path):
     nothing = dataclasses.replace(result, prediction=(), explanations=[])
     assert [path.name for path in nothing.save(tmp_path)] == ["result.json"]
     assert json.loads((tmp_path / "result.json").read_text())["explanations"] == []
-    with pytest.raises(ValueError, match="no class was decided on"):
+    advice = "name one with targets=, for example targets=0"
+    with refused(ValueError, f"samples: no class was decided on, so none is explained; {advice}"):
         _ = nothing.audio
 
 
@@ -112,7 +115,7 @@ def test_flac_is_scaled_only_above_full_scale(result, tmp_path, peak, gain):
 
 
 def test_unknown_audio_format_is_refused_before_anything_is_made(result, tmp_path):
-    with pytest.raises(ValueError, match=r"audio_format is 'mp3', but must be one of wav, flac"):
+    with refused(ValueError, "audio_format is 'mp3', but must be one of wav, flac"):
         result.save(tmp_path / "new", "mp3")
     assert names(tmp_path) == []
 
