@@ -194,7 +194,7 @@ def positive_int(value: Any, name: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, but an integer is needed") from None
+        raise TypeError(f"{name} is {value!r}, but must be an integer") from None
     if number < 1:
         raise ValueError(f"{name} is {number}, but must be at least 1")
     return number

@@ -140,7 +140,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     if not np.issubdtype(x.dtype, np.floating):
         raise TypeError(f"samples has dtype {x.dtype}, but floating samples are needed")
     if x.ndim not in (1, 2) or x.size == 0:
-        raise ValueError(f"samples has shape {x.shape}, but (N,) or (N, channels) that is not empty is needed")
+        raise ValueError(f"samples has shape {x.shape}, but (N,) or (N, channels) with at least one sample is needed")
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         raise ValueError("samples holds NaN or infinity, but finite samples are needed")
@@ -155,7 +155,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
         write_whole(path, lambda part: soundfile.write(part, x, rate, subtype=subtype))
     except (RuntimeError, ValueError) as error:
         what = f"{subtype} with shape {x.shape} at {rate} Hz"
-        raise ValueError(f"{path} cannot be written as {what}: {error}") from error
+        raise ValueError(f"{path} cannot be written as {what}: {soundfile_reason(error)}") from error
     return path
 
 
@@ -241,8 +241,13 @@ def _decode(path: Path) -> tuple[Audio, int]:
             rate = int(file.samplerate)
             blocks = [b.mean(axis=1) for b in file.blocks(_BLOCK, dtype="float32", always_2d=True)]
     except (RuntimeError, TypeError, ValueError) as error:  # TypeError: headerless formats
-        raise ValueError(f"{path} cannot be read as audio: {error}") from error
+        raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
     return as_mono_float32(np.concatenate(blocks) if blocks else np.empty(0), str(path)), rate
+
+
+def soundfile_reason(error: Exception) -> str:
+    """Return why soundfile failed, without the file's name, which may be that of a temporary file."""
+    return str(getattr(error, "error_string", error)).rstrip(".")
 
 
 def _needed(module: str, purpose: str) -> ModuleType:

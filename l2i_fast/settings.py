@@ -167,7 +167,8 @@ def _sentence(error: ErrorDetails) -> str:
         case "multiple_of":
             allowed = f"a multiple of {limits['multiple_of']:g}"
         case "literal_error":
-            allowed = f"one of {limits['expected'].replace(' or ', ', ')}"
+            names = limits["expected"].replace("'", "").replace(" or ", ", ")
+            allowed = f"one of {names}"
         case "too_long":
             allowed = f"a list of at most {limits['max_length']}"
         case "missing":  # an item of a tuple

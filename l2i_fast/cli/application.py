@@ -35,7 +35,8 @@ class Commands(TyperGroup):
         except UsageError as error:
             context = getattr(error, "ctx", None)
             hint = f" (see '{context.command_path} --help')" if context else ""
-            print_error(f"{error.format_message()}{hint}")  # type: ignore[attr-defined]
+            message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            print_error(f"{message}{hint}")
             status = 2
         except Exception as error:
             print_error(describe(error))

@@ -29,7 +29,7 @@ def one_of(literal: Any) -> dict[str, Any]:
     def check(values: list[str] | None) -> list[str] | None:
         for value in values or ():
             if value not in allowed:
-                raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, allowed))}.")
+                raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, allowed))}")
         return values
 
     return {"metavar": f"<{'|'.join(allowed)}>", "callback": check}
@@ -37,7 +37,7 @@ def one_of(literal: Any) -> dict[str, Any]:
 
 def _check_threshold(value: float | None) -> float | None:
     if value is not None and not 0 <= value < 1:
-        raise typer.BadParameter(f"{value} is not in the range 0<=x<1.")
+        raise typer.BadParameter(f"{value} is not in the range 0<=x<1")
     return value
 
 

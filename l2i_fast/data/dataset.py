@@ -104,7 +104,8 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[s
             header = next(reader, [])
             missing = [c for c in columns if c not in header]
             if missing:
-                raise ValueError(f"{path} lacks the column {', '.join(missing)}; it has: {', '.join(header)}")
+                has = f"has the columns {', '.join(header)}" if header else "is empty"
+                raise ValueError(f"{path} {has}, but {', '.join(missing)} must be among its columns")
             places = [header.index(c) for c in columns]
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
@@ -112,8 +113,10 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[s
                     raise ValueError(f"{where}: {len(row)} fields, but the header has {len(header)}")
                 if row:
                     yield where, [row[i].strip() for i in places]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: not readable as CSV: {error}") from error
+        except UnicodeDecodeError as error:  # found before the rows are counted
+            raise ValueError(f"{path} cannot be read as UTF-8: {error}") from error
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num} cannot be read as CSV: {error}") from error
 
 
 def as_integer(where: str, column: str, text: str) -> int:

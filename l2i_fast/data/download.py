@@ -140,7 +140,7 @@ def _download(url: str, part: Path, advance: Advance) -> None:
             error.close()
             raise ConnectionError(f"{url} answers {error.code} {error.reason}") from error
         except http.client.InvalidURL as error:
-            raise ValueError(f"url is not a valid address: {error}") from error
+            raise ValueError(f"url is {url!r}, but must be a valid address: {error}") from error
         except (_BrokenOff, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if attempt == _ATTEMPTS:
                 size = part.stat().st_size if part.exists() else 0

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast.arrays import Float32, from_pcm
+from l2i_fast.audio import soundfile_reason
 from l2i_fast.live.formats import FORMATS, RawFormat
 
 #: Seconds that a source waits for sound before it returns without any.
@@ -133,7 +134,7 @@ class Recording(Source):
         try:
             self._file = soundfile.SoundFile(path)
         except (RuntimeError, TypeError) as error:  # TypeError: headerless formats
-            raise ValueError(f"{path} cannot be read as audio: {error}") from error
+            raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
         self.rate = int(self._file.samplerate)
         self.duration = self._file.frames / self.rate
 
@@ -148,7 +149,7 @@ class Recording(Source):
         try:
             samples: Float32 = self._file.read(self._block, dtype="float32", always_2d=True)
         except RuntimeError as error:
-            raise ValueError(f"{self.name} breaks off: {error}") from error
+            raise ValueError(f"{self.name} breaks off: {soundfile_reason(error)}") from error
         return samples if len(samples) else None
 
     def close(self) -> None:

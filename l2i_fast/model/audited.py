@@ -94,10 +94,8 @@ class AuditedNetwork(ABC):
         self.min_frames = min_frames
         self.device = torch.device("cpu")
         if len(self.decision) != len(self.classes):
-            raise ValueError(
-                f"decision has {len(self.decision)} probabilities, but one for each of {len(self.classes)} classes "
-                "is needed"
-            )
+            n, needed = len(self.decision), len(self.classes)
+            raise ValueError(f"decision has length {n}, but one probability for each of {needed} classes is needed")
 
     @abstractmethod
     def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:

@@ -117,7 +117,8 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         selection = from_dict(Selection, config["selection"], "selection")
         return Contents(network, interpreter, selection, config["name"], config["training"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{folder} does not hold a model of this format: {error}") from error
+        what = " ".join(str(error).split()).rstrip(".")  # torch writes several lines
+        raise ValueError(f"{folder} does not hold a model of this format: {what}") from error
 
 
 def _load_weights(module: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> None:

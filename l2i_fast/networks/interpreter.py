@@ -45,7 +45,7 @@ class Interpreter(nn.Module):
     ) -> None:
         super().__init__()
         if theta not in THETAS:
-            raise ValueError(f"theta is {theta!r}, but must be one of {sorted(THETAS)}")
+            raise ValueError(f"theta is {theta!r}, but must be one of {', '.join(sorted(THETAS))}")
         #: The arguments, except the dictionary, that build this interpreter again.
         self.config = {
             "n_classes": n_classes,

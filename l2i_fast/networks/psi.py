@@ -109,5 +109,5 @@ class Psi(nn.Module):
 
 def _three(items: Sequence[T], name: str) -> Sequence[T]:
     if len(items) != 3:
-        raise ValueError(f"{name} has {len(items)} items, but Psi reads three maps")
+        raise ValueError(f"{name} has length {len(items)}, but one for each of three maps is needed")
     return items

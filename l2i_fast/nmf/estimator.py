@@ -334,7 +334,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         _check_integer("max_iter", self.max_iter, "an integer of at least 1")
         for name, value, allowed in (("init", self.init, (None, *_INITS)), ("solver", self.solver, tuple(_SOLVERS))):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}, but must be one of {allowed}")
+                raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(str, allowed))}")
         for name, largest in (("tol", math.inf), ("alpha_W", math.inf), ("alpha_H", math.inf), ("l1_ratio", 1.0)):
             value = getattr(self, name)
             if name != "alpha_H" or value != "same":

@@ -28,7 +28,7 @@ def beta_of(beta_loss: float | str) -> float:
     """Return the exponent beta of a loss given by scikit-learn's name or as a number."""
     if isinstance(beta_loss, str):
         if beta_loss not in LOSSES:
-            raise ValueError(f"beta_loss is {beta_loss!r}, but must be a number or one of {sorted(LOSSES)}")
+            raise ValueError(f"beta_loss is {beta_loss!r}, but must be a number or one of {', '.join(sorted(LOSSES))}")
         return LOSSES[beta_loss]
     beta = float(beta_loss)
     if not np.isfinite(beta):
@@ -125,7 +125,7 @@ def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l
 def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
     """Return the method of a solver for this loss and its sweeps in an iteration; only "mu" has several precisions."""
     if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}, but must be one of {SOLVERS}")
+        raise ValueError(f"solver is {solver!r}, but must be one of {', '.join(SOLVERS)}")
     if solver == "newton":
         f.precision = "float32"  # of its first iterations, too, which are multiplicative
     if solver == "newton" and f.beta == 2 and f.mask is None:

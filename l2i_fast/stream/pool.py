@@ -125,7 +125,7 @@ class StreamPool:
 
     def _signal_of(self, stream: PooledStream, name: str) -> Signal:
         if stream not in self._signals:
-            raise ValueError(f"{name} names {stream!r}, which is not in this pool")
+            raise ValueError(f"{name} names a stream that is not in this pool, but only its own streams take part")
         return self._signals[stream]
 
     def push(self, blocks: Array | Sequence[Array] | Mapping[PooledStream, Array]) -> Any:

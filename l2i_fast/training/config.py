@@ -199,7 +199,9 @@ def load_config(path: str | Path | None) -> TrainingConfig:
     try:
         values = json.loads(file.read_text())
     except OSError as error:
-        raise ValueError(f"config is {str(path)!r}, but must be a JSON file or one of {sorted(recipes)}") from error
+        raise ValueError(
+            f"config is {str(path)!r}, but must be a JSON file or one of {', '.join(sorted(recipes))}"
+        ) from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from error
+        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
     return from_dict(TrainingConfig, values, str(path))

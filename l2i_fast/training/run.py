@@ -119,7 +119,7 @@ def _chosen(dataset: Dataset, config: TrainingConfig) -> Dataset:
         raise ValueError("dataset holds no clips to train on")
     if config.decision and len(config.decision) != len(dataset.classes):
         n, needed = len(config.decision), len(dataset.classes)
-        raise ValueError(f"decision has {n} probabilities, but one for each of {needed} classes is needed")
+        raise ValueError(f"decision has length {n}, but one probability for each of {needed} classes is needed")
     return dataset
 
 
@@ -170,7 +170,7 @@ def cross_validate(
     fingerprint = _fingerprint(config, dataset.classes, [(clip.name, clip.labels, clip.fold) for clip in dataset.clips])
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:
-        raise ValueError(f"dataset {dataset.name} has {len(known)} folds, but at least two folds are needed")
+        raise ValueError(f"dataset {dataset.name} has the folds {known}, but at least two are needed")
     features = compute_features(dataset, config.analysis, output / "training", report)
     records: dict[str, list[Record]] = {theta: [] for theta in thetas}
     per_fold: dict[str, dict[str, dict[str, float]]] = {theta: {} for theta in thetas}

@@ -77,7 +77,7 @@ def test_the_number_is_kept_and_checked(four_threads: None) -> None:
             l2i.set_num_threads(bad)
         with refused(ValueError, f"n is {bad}, but must be at least 1"):
             _core.set_num_threads(bad)
-    with refused(TypeError, "n is 1.5, but an integer is needed"):
+    with refused(TypeError, "n is 1.5, but must be an integer"):
         l2i.set_num_threads(1.5)  # type: ignore[arg-type]
     assert l2i.get_num_threads() == 4
 

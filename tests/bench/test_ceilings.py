@@ -13,7 +13,7 @@ from ..helpers import refused
 def test_ceilings_on_every_path(cpu_path):
     assert 0 < native.peak_flops(0) < math.inf
     assert 0 < native.read_bandwidth(4096 + 4, 0) < math.inf
-    with refused(ValueError, "n_bytes must be at least 512"):
+    with refused(ValueError, "n_bytes is 511, but must be at least 512"):
         native.read_bandwidth(511, 0)
 
 

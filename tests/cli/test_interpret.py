@@ -1,7 +1,6 @@
 """`l2i interpret`: printed and written results, options, and errors in the command line and in Python."""
 
 import json
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -164,11 +163,10 @@ def test_recordings_that_cannot_be_used(place, tiny_folder, tiny_model, name, ki
 @pytest.mark.parametrize("name", ["nothing.wav", "text.wav"])
 def test_files_that_are_not_audio(place, tiny_folder, tiny_model, name):
     bad_recordings(place)
-    # libsndfile's words end with a full stop.
-    words = f"{name} cannot be read as audio: Error opening '{name}': Format not recognised."
+    words = f"{name} cannot be read as audio: Format not recognised"
     assert_fails(run("interpret", name, "-m", tiny_folder), 1, words)
     assert not Path("out").exists()
-    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+    with refused(ValueError, words):
         tiny_model.interpret(name)
 
 
@@ -185,7 +183,7 @@ TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices
         ("--threshold", "-0.1", {"threshold": -0.1}, "threshold is -0.1, but must be at least 0"),
         ("--threshold", "nan", {"threshold": float("nan")}, "threshold is nan, but must be less than 1"),
         ("--top-k", "0", {"top_k": 0}, "top_k is 0, but must be at least 1"),
-        ("--domain", "mel", {"domain": "mel"}, "domain is 'mel', but must be one of 'log', 'magnitude'"),
+        ("--domain", "mel", {"domain": "mel"}, "domain is 'mel', but must be one of log, magnitude"),
     ],
 )
 def test_settings_out_of_range(place, tiny_folder, tiny_model, option, value, settings, message):

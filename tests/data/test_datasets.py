@@ -96,7 +96,7 @@ def test_esc50_other_troubles(tmp_path):
     with refused(ValueError, ".../esc50.csv, line 2: esc10 is 'yes', but must be True or False"):
         load_esc50(make_esc(tmp_path / "a", changed(0, 4, "yes")), esc10_only=True)
     known = "filename, fold, target, class, esc10, src_file, take"
-    with refused(ValueError, f".../esc50.csv lacks the column category; it has: {known}"):
+    with refused(ValueError, f".../esc50.csv has the columns {known}, but category must be among its columns"):
         load_esc50(make_esc(tmp_path / "b", header=[*ESC_HEADER[:3], "class", *ESC_HEADER[4:]]))
     root = make_esc(tmp_path / "c")
     table = root / "meta" / "esc50.csv"
@@ -112,10 +112,10 @@ def test_esc50_other_troubles(tmp_path):
         load_esc50(root)
     table.write_bytes(b"filename,fold,target,category\n\xff\xfe,1,1,a\n")
     reason = "'utf-8' codec can't decode byte 0xff in position 30: invalid start byte"
-    with refused(ValueError, f"{table}, line 0: not readable as CSV: {reason}"):
+    with refused(ValueError, f"{table} cannot be read as UTF-8: {reason}"):
         load_esc50(root)
     table.write_bytes(b"")
-    with refused(ValueError, f"{table} lacks the column filename, fold, target, category; it has: "):
+    with refused(ValueError, f"{table} is empty, but filename, fold, target, category must be among its columns"):
         load_esc50(root)
     with refused(FileNotFoundError, f"{tmp_path / 'meta' / 'esc50.csv'} does not exist"):
         load_esc50(tmp_path)
@@ -303,7 +303,8 @@ def test_sonyc_other_troubles(tmp_path):
         load_sonyc(root)
     header = ["8_cat_presence" if h == "8_dog_presence" else h for h in SONYC_HEADER]
     write_csv(table, header, [])
-    with refused(ValueError, f"{table} lacks the column 8_dog_presence; it has: {', '.join(header)}"):
+    known = ", ".join(header)
+    with refused(ValueError, f"{table} has the columns {known}, but 8_dog_presence must be among its columns"):
         load_sonyc(root)
     write_csv(table, SONYC_HEADER, [])
     with refused(ValueError, f"{table} lists no recordings"):

@@ -291,7 +291,8 @@ def test_what_is_there_stays(server, tmp_path):
         ({"url": "file:///etc/passwd"}, "url is 'file:///etc/passwd', but must begin with http:// or https://"),
         (
             {"url": "http://127.0.0.1/a b"},
-            "url is not a valid address: URL can't contain control characters. '/a b' (found at least ' ')",
+            "url is 'http://127.0.0.1/a b', but must be a valid address: "
+            "URL can't contain control characters. '/a b' (found at least ' ')",
         ),
         ({"sha256": "123"}, "sha256 is '123', but must be 64 hexadecimal digits"),
     ],

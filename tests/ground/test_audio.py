@@ -1,7 +1,6 @@
 """Reading, writing and changing audio, against slow or analytic answers."""
 
 import math
-import re
 import sys
 
 import numpy as np
@@ -154,9 +153,7 @@ def test_refuses_files_that_are_not_audio(tmp_path):
     for name, content in [("text.wav", b"hello, this is not audio"), ("empty.wav", b"")]:
         path = tmp_path / name
         path.write_bytes(content)
-        # libsndfile's words end with a full stop.
-        words = f"{path} cannot be read as audio: Error opening '{path}': Format not recognised."
-        with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        with refused(ValueError, f"{path} cannot be read as audio: Format not recognised"):
             audio.read_audio(path)
     (tmp_path / "a.raw").write_bytes(b"1234")
     with refused(ValueError, f"{tmp_path / 'a.raw'} cannot be read as audio: samplerate must be specified"):
@@ -270,7 +267,7 @@ def test_integer_files_clip(tmp_path):
     np.testing.assert_allclose(soundfile.read(path)[0], [1, -1, 0.5], atol=2**-22)
 
 
-SHAPE = "(N,) or (N, channels) that is not empty is needed"
+SHAPE = "(N,) or (N, channels) with at least one sample is needed"
 
 
 @pytest.mark.parametrize(
@@ -312,9 +309,7 @@ def test_a_refused_write_leaves_what_was_there(tmp_path, name, samples, rate, su
 def test_too_many_channels_leave_what_was_there(tmp_path):
     path = tmp_path / "x.flac"
     path.write_bytes(b"old")
-    # libsndfile's words end with a full stop.
-    words = f"{path} cannot be written as PCM_24 with shape (5, 9) at 8000 Hz: Error opening "
-    with pytest.raises(ValueError, match=rf"^{re.escape(words)}.*: Format not recognised\.$"):
+    with refused(ValueError, f"{path} cannot be written as PCM_24 with shape (5, 9) at 8000 Hz: Format not recognised"):
         audio.write_audio(path, noise(5, 9), 8000)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"x.flac": b"old"}
 

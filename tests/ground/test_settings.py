@@ -25,7 +25,7 @@ from ..helpers import refused
         (Analysis, {"hop_length": 2048}, "hop_length is 2048, but must be at most n_fft, 1024"),
         (Analysis, {"amin": 0}, "amin is 0, but must be at least 1e-30"),
         (Analysis, {"amin": float("nan")}, "amin is nan, but must be at least 1e-30"),
-        (Analysis, {"peak": "x"}, "peak is 'x', but must be one of 'absolute', 'signed'"),
+        (Analysis, {"peak": "x"}, "peak is 'x', but must be one of absolute, signed"),
         (Selection, {"threshold": 2.0}, "threshold is 2.0, but must be less than 1"),
         (Selection, {"threshold": -0.5}, "threshold is -0.5, but must be at least 0"),
         (Selection, {"threshold": "x"}, "threshold is 'x', but must be a number"),

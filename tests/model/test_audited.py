@@ -108,10 +108,10 @@ def test_an_unfolded_network_lets_gradients_through() -> None:
 
 
 def test_wrong_numbers_are_named() -> None:
-    with refused(ValueError, "decision has 2 probabilities, but one for each of 3 classes is needed"):
+    with refused(ValueError, "decision has length 2, but one probability for each of 3 classes is needed"):
         TorchNetwork(Classifier(3, width=0.0625), LogMel(Analysis()), "abc", decision=[0.5, 0.5])
-    with refused(ValueError, "hidden_channels has 2 items, but Psi reads three maps"):
+    with refused(ValueError, "hidden_channels has length 2, but one for each of three maps is needed"):
         Interpreter(torch.rand(513, 4), 3, (8, 8))
     interpreter = Interpreter(torch.rand(513, 4), 3, (8, 8, 8), width=0.0625)
-    with refused(ValueError, "maps has 4 items, but Psi reads three maps"):
+    with refused(ValueError, "maps has length 4, but one for each of three maps is needed"):
         interpreter([torch.zeros(1, 8, 16, 16)] * 4, 128)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +248,7 @@ def test_broken_model_folders_are_named(change: str, message: str, tmp_path: Pat
 def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: L2I) -> None:
     tiny_model.save(tmp_path)
     broken(tmp_path, "other shape")
-    # Torch writes several lines.
-    message = rf"^{re.escape(str(tmp_path))} does not hold a model of this format: .*\n.* for out\.weight: "
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, f"{tmp_path} does not hold a model of this format: ... for out.weight: ..."):
         l2i.load(tmp_path)
 
 
@@ -266,7 +263,7 @@ TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices
         ({"threshold": 1.0}, "threshold is 1.0, but must be less than 1"),
         ({"threshold": float("nan")}, "threshold is nan, but must be less than 1"),
         ({"top_k": 0}, "top_k is 0, but must be at least 1"),
-        ({"domain": "phase"}, "domain is 'phase', but must be one of 'log', 'magnitude'"),
+        ({"domain": "phase"}, "domain is 'phase', but must be one of log, magnitude"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str, tiny_model: L2I) -> None:

@@ -244,7 +244,7 @@ def test_bad_settings_are_named() -> None:
         Classifier(3, n_mels=100)
     with refused(ValueError, "width is 0, but must be greater than 0 and at most 4"):
         Classifier(3, width=0)
-    with refused(ValueError, "theta is 'mean', but must be one of ['attention', 'max']"):
+    with refused(ValueError, "theta is 'mean', but must be one of attention, max"):
         Interpreter(torch.rand(5, 2), 3, (8, 8, 8), "mean")
     classifier = Classifier(3, width=0.0625)
     known = ", ".join(sorted(name for name, _ in classifier.named_modules() if name))

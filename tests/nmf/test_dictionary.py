@@ -269,11 +269,11 @@ def test_denormal_mode_is_restored(rng: np.random.Generator) -> None:
         (lambda V: learn_dictionary(V, sparsity=-1), "sparsity is -1, but must be at least 0"),
         (
             lambda V: learn_dictionary(V, beta_loss="cosine"),
-            "beta_loss is 'cosine', but must be a number or one of ['frobenius'...",
+            "beta_loss is 'cosine', but must be a number or one of frobenius, itakura-saito, kullback-leibler",
         ),
         (lambda V: activations(V, V[1:]), "V has shape (23, 37), but (..., F, T) with F=22 as in W is needed"),
         (lambda V: activations(V, V, n_iter=-1), "n_iter is -1, but must be at least 0"),
-        (lambda V: activations(V, V, solver="simplex"), "solver is 'simplex', but must be one of ('mu', 'hals'..."),
+        (lambda V: activations(V, V, solver="simplex"), "solver is 'simplex', but must be one of mu, hals, newton"),
         (lambda V: activations(V, V[:, :2], H0=np.ones((3, 3))), "H0 has shape (3, 3), but (2, 37) is needed"),
     ],
 )

@@ -360,7 +360,7 @@ def test_unsuitable_operands_are_refused(change: dict[str, Any], message: str) -
 
 def test_unsuitable_methods_are_refused(rng: np.random.Generator) -> None:
     p = problem(rng, 10, 5, 3)
-    with refused(ValueError, "solver is 'simplex', but must be one of ('mu', 'hals', 'newton')"):
+    with refused(ValueError, "solver is 'simplex', but must be one of mu, hals, newton"):
         factorize(p["V"], p["W"], p["H"], beta=2.0, solver="simplex")
     with refused(ValueError, "method is 'hals', but must be 'mu' for all but the Euclidean loss without mask"):
         factorize(p["V"], p["W"], p["H"], beta=1.0, solver="hals")

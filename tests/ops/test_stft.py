@@ -273,7 +273,7 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.stft(GOOD > 0), TypeError, "y has dtype bool, but ..."),
         (lambda: l2i.stft(GOOD, n_fft=0), ValueError, "n_fft is 0, but must be at least 1"),
         (lambda: l2i.stft(GOOD, n_fft=1), ValueError, "n_fft is 1, but must be at least 2"),
-        (lambda: l2i.stft(GOOD, n_fft=10.5), TypeError, "n_fft is 10.5, but an integer is needed"),
+        (lambda: l2i.stft(GOOD, n_fft=10.5), TypeError, "n_fft is 10.5, but must be an integer"),
         (lambda: l2i.stft(GOOD, hop_length=0), ValueError, "hop_length is 0, but must be at least 1"),
         (lambda: l2i.stft(GOOD, win_length=1025), ValueError, "win_length is 1025, but must not exceed n_fft=1024"),
         (lambda: l2i.stft(GOOD, window=np.ones(5)), ValueError, "window has shape (5,), but win_length=1024 values..."),

@@ -533,7 +533,7 @@ OF_A_DICTIONARY = "but (F, K) with F - 1 a power of two from 16 to 32768 is need
         ({"W": np.full((33, 2), np.nan)}, ValueError, "W holds negative numbers, NaN or infinity, but ..."),
         ({"hop_length": 0}, ValueError, "hop_length is 0, but must be at least 1"),
         ({"hop_length": 65}, ValueError, "hop_length is 65, but must be at most the 64 samples of a frame"),
-        ({"hop_length": 1.5}, TypeError, "hop_length is 1.5, but an integer is needed"),
+        ({"hop_length": 1.5}, TypeError, "hop_length is 1.5, but must be an integer"),
         ({"n_iter": 0}, ValueError, "n_iter is 0, but must be at least 1"),
         ({"domain": "power"}, ValueError, "domain is 'power', but must be 'log' or 'magnitude'"),
         ({"eps": 0}, ValueError, "eps is 0, but must be positive, and a normal number as float32"),

@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused(tones: Dataset, tmp_path: Path) -> None:
         train(tones, tmp_path, CONFIG, quiet, ["interpreter"])
     with refused(ValueError, "stages names 'psi', but must be among dictionary, classifier, interpreter"):
         train(tones, tmp_path, CONFIG, quiet, ["psi"])
-    with refused(ValueError, "decision has 1 probabilities, but one for each of 2 classes is needed"):
+    with refused(ValueError, "decision has length 1, but one probability for each of 2 classes is needed"):
         train(tones, tmp_path, dataclasses.replace(CONFIG, decision=(0.5,)), quiet)
     with refused(ValueError, "dataset holds no clips to train on"):
         train(dataclasses.replace(tones, clips=()), tmp_path, CONFIG, quiet)
@@ -178,7 +178,7 @@ def test_cross_validation_holds_out_each_fold(tones: Dataset, tmp_path: Path) ->
     earlier = tmp_path / "fold1-attention" / "evaluation.json"
     with refused(ValueError, f"{earlier} was made with other settings or clips; choose another output folder"):
         cross_validate(tones, tmp_path, dataclasses.replace(CONFIG, seed=1), quiet)
-    with refused(ValueError, "dataset tones has 1 folds, but at least two folds are needed"):
+    with refused(ValueError, "dataset tones has the folds [1], but at least two are needed"):
         cross_validate(tones.select(folds=[1]), tmp_path, CONFIG, quiet)
 
 
@@ -263,14 +263,14 @@ def test_configuration_files(tmp_path: Path) -> None:
     assert load_config(part).interpreter == InterpreterConfig(theta="max", alpha=4.0)
     settings = ", ".join(sorted(field.name for field in dataclasses.fields(InterpreterConfig)))
     for text, message in (
-        ("{", " is not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("{", " cannot be read as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('{"interpreter": {"gamma": 1}}', f".interpreter has no setting 'gamma'; it has {settings}"),
         ('{"interpreter": {"epochs": "many"}}', ".interpreter.epochs is 'many', but must be an integer"),
         ('{"seed": true}', ".seed is True, but must be an integer"),
         ("[1]", " is [1], but must be an object with named values"),
         ('{"interpreter": {"epochs": null}}', ".interpreter.epochs is None, but must be an integer"),
         ('{"interpreter": {"epochs": 0}}', ".interpreter.epochs is 0, but must be at least 1"),
-        ('{"interpreter": {"theta": "mean"}}', ".interpreter.theta is 'mean', but must be one of 'attention', 'max'"),
+        ('{"interpreter": {"theta": "mean"}}', ".interpreter.theta is 'mean', but must be one of attention, max"),
         ('{"interpreter": {"beta": 5}}', ".interpreter.beta is 5, but must be a list"),
         (
             '{"interpreter": {"beta": [[5, 1.0]]}}',
@@ -286,7 +286,7 @@ def test_configuration_files(tmp_path: Path) -> None:
         ),
         (
             '{"classifier": {"precision": "float16"}}',
-            ".classifier.precision is 'float16', but must be one of 'float32', 'bfloat16'",
+            ".classifier.precision is 'float16', but must be one of float32, bfloat16",
         ),
         ('{"classifier": {"mask_bands": 0}}', ".classifier.mask_bands is 0, but must be at least 1"),
         ('{"analysis": {"n_mels": 100}}', ".analysis.n_mels is 100, but must be a multiple of 64 and at least 128"),
@@ -295,7 +295,7 @@ def test_configuration_files(tmp_path: Path) -> None:
         part.write_text(text)
         with refused(ValueError, f"{part}{message}"):
             load_config(part)
-    with refused(ValueError, "config is 'nowhere', but must be a JSON file or one of ['esc10', 'sonyc']"):
+    with refused(ValueError, "config is 'nowhere', but must be a JSON file or one of esc10, sonyc"):
         load_config("nowhere")
 
 
