@@ -49,7 +49,8 @@ double read_bandwidth(std::size_t n_bytes, double seconds) {
   // Floats in a run, enough for the time to wake the threads to be negligible.
   constexpr std::size_t kLeast = std::size_t{1} << 25;
   const std::size_t size = n_bytes / sizeof(float) / kStep * kStep;
-  if (size == 0) throw std::invalid_argument("n_bytes is " + std::to_string(n_bytes) + ", but must be at least 512");
+  if (size == 0)
+    throw std::invalid_argument("n_bytes is " + std::to_string(n_bytes) + ", but must be at least 512");
   const std::size_t n_passes = (kLeast + size - 1) / size;
   const kernels::CeilingKernels& ceilings = *current_kernels().ceilings;
   const auto n = static_cast<std::size_t>(num_threads());
