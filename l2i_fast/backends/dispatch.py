@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -77,7 +78,7 @@ def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) 
         module = backend(name)
         reason = module.refuses(operation, device, n_fft, K)
         if not reason and not hasattr(module, operation):
-            reason = f"it has no {operation}"
+            reason = f"this backend has no {operation}"
         if not reason:
             if _log.isEnabledFor(logging.DEBUG):
                 _log.debug("%s on %s (n_fft %d, K %d): %s", operation, device or "the host", n_fft, K, name)
@@ -131,9 +132,9 @@ def find_device(name: str | torch.device) -> torch.device:
     """
     import torch
 
-    device = torch.device(name) if str(name).split(":")[0] in ("cpu", "cuda") else None
-    if device is None:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
         raise ValueError(f"device is {str(name)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
+    device = torch.device(name)
     n = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= n:
         why = f"torch finds {n} GPUs" if torch.backends.cuda.is_built() else "torch has no CUDA"

@@ -68,7 +68,7 @@ _TERMS = {"float32": 0, "bf16x3": 3, "bf16x2": 2, "bf16": 1}
 def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
     """Say why the engine does not take a call, or return an empty string."""
     if device is not None:
-        return f"the native engine runs on the CPU, not on {device}"
+        return f"the native engine takes NumPy arrays, not tensors on {device}"
     if n_fft and not takes_frames(n_fft):
         smallest, largest = _core.FFT_SIZES
         return f"the native engine takes frames of a power of two from {smallest} to {largest} samples, not of {n_fft}"

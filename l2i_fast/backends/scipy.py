@@ -17,7 +17,7 @@ from l2i_fast.backends import native
 
 def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
     """Say why SciPy does not take a call, or return an empty string."""
-    return "" if device is None else f"SciPy runs on the CPU, not on {device}"
+    return "" if device is None else f"SciPy takes NumPy arrays, not tensors on {device}"
 
 
 def stft(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | None = None) -> Complex64:

@@ -51,6 +51,15 @@ class Incremental(Protocol):
         """Feed the next frames (B, n, n_mels) of B signals; return logits (B, C) and pooled activations (B, K)."""
 
 
+def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{what} is {names!r}, but must be a list of names")
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"{what} names {twice[0]!r} twice, but each name must stand once")
+    return tuple(names)
+
+
 class AuditedNetwork(ABC):
     """Interface of the network under audit: everything else in the package uses only this.
 
@@ -86,9 +95,9 @@ class AuditedNetwork(ABC):
         decision: Sequence[float] | None = None,
         min_frames: int = 1,
     ) -> None:
-        self.classes = tuple(classes)
+        self.classes = _names(classes, "classes")
         self.front_end = front_end
-        self.layers = tuple(layers)
+        self.layers = _names(layers, "layers")
         self.multilabel = multilabel
         self.decision = tuple(decision) if decision is not None else (0.5,) * len(self.classes)
         self.min_frames = min_frames
@@ -96,6 +105,9 @@ class AuditedNetwork(ABC):
         if len(self.decision) != len(self.classes):
             n, needed = len(self.decision), len(self.classes)
             raise ValueError(f"decision has length {n}, but one probability for each of {needed} classes is needed")
+        for p in self.decision:
+            if not 0 <= p <= 1:
+                raise ValueError(f"decision holds {p}, but probabilities from 0 to 1 are needed")
 
     @abstractmethod
     def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
@@ -122,6 +134,10 @@ class AuditedNetwork(ABC):
             features = F.pad(features, (0, 0, 0, short), value=self.front_end.silence)
         with exact_convolutions(self.device):
             logits, maps = self._run(features)
+        if logits.shape[-1] != len(self.classes):
+            raise ValueError(
+                f"classes has length {len(self.classes)}, but the network returns {logits.shape[-1]} logits"
+            )
         return Answers(logits, dict(zip(self.layers, maps, strict=True)))
 
     @torch.no_grad()
@@ -187,7 +203,7 @@ class TorchNetwork(AuditedNetwork):
     ----------
     module : nn.Module
         Takes features (B, 1, T, n_mels) and returns logits (B, C). It is set to evaluation; its weights are those
-        that are saved.
+        that are saved. If it takes no input shorter than some number of frames, its attribute `min_frames` says so.
     front_end, classes, multilabel, decision
         See `AuditedNetwork`.
     layers : sequence of str

@@ -48,6 +48,13 @@ class L2I:
         Name of the model, for reports.
     training : mapping
         Record of the training, saved with the model.
+
+    Raises
+    ------
+    TypeError
+        A network that is not an `AuditedNetwork`, such as a bare torch module.
+    ValueError
+        Network and interpreter differ in their classes or in the length of their spectra.
     """
 
     def __init__(
@@ -58,6 +65,15 @@ class L2I:
         name: str = "",
         training: Mapping[str, Any] | None = None,
     ) -> None:
+        if not hasattr(network, "front_end"):
+            kind = type(network).__name__
+            raise TypeError(f"network is a {kind}, but an AuditedNetwork is needed: wrap torch modules in TorchNetwork")
+        n_classes, n_bins = interpreter.config["n_classes"], network.front_end.analysis.n_fft // 2 + 1
+        if n_classes != len(network.classes):
+            raise ValueError(f"interpreter has {n_classes} classes, but the network has {len(network.classes)}")
+        if interpreter.dictionary.shape[0] != n_bins:
+            shape = tuple(interpreter.dictionary.shape)
+            raise ValueError(f"the interpreter's dictionary has shape {shape}, but ({n_bins}, K) is needed")
         self.network = network
         # Channels last: two to three times faster convolutions on the CPU.
         self.interpreter: Interpreter = interpreter.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

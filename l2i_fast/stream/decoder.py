@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, positive_int, to_float32, to_numpy
+from l2i_fast.backends.dispatch import serving
 from l2i_fast.backends.native import StreamEngines, in_range, takes_frames
 from l2i_fast.ops.framing import Frame, Window
 from l2i_fast.ops.soft_mask import check_mask
@@ -190,7 +191,10 @@ def stream_engines(
 ) -> StreamEngines:
     """Return the factory of engines for the settings of `StreamDecoder`, and mel `filters` (F, n_mels)."""
     values, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
-    return StreamEngines(values, frame.window, frame.hop, n_iter, domain == "log", eps, filters)
+    engines: StreamEngines = serving("StreamEngines", None)(
+        values, frame.window, frame.hop, n_iter, domain == "log", eps, filters
+    )
+    return engines
 
 
 def stream_settings(

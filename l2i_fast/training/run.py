@@ -171,6 +171,8 @@ def cross_validate(
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:
         raise ValueError(f"dataset {dataset.name} has the folds {known}, but at least two are needed")
+    if folds is not None:
+        dataset.select(folds=folds)  # raises for an unknown fold, before hours of work
     features = compute_features(dataset, config.analysis, output / "training", report)
     records: dict[str, list[Record]] = {theta: [] for theta in thetas}
     per_fold: dict[str, dict[str, dict[str, float]]] = {theta: {} for theta in thetas}

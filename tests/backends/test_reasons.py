@@ -44,7 +44,7 @@ def test_each_backend_says_whether_it_takes_a_call(name):
     assert bool(on_host) == (name in dispatch.DEVICE)
     assert isinstance(on_device, str)
     if name in dispatch.HOST:
-        assert "not on meta" in on_device
+        assert "not tensors on meta" in on_device
 
 
 #: Operations, and what stands for an operand in the signatures of backends on tensors and on arrays.
@@ -96,8 +96,10 @@ def test_scipy_can_be_forced(forced, rng):
     forced("scipy")
     X = l2i.stft(y, 1024)
     assert np.linalg.norm(X - expected) < 1e-6 * np.linalg.norm(expected)
-    with refused(RuntimeError, "L2I_BACKEND is scipy, but it has no log_mel"):
+    with refused(RuntimeError, "L2I_BACKEND is scipy, but this backend has no log_mel"):
         l2i.log_mel(X)
+    with refused(RuntimeError, "L2I_BACKEND is scipy, but this backend has no StreamEngines"):
+        l2i.StreamDecoder(np.ones((513, 2), np.float32))
 
 
 def test_tensors_go_through_a_forced_backend(forced, log, rng):
@@ -127,7 +129,7 @@ def test_triton_says_which_sizes_it_takes(forced, rng):
     sizes = "at most 128 components in a factorisation, not 129"
     with refused(RuntimeError, f"L2I_BACKEND is triton, but Triton takes {sizes}"):
         l2i.activations(torch.ones(3, 4), torch.ones(3, 129), n_iter=1)
-    with refused(RuntimeError, "L2I_BACKEND is triton, but it has no ticker"):
+    with refused(RuntimeError, "L2I_BACKEND is triton, but this backend has no ticker"):
         l2i.DeviceStreams(np.ones((129, 4), np.float32), 2, 128, device="cpu")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,28 +91,57 @@ def test_a_foreign_network_is_not_saved(models: tuple[L2I, L2I], tmp_path: Path)
 def test_maps_are_named_in_the_order_of_the_layers() -> None:
     classifier = Classifier(3, width=0.0625, embedding=16)
     layers = ("blocks.5", "blocks.3")
-    answers = TorchNetwork(classifier, LogMel(Analysis()), "abc", layers).run(torch.zeros(2, 1, 130, 128))
+    answers = TorchNetwork(classifier, LogMel(Analysis()), ["a", "b", "c"], layers).run(torch.zeros(2, 1, 130, 128))
     assert tuple(answers.maps) == layers
     assert answers.maps["blocks.3"].shape[1] < answers.maps["blocks.5"].shape[1]
     with torch.no_grad():
-        fused = TorchNetwork(classifier, LogMel(Analysis()), "abc").run(torch.zeros(1, 1, 40, 128)).logits
-        plain = TorchNetwork(classifier, LogMel(Analysis()), "abc", fold=False).run(torch.zeros(1, 1, 40, 128)).logits
+        fused = TorchNetwork(classifier, LogMel(Analysis()), ["a", "b", "c"]).run(torch.zeros(1, 1, 40, 128)).logits
+        plain = (
+            TorchNetwork(classifier, LogMel(Analysis()), ["a", "b", "c"], fold=False)
+            .run(torch.zeros(1, 1, 40, 128))
+            .logits
+        )
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_an_unfolded_network_lets_gradients_through() -> None:
     module = Classifier(3, width=0.0625, embedding=16).requires_grad_(False)
     x = torch.randn(1, 1, 130, 128, requires_grad=True)
-    TorchNetwork(module, LogMel(Analysis()), "abc", fold=False).run(x).logits.sum().backward()
+    TorchNetwork(module, LogMel(Analysis()), ["a", "b", "c"], fold=False).run(x).logits.sum().backward()
     assert x.grad is not None
     assert x.grad.any()
 
 
 def test_wrong_numbers_are_named() -> None:
     with refused(ValueError, "decision has length 2, but one probability for each of 3 classes is needed"):
-        TorchNetwork(Classifier(3, width=0.0625), LogMel(Analysis()), "abc", decision=[0.5, 0.5])
+        TorchNetwork(Classifier(3, width=0.0625), LogMel(Analysis()), ["a", "b", "c"], decision=[0.5, 0.5])
     with refused(ValueError, "hidden_channels has length 2, but one for each of three maps is needed"):
         Interpreter(torch.rand(513, 4), 3, (8, 8))
     interpreter = Interpreter(torch.rand(513, 4), 3, (8, 8, 8), width=0.0625)
     with refused(ValueError, "maps has length 4, but one for each of three maps is needed"):
         interpreter([torch.zeros(1, 8, 16, 16)] * 4, 128)
+
+
+def test_parts_that_do_not_match_are_refused(tiny_model: L2I) -> None:
+    network, interpreter = tiny_model.network, tiny_model.interpreter
+    assert isinstance(network, TorchNetwork)
+    front_end, classes = network.front_end, network.classes
+
+    def wrapped(**changed: Any) -> TorchNetwork:
+        return TorchNetwork(network.module, front_end, **{"classes": classes, **changed})
+
+    with refused(TypeError, "network is a ..., but an AuditedNetwork is needed: wrap torch modules in TorchNetwork"):
+        L2I(network.module, interpreter)  # type: ignore[arg-type]
+    with refused(ValueError, "classes is 'abcd', but must be a list of names"):
+        wrapped(classes="abcd")
+    with refused(ValueError, "classes is [], but must be a list of names"):
+        wrapped(classes=[])
+    with refused(ValueError, "classes names 'a' twice, but each name must stand once"):
+        wrapped(classes=["a", "b", "a"])
+    with refused(ValueError, "decision holds nan, but probabilities from 0 to 1 are needed"):
+        wrapped(decision=[0.5] * (len(classes) - 1) + [float("nan")])
+    fewer = wrapped(classes=classes[:-1])
+    with refused(ValueError, "classes has length 3, but the network returns 4 logits"):
+        fewer.map_channels()
+    with refused(ValueError, "interpreter has 4 classes, but the network has 3"):
+        L2I(fewer, interpreter)

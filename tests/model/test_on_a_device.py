@@ -34,6 +34,9 @@ def test_a_gpu_that_is_not_there():
     model = make_model()
     with refused(ValueError, "device is 'cuda', but torch ...; `l2i doctor` tells more"):
         model.to("cuda")
+    for unknown in ("cuda:x", "cuda:-1", "cpu:1"):
+        with refused(ValueError, f"device is '{unknown}', but must be 'cpu', 'cuda' or 'cuda:' and a number"):
+            model.to(unknown)
     with refused(ValueError, "device is 'meta', but must be 'cpu', 'cuda' or 'cuda:' and a number"):
         model.to("meta")
     assert model.to("cpu") is model

@@ -180,6 +180,9 @@ def test_cross_validation_holds_out_each_fold(tones: Dataset, tmp_path: Path) ->
         cross_validate(tones, tmp_path, dataclasses.replace(CONFIG, seed=1), quiet)
     with refused(ValueError, "dataset tones has the folds [1], but at least two are needed"):
         cross_validate(tones.select(folds=[1]), tmp_path, CONFIG, quiet)
+    with refused(ValueError, "folds names 9, but the data set has: 1, 2"):
+        cross_validate(tones, tmp_path / "other", CONFIG, quiet, folds=[9])
+    assert not (tmp_path / "other").exists()
 
 
 def test_several_labels_train_too(tones: Dataset, tmp_path: Path) -> None:
