@@ -132,7 +132,7 @@ def find_device(name: str | torch.device) -> torch.device:
     """
     import torch
 
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
+    if not re.fullmatch(r"cpu(:0)?|cuda(:(0|[1-9][0-9]?))?", str(name)):
         raise ValueError(f"device is {str(name)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
     device = torch.device(name)
     n = torch.cuda.device_count()

@@ -34,9 +34,10 @@ def test_a_gpu_that_is_not_there():
     model = make_model()
     with refused(ValueError, "device is 'cuda', but torch ...; `l2i doctor` tells more"):
         model.to("cuda")
-    for unknown in ("cuda:x", "cuda:-1", "cpu:1"):
+    for unknown in ("cuda:x", "cuda:-1", "cuda:128", "cpu:1"):  # torch takes 128 for -128
         with refused(ValueError, f"device is '{unknown}', but must be 'cpu', 'cuda' or 'cuda:' and a number"):
             model.to(unknown)
+    assert model.to("cpu:0").device.type == "cpu"
     with refused(ValueError, "device is 'meta', but must be 'cpu', 'cuda' or 'cuda:' and a number"):
         model.to("meta")
     assert model.to("cpu") is model
