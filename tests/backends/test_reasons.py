@@ -76,6 +76,13 @@ def test_nothing_is_logged_unless_it_is_asked_for(caplog, rng):
     assert not caplog.records
 
 
+@pytest.mark.parametrize(("name", "who"), [("native", "the native engine"), ("scipy", "SciPy")])
+def test_a_backend_of_arrays_refuses_streams_on_a_device(name, who, forced):
+    forced(name)
+    with refused(RuntimeError, f"L2I_BACKEND is {name}, but {who} takes NumPy arrays, not tensors on cpu"):
+        l2i.DeviceStreams(np.ones((513, 2), np.float32), 2, device="cpu")
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_a_forced_native_engine_does_not_time_scipy(library, forced, rng):
     y = rng.standard_normal(4000).astype(np.float32)

@@ -37,11 +37,12 @@ def run_process(*arguments, code="from l2i_fast.cli import main; main()", **opti
 
 
 def assert_fails(done, status, *words):
-    """Check the exit status, and that stderr is one line with these words."""
+    """Check the exit status, and that stderr is one line without a full stop at its end and with these words."""
     assert done.exit_code == status, done.output
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("l2i: error: ")
+    assert not lines[0].partition(" (see ")[0].endswith("."), lines[0]
     for word in words:
         assert word in lines[0]
 

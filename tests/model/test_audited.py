@@ -145,3 +145,7 @@ def test_parts_that_do_not_match_are_refused(tiny_model: L2I) -> None:
         fewer.map_channels()
     with refused(ValueError, "interpreter has 4 classes, but the network has 3"):
         L2I(fewer, interpreter)
+    shorter = Interpreter(interpreter.dictionary[:100], len(classes), interpreter.config["hidden_channels"])
+    shape = (100, interpreter.dictionary.shape[1])
+    with refused(ValueError, f"the interpreter's dictionary has shape {shape}, but (..., K) is needed"):
+        L2I(network, shorter)
