@@ -18,6 +18,7 @@ from l2i_fast.model.front_end import FrontEnd
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.incremental import IncrementalNetwork, State, why_not_incremental
+from l2i_fast.networks.interpreter import Interpreter
 
 
 class Answers(NamedTuple):
@@ -180,6 +181,21 @@ class AuditedNetwork(ABC):
                     f"from 0 to {len(self.classes) - 1}"
                 )
         return list(dict.fromkeys(indices))
+
+    def check_interpreter(self, interpreter: Interpreter) -> None:
+        """Check that an interpreter is for these classes and for spectra of this length.
+
+        Raises
+        ------
+        ValueError
+            It is not.
+        """
+        n_classes, n_bins = interpreter.config["n_classes"], self.front_end.analysis.n_fft // 2 + 1
+        if n_classes != len(self.classes):
+            raise ValueError(f"interpreter has {n_classes} classes, but the network has {len(self.classes)}")
+        if interpreter.dictionary.shape[0] != n_bins:
+            shape = tuple(interpreter.dictionary.shape)
+            raise ValueError(f"the interpreter's dictionary has shape {shape}, but ({n_bins}, K) is needed")
 
     def why_not_incremental(self, interpreter: nn.Module) -> str | None:
         """Return why network and interpreter cannot follow a signal frame by frame; None if they can."""

@@ -114,6 +114,7 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         network = TorchNetwork(
             module, front_end, config["classes"], config["layers"], config["multilabel"], config["decision"]
         )
+        network.check_interpreter(interpreter)
         selection = from_dict(Selection, config["selection"], "selection")
         return Contents(network, interpreter, selection, config["name"], config["training"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:

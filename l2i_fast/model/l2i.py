@@ -68,12 +68,7 @@ class L2I:
         if not hasattr(network, "front_end"):
             kind = type(network).__name__
             raise TypeError(f"network is a {kind}, but an AuditedNetwork is needed: wrap torch modules in TorchNetwork")
-        n_classes, n_bins = interpreter.config["n_classes"], network.front_end.analysis.n_fft // 2 + 1
-        if n_classes != len(network.classes):
-            raise ValueError(f"interpreter has {n_classes} classes, but the network has {len(network.classes)}")
-        if interpreter.dictionary.shape[0] != n_bins:
-            shape = tuple(interpreter.dictionary.shape)
-            raise ValueError(f"the interpreter's dictionary has shape {shape}, but ({n_bins}, K) is needed")
+        network.check_interpreter(interpreter)
         self.network = network
         # Channels last: two to three times faster convolutions on the CPU.
         self.interpreter: Interpreter = interpreter.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

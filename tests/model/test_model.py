@@ -199,6 +199,8 @@ def broken(folder: Path, change: str) -> None:
             config["analysis"]["fft"] = 3
         case "bad setting":
             config["selection"]["threshold"] = 7.0
+        case "fewer classes":
+            config["classes"], config["decision"] = config["classes"][:3], config["decision"][:3]
         case "missing weight":
             del weights["classifier.out.weight"]
         case "other shape":
@@ -230,6 +232,10 @@ def broken(folder: Path, change: str) -> None:
         (
             "bad setting",
             "... does not hold a model of this format: selection.threshold is 7.0, but must be less than 1",
+        ),
+        (
+            "fewer classes",
+            "... does not hold a model of this format: interpreter has 4 classes, but the network has 3",
         ),
         (
             "missing weight",
