@@ -1,5 +1,7 @@
 #include "stft.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -15,6 +17,11 @@ bool FftPlan::supports(std::ptrdiff_t n) { return n >= kSmallest && n <= kLarges
 std::shared_ptr<const FftPlan> FftPlan::of(std::ptrdiff_t n) {
   static std::mutex mutex;
   static std::map<std::ptrdiff_t, std::shared_ptr<const FftPlan>> plans;
+  // A forked child must find the mutex free, and the plans whole.
+  constexpr auto acquire = [] { mutex.lock(); };
+  constexpr auto release = [] { mutex.unlock(); };
+  static const int registered = pthread_atfork(acquire, release, release);
+  static_cast<void>(registered);
   const std::lock_guard lock(mutex);
   std::shared_ptr<const FftPlan>& plan = plans[n];
   if (!plan) plan = std::make_shared<const FftPlan>(n);

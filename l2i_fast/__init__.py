@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from l2i_fast.forks import importing
 from l2i_fast.version import __version__
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(import_module(f"l2i_fast.{_MODULES[name]}"), name)
+        with importing:
+            module = import_module(f"l2i_fast.{_MODULES[name]}")
+        return getattr(module, name)
     if _failure and name in __all__:
         raise _failure
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,3 +69,31 @@ def require(backend: str, *operations: str, n_fft: int = 0) -> None:
             pytest.skip(f"{backend} has no {name}")
         if reason := module.refuses(name, torch.device("cuda" if torch.cuda.is_available() else "cpu"), n_fft):
             pytest.skip(reason)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until a condition holds; fail if it has not happened long after it should have."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.002)
+
+
+def run_program(code: str, seconds: float = 120.0, **environment: str) -> str:
+    """Run Python code in a process of its own, which must end with status 0 and be silent on stderr; return its output.
+
+    The code can import `tests`.
+    """
+    # At the end of the path, so that the installed package comes before the sources beside the tests.
+    code = f"import sys\nsys.path.append({str(Path(__file__).parents[1])!r})\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return done.stdout.strip()

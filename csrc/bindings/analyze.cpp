@@ -8,6 +8,7 @@
 #include "bands.h"
 #include "bindings.h"
 #include "frames.h"
+#include "gil.h"
 
 namespace py = pybind11;
 
@@ -28,7 +29,7 @@ py::tuple analyze_array(const py::array& y, const py::array& window, std::ptrdif
   float* const x = reinterpret_cast<float*>(X.mutable_data());
   float *const v = V.mutable_data(), *const decibels = M.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const GilRelease release;
     analyze(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, mel, x, v, decibels);
   }
   return py::make_tuple(X, V, M);

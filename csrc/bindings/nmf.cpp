@@ -6,6 +6,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "gil.h"
 
 namespace py = pybind11;
 
@@ -82,14 +83,14 @@ double pass(const py::array& V, const std::optional<py::array>& mask, const py::
     check_sums(*numerator, *denominator, kind, problem.n_bins, problem.n_components);
     sums = NmfSums{numerator->mutable_data(), denominator->mutable_data()};
   }
-  const py::gil_scoped_release release;
+  const GilRelease release;
   return nmf_pass(problem, update, sums, measure);
 }
 
 double divergence(const py::array& V, const std::optional<py::array>& mask, const py::array& W,
                   const py::array& H, float beta) {
   const NmfProblem problem = problem_of(V, mask, W, H, beta);
-  const py::gil_scoped_release release;
+  const GilRelease release;
   return nmf_divergence(problem);
 }
 
@@ -106,7 +107,7 @@ void update(py::array W, const py::array_t<double>& numerator, const py::array_t
   const bool* const stay = fixed_of(fixed, K);
   float* const rows = const_cast<float*>(w.data);
   const NmfSums sums{const_cast<double*>(numerator.data()), const_cast<double*>(denominator.data())};
-  const py::gil_scoped_release release;
+  const GilRelease release;
   nmf_update(rows, F, K, beta, sums, kind, step, stay);
 }
 
@@ -140,7 +141,7 @@ double newton_pass(const py::array& V, const std::optional<py::array>& mask, con
                        .damping = damping.mutable_data(),
                        .bin_weights = bin_weights.data(),
                        .least_mean = least_mean};
-  const py::gil_scoped_release release;
+  const GilRelease release;
   return nmf_pass(problem, step, sums, gradient.has_value());
 }
 
@@ -157,7 +158,7 @@ void newton_update(py::array W, const py::array_t<double>& gradient, const py::a
   const NmfSums sums{const_cast<double*>(gradient.data()), const_cast<double*>(curvature.data()),
                      const_cast<double*>(gram.data())};
   const NmfUpdate step{.method = NmfMethod::newton, .penalty = {l1, l2}, .n_updates = 1, .damping = &damping};
-  const py::gil_scoped_release release;
+  const GilRelease release;
   nmf_update(rows, F, K, 1, sums, NmfDenominator::full, step, stay);
 }
 

@@ -17,6 +17,7 @@
 #include "bands.h"
 #include "bindings.h"
 #include "frames.h"
+#include "gil.h"
 #include "stream_pool.h"
 
 namespace py = pybind11;
@@ -178,7 +179,7 @@ class GuardedStream {
     const Given rows = given(H, n_frames);
     py::array_t<float> out(n);
     float* const to = out.mutable_data();
-    std::optional<py::gil_scoped_release> release;
+    std::optional<GilRelease> release;
     if (n_frames > kLong) release.emplace();
     const std::ptrdiff_t done = push(to, rows);
     release.reset();
@@ -278,7 +279,7 @@ class GuardedPool {
   void advance(std::vector<StreamPool::Part>& parts) {
     std::ptrdiff_t n_frames = 0;
     for (const auto& part : parts) n_frames += part.stream->frames_in(part.ends ? 0 : part.n, part.ends);
-    std::optional<py::gil_scoped_release> release;
+    std::optional<GilRelease> release;
     if (n_frames > kLong) release.emplace();
     pool_.push(parts);
   }

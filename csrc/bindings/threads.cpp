@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings.h"
+#include "gil.h"
 
 namespace py = pybind11;
 
@@ -15,7 +16,7 @@ void register_threads(py::module_& m) {
   m.def(
       "parallel",
       [](int n_tasks, const py::function& task) {
-        const py::gil_scoped_release release;
+        const GilRelease release;
         parallel(n_tasks, [&](int i) {
           const py::gil_scoped_acquire acquire;
           task(i);

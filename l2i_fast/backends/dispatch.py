@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from l2i_fast.arrays import Device, is_tensor
+from l2i_fast.forks import importing
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,8 @@ def forced_backend() -> str | None:
 @cache
 def backend(name: str) -> ModuleType:
     """Return the module of a backend."""
-    return import_module(f"l2i_fast.backends.{name}")
+    with importing:
+        return import_module(f"l2i_fast.backends.{name}")
 
 
 def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> ModuleType:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from l2i_fast.arrays import TINY, Complex64, Device, Float32
@@ -22,8 +23,6 @@ def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
 
 def stft(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | None = None) -> Complex64:
     """Spectra (B, T, F) of clips (B, N), padded by `pad` zeros at both ends."""
-    import scipy.fft
-
     padded = np.pad(clips, ((0, 0), (pad, pad)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window.size, axis=1)[:, ::hop]
     rows = np.empty((*frames.shape[:2], window.size // 2 + 1), np.complex64) if out is None else out
@@ -34,8 +33,6 @@ def stft(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | N
 
 def istft(rows: Complex64, window: Float32, hop: int, start: int, length: int, out: Float32 | None = None) -> Float32:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
-    import scipy.fft
-
     n_clips, n_frames, _ = rows.shape
     n_frames = min(n_frames, -(-(start + length) // hop))
     squares = _window_squares(window, hop, n_frames, start + length)
@@ -51,8 +48,6 @@ def istft(rows: Complex64, window: Float32, hop: int, start: int, length: int, o
 
 def istft_adjoint(dy: Float32, window: Float32, hop: int, start: int, n_frames: int) -> Complex64:
     """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
-    import scipy.fft
-
     n_fft, wanted = window.size, slice(start, start + dy.shape[1])
     squares = _window_squares(window, hop, n_frames, wanted.stop)
     samples = np.zeros((len(dy), squares.size), np.float32)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -29,6 +28,8 @@ from l2i_fast.networks.theta import ThetaAttention
 GRID = 64
 #: Frames of a column of c6; Psi leaves out frames behind the last whole column.
 _C6 = 32
+#: Plans that are kept; with refreshes at regular times a few hundred are needed.
+_MOST_PLANS = 4096
 #: The axis of time in the classifier's maps, in Psi's, and in their outputs.
 _CLASSIFIER, _PSI, _OUTPUT = 2, 3, 1
 
@@ -182,7 +183,7 @@ class IncrementalNetwork:
         seen = min(self._first_seen("embed", 1), self._first_seen("H", GRID))
         self.margin = -((seen - GRID) // GRID) * GRID
         self.history = -(-window_frames // GRID) * GRID + GRID + self.margin
-        self._plan = lru_cache(maxsize=4096)(self._make_plan)
+        self._plans: dict[tuple[int, int], _Plan] = {}
 
     def first_frame(self, n_frames: int) -> int:
         """Return the latest frame at which a state may begin to answer as of `n_frames` frames of a signal."""
@@ -310,6 +311,14 @@ class IncrementalNetwork:
             final = min(read, *(source.final for source in sources)) * stage.up // stage.down - stage.reach
             extents[stage.name] = _Extent(read, read * stage.up // stage.down, max(0, final))
         return extents
+
+    def _plan(self, before: int, after: int) -> _Plan:
+        # Not by lru_cache, which would hold this network in a cycle with its weights.
+        if (plan := self._plans.get((before, after))) is None:
+            if len(self._plans) == _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[before, after] = self._make_plan(before, after)
+        return plan
 
     def _make_plan(self, before: int, after: int) -> _Plan:
         """Plan the advance of a state from `before` to `after` frames."""

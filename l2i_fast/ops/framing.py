@@ -24,6 +24,7 @@ from l2i_fast.arrays import (
     to_numpy,
 )
 from l2i_fast.backends.native import in_range
+from l2i_fast.forks import importing
 
 Window = str | float | tuple[Any, ...] | Callable[[int], ArrayLike] | ArrayLike
 
@@ -152,7 +153,8 @@ def _padded(audio: Any, pad: int, mode: str) -> Any:
 
 @lru_cache(maxsize=32)
 def _named_window(window: str | float | tuple[Any, ...], width: int, n_fft: int) -> Float32:
-    from scipy.signal import get_window
+    with importing:
+        from scipy.signal import get_window
 
     padded = _padded_window(get_window(window, width, fftbins=True), width, n_fft)
     padded.flags.writeable = False

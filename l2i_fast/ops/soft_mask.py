@@ -11,6 +11,7 @@ import numpy as np
 from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Device, detached, like, needs_gradient, to_float32
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.backends.native import in_range
+from l2i_fast.forks import importing
 from l2i_fast.ops.framing import Synthesis, Window
 from l2i_fast.ops.operands import frame_major, public, spread, target
 from l2i_fast.settings import Domain
@@ -174,7 +175,8 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
 
 def _tracked(mask: _Mask, answer: Any, gradient: Any) -> Any:
     # The answer as a tensor that autograd can differentiate; backends on the host take NumPy arrays.
-    from l2i_fast.ops.autograd import tracked
+    with importing:
+        from l2i_fast.ops.autograd import tracked
 
     on_host = mask.device is None
     return tracked(tuple(mask.given.values()), mask.lead, answer, lambda d: gradient(d.numpy() if on_host else d))

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from l2i_fast.forks import importing
 from l2i_fast.stream.decoder import StreamDecoder
 
 if TYPE_CHECKING:
@@ -25,5 +26,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(import_module(f"l2i_fast.stream.{_MODULES[name]}"), name)
+        with importing:
+            module = import_module(f"l2i_fast.stream.{_MODULES[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

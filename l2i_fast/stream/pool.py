@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from l2i_fast import forks
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Hearing
@@ -25,7 +26,7 @@ class PooledStream(StreamBase):
 
     def __init__(self, pool: StreamPool, signal: Signal) -> None:
         super().__init__(signal)
-        self._pool: StreamPool | None = pool
+        self._pool: weakref.ref[StreamPool] | None = weakref.ref(pool)  # the pool holds its streams
 
     def leave(self) -> Float32:
         """End the signal, leave the pool and return the last `latency` samples."""
@@ -37,9 +38,10 @@ class PooledStream(StreamBase):
         self._joined().reset(self)
 
     def _joined(self) -> StreamPool:
-        if self._pool is None:
-            raise ValueError("the stream has left its pool")
-        return self._pool
+        pool = self._pool() if self._pool else None
+        if pool is None:
+            raise ValueError("the stream has left its pool, or the pool is gone")
+        return pool
 
 
 class StreamPool:
@@ -79,7 +81,7 @@ class StreamPool:
         self._engine = self._hearing.new_pool()
         # Replaced as a whole, so that the worker can read it without the lock.
         self._signals: Mapping[PooledStream, Signal] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._worker = Worker(self._hearing, self, lambda pool: tuple(pool._signals.values()), "pool")
         if n < 0:
             raise ValueError(f"n is {n}, but must be at least 0")

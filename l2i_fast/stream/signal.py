@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast import forks
 from l2i_fast.arrays import Float32
 from l2i_fast.backends.native import StreamEngine
 from l2i_fast.networks.incremental import State
@@ -80,7 +80,7 @@ class Signal:
         self._progress = Progress()
         self._warned = False
         # Held while an answer is published or a new signal begins, never while samples are pushed.
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self.begin(0)
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 import l2i_fast as l2i
 from l2i_fast import _core
 
-from ..helpers import refused
+from ..helpers import refused, run_program
 
 
 @pytest.fixture
@@ -26,19 +24,6 @@ def four_threads() -> Iterator[None]:
     l2i.set_num_threads(4)
     yield
     l2i.set_num_threads(before)
-
-
-def run(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def meet(n: int) -> set[int]:
@@ -59,15 +44,15 @@ NUMBER = "import l2i_fast as l2i; print(l2i.get_num_threads())"
 
 @pytest.mark.parametrize("n", ["1", "3"])
 def test_environment_sets_the_number(n: str) -> None:
-    assert run(NUMBER, OMP_NUM_THREADS=n) == n
+    assert run_program(NUMBER, OMP_NUM_THREADS=n) == n
 
 
 @pytest.mark.parametrize("n", ["", "0", "-2", "many", "3 cores", "99999999999"])
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not report it")
 def test_usable_processors_are_the_default(n: str) -> None:
-    assert run(NUMBER, OMP_NUM_THREADS=n) == str(len(os.sched_getaffinity(0)))
+    assert run_program(NUMBER, OMP_NUM_THREADS=n) == str(len(os.sched_getaffinity(0)))
     one = min(os.sched_getaffinity(0))
-    assert run(f"import os; os.sched_setaffinity(0, {{{one}}}); {NUMBER}", OMP_NUM_THREADS=n) == "1"
+    assert run_program(f"import os; os.sched_setaffinity(0, {{{one}}}); {NUMBER}", OMP_NUM_THREADS=n) == "1"
 
 
 def test_the_number_is_kept_and_checked(four_threads: None) -> None:
@@ -215,7 +200,7 @@ print("done")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_children_start_their_own() -> None:
-    assert run(FORK).split() == ["7", "7", "done"]
+    assert run_program(FORK).split() == ["7", "7", "done"]
 
 
 def test_signals_reach_the_interpreter(four_threads: None) -> None:
@@ -292,7 +277,7 @@ print(few - before, threads() - before)
 @pytest.mark.parametrize("name", ["stft", "istft", "log_mel", "soft_mask", "decode"])
 def test_only_long_work_wakes_threads(name: str) -> None:
     code = USED.replace("{name}", name).replace("X, Z = l2i.stft(y[:1_000_000])", "X, Z = np.ones((6000, 513), 'c8').T")
-    assert run(code).split() == ["0", "2"]
+    assert run_program(code).split() == ["0", "2"]
 
 
 MEMORY = """
@@ -316,5 +301,25 @@ print(kilobytes("VmHWM") - before - answer.nbytes / 1024)
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system does not report it")
 @pytest.mark.parametrize("call", ["l2i.istft(X)", "l2i.soft_mask(X, W, H, weights)", "l2i.decode(X, W, H, weights)"])
 def test_extra_memory_does_not_grow_with_the_clip(call: str) -> None:
-    extra = float(run(MEMORY.replace("{call}", f"lambda X, H: {call}")))
+    extra = float(run_program(MEMORY.replace("{call}", f"lambda X, H: {call}")))
     assert extra < 2 * 8 * 1024
+
+
+def test_a_program_ends_while_daemon_threads_work() -> None:
+    """Python ends a thread that comes back from native work then, and must not meet C++ on its way."""
+    run_program("""
+import itertools, threading
+import numpy as np, l2i_fast as l2i
+
+y, busy = np.ones(3000, np.float32), threading.Barrier(4)
+
+def work():
+    for n in itertools.count():
+        l2i.stft(y)
+        if n == 10:
+            busy.wait(20)
+
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+busy.wait(20)
+""")
