@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from l2i_fast.arrays import from_pcm
-from l2i_fast.files import write_whole
+from l2i_fast.files import as_path, write_whole
 
 __all__ = [
     "as_mono_float32",
@@ -116,7 +116,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     Parameters
     ----------
     path : path-like
-        Ends in .wav or .flac. A missing folder is made; an existing file is replaced.
+        Ends in .wav or .flac. A missing folder is made; an existing file is replaced, also behind a symbolic link.
     samples : array, shape (N,) or (N, channels)
         Floating samples. Integer subtypes hold +-1 and clip samples beyond.
     sr : int
@@ -129,7 +129,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     path : Path
         The file written.
     """
-    path = Path(path)
+    path = as_path("path", path)
     defaults = {".wav": "FLOAT", ".flac": "PCM_24"}
     ending = path.suffix.lower()
     if ending not in defaults:

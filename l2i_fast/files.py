@@ -1,23 +1,59 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, however many write them at once.
+
+What is unfinished has a name that begins with ".partial-". A process that is killed may leave it behind; it can be
+removed.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_PREFIX = ".partial-"
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Return the path that the argument `name` holds.
+
+    Raises
+    ------
+    TypeError
+        If it is neither text nor path-like.
+    """
+    try:
+        return Path(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, but must be a path") from None
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` for a file that is renamed at the end; a missing folder is created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Keep the ending: writers of audio and pictures choose the format by it.
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    """Give a temporary name for a file that is renamed to `path` at the end; a missing folder is created.
+
+    Every writer has a name of its own; the last one to finish wins. A symbolic link stays, and the file that it points
+    to is replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If a folder, a pipe or a device has this name.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "a pipe, socket or device"
+        raise FileExistsError(f"{path} is {kind}, but must be a file or a new name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Keep the ending, by which writers of audio and pictures choose the format, but no more than a name can hold.
+    temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}-{target.name[-40:]}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -26,3 +62,29 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` create a file under a temporary name beside `path`, then rename it."""
     with whole(path) as temporary:
         write(temporary)
+
+
+@contextmanager
+def whole_set(folder: Path, last: str) -> Iterator[Path]:
+    """Give a temporary folder whose files are moved into `folder` together at the end.
+
+    The file `last` is moved after the others: if it exists, so do the files that it describes. Of several writers one
+    moves its files at a time, so that those of the last one stay. A missing folder is created.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as temporary:
+        yield Path(temporary)
+        with _only_writer(folder):
+            for name in sorted(os.listdir(temporary), key=lambda name: name == last):
+                os.replace(Path(temporary, name), folder / name)
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

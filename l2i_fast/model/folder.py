@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from l2i_fast.files import write_whole
+from l2i_fast.files import as_path, whole_set
 from l2i_fast.model.audited import AuditedNetwork, TorchNetwork
 from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.classifier import Classifier
@@ -40,16 +41,25 @@ class Contents(NamedTuple):
 def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
     """Write config.json and model.safetensors into `folder`, each whole or not at all.
 
+    Both hold a fingerprint of the weights, by which `read_model` notices files of different models.
+
     Raises
     ------
+    TypeError
+        `folder` is no path.
     ValueError
         A network of a kind that `read_model` could not build again from its configuration.
     """
     network = contents.network
     kind, module, analysis = _writable(network)
-    folder = Path(folder)
+    folder = as_path("folder", folder)
+    weights = {f"{kind}.{k}": v for k, v in module.state_dict().items()}
+    weights |= {f"interpreter.{k}": v for k, v in contents.interpreter.state_dict().items()}
+    weights = {k: v.cpu().contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+    fingerprint = hashlib.blake2b(save(weights), digest_size=16).hexdigest()
     config = {
         "format": FORMAT,
+        "fingerprint": fingerprint,
         "name": contents.name,
         "classes": list(network.classes),
         "multilabel": network.multilabel,
@@ -61,11 +71,9 @@ def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
         "interpreter": contents.interpreter.config,
         "training": dict(contents.training),
     }
-    weights = {f"{kind}.{k}": v for k, v in module.state_dict().items()}
-    weights |= {f"interpreter.{k}": v for k, v in contents.interpreter.state_dict().items()}
-    weights = {k: v.cpu().contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
-    write_whole(folder / "model.safetensors", lambda p: p.write_bytes(save(weights)))
-    write_whole(folder / "config.json", lambda p: p.write_text(json.dumps(config, indent=2) + "\n"))
+    with whole_set(folder, last="config.json") as partial:
+        (partial / "model.safetensors").write_bytes(save(weights, metadata={"fingerprint": fingerprint}))
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return folder
 
 
@@ -102,8 +110,13 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         raise ValueError(f"the format of {config_file} is {found!r}, but must be {FORMAT}")
     try:
         weights = load_file(weights_file)
+        with safe_open(weights_file, "pt") as file:
+            fingerprint = (file.metadata() or {}).get("fingerprint")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{weights_file} cannot be read as safetensors: {error}") from error
+    needed = config.get("fingerprint")
+    if fingerprint and needed and fingerprint != needed:
+        raise ValueError(f"the fingerprint of {weights_file} is {fingerprint}, but config.json is of {needed}")
     try:
         kind = next((kind for kind in KINDS if kind in config), next(iter(KINDS)))
         module = KINDS[kind](**config[kind])
@@ -148,7 +161,7 @@ def find_model(name_or_folder: str | os.PathLike[str]) -> Path:
     shipped = shipped_models()
     if isinstance(name_or_folder, str) and name_or_folder in shipped:
         return shipped[name_or_folder]
-    folder = Path(name_or_folder)
+    folder = as_path("model", name_or_folder)
     if not (folder / "config.json").is_file():
         known = ", ".join(shipped) or "none"
         raise ValueError(

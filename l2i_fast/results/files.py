@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast.audio import write_audio
+from l2i_fast.files import as_path, whole_set
 from l2i_fast.results.drawn import Drawn
 from l2i_fast.results.explanation import Explanation
 from l2i_fast.results.formats import AUDIO_FORMATS
@@ -33,25 +33,22 @@ def save_result(result: Saved, folder: str | os.PathLike[str], audio_format: str
 
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format is {audio_format!r}, but must be one of {', '.join(AUDIO_FORMATS)}")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = as_path("folder", folder)
     summary = result.to_dict()
     stems = file_stems(result.explanations)
     names: list[str] = []
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+    # result.json comes last: if it exists, so do the files that it names.
+    with whole_set(folder, last="result.json") as partial:
         for explanation, entry, stem in zip(result.explanations, summary["explanations"], stems, strict=True):
             sound = f"interpretation-{stem}.{audio_format}"
             picture = f"interpretation-{stem}.png" if len(stems) > 1 else "interpretation.png"
             gain = flac_gain(explanation.audio) if audio_format == "flac" else 1.0
-            write_audio(Path(partial, sound), explanation.audio * np.float32(gain), result.sample_rate)
-            save_picture(Path(partial, picture), result, explanation)
+            write_audio(partial / sound, explanation.audio * np.float32(gain), result.sample_rate)
+            save_picture(partial / picture, result, explanation)
             entry |= {"audio": sound, "gain": gain, "picture": picture}
             names += [sound, picture]
         names.append("result.json")
-        Path(partial, "result.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        # result.json comes last: if it exists, so do the files that it names.
-        for name in names:
-            os.replace(Path(partial, name), folder / name)
+        (partial / "result.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return [folder / name for name in names]
 
 

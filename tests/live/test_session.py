@@ -86,7 +86,7 @@ def test_ctrl_c_completes_the_file(place, rng, number):
     y = noise(rng, 2000)
     with start("-", "--format", "f32le", "-o", "out/heard.wav") as process:
         process.stdin.write(y.tobytes())
-        growing = lambda: list(place.glob("out/.*heard.wav"))  # noqa: E731
+        growing = lambda: list(place.glob("out/.partial-*heard.wav"))  # noqa: E731
         wait_for(lambda: growing() and growing()[0].stat().st_size > 4 * (len(y) - stand_ins.LATENCY))
         assert not Path("out/heard.wav").exists()
         process.send_signal(number)

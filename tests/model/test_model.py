@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,45 @@ def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: L2I) -> 
     broken(tmp_path, "other shape")
     with refused(ValueError, f"{tmp_path} does not hold a model of this format: ... for out.weight: ..."):
         l2i.load(tmp_path)
+
+
+def test_files_of_two_models_do_not_go_together(tmp_path: Path, tiny_model: L2I) -> None:
+    for name, model in (("one", tiny_model), ("other", make_model(seed=1))):
+        model.save(tmp_path / name)
+    weights = "model.safetensors"
+    (tmp_path / "one" / weights).write_bytes((tmp_path / "other" / weights).read_bytes())
+    with refused(ValueError, f"the fingerprint of {tmp_path / 'one' / weights} is ..., but config.json is of ..."):
+        l2i.load(tmp_path / "one")
+
+
+def test_settings_may_be_edited_and_weights_be_replaced_by_hand(tmp_path: Path, tiny_model: L2I) -> None:
+    tiny_model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["selection"]["top_k"] = 2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["classifier.mean"] -= 1
+    save_file(weights, tmp_path / "model.safetensors")
+    assert l2i.load(tmp_path).selection.top_k == 2
+
+
+def test_models_saved_at_once_leave_one_of_them(tmp_path: Path) -> None:
+    models = [make_model(seed=seed) for seed in range(4)]
+    threads = [threading.Thread(target=model.save, args=(tmp_path / "m",)) for model in models for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+    found = l2i.load(tmp_path / "m").dictionary
+    assert any(np.array_equal(found, model.dictionary) for model in models)
+
+
+def test_what_is_no_path_is_named(tiny_model: L2I) -> None:
+    with refused(TypeError, "folder is None, but must be a path"):
+        tiny_model.save(None)  # type: ignore[arg-type]
+    with refused(TypeError, "model is 3, but must be a path"):
+        l2i.load(3)  # type: ignore[arg-type]
 
 
 TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices from 0 to 3"

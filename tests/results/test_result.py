@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -118,6 +119,18 @@ def test_unknown_audio_format_is_refused_before_anything_is_made(result, tmp_pat
     with refused(ValueError, "audio_format is 'mp3', but must be one of wav, flac"):
         result.save(tmp_path / "new", "mp3")
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_no_path_is_refused(result):
+    with refused(TypeError, "folder is None, but must be a path"):
+        result.save(None)
+
+
+def test_threads_that_save_one_result_leave_it_whole(result, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        saved = list(pool.map(lambda _: result.save(tmp_path), range(8)))
+    assert [[path.name for path in paths] for paths in saved] == [[path.name for path in saved[0]]] * 8
+    assert names(tmp_path) == sorted(path.name for path in saved[0])
 
 
 @pytest.mark.parametrize("failing", ["first", "second"])
