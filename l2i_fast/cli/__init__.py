@@ -5,6 +5,7 @@ A command imports heavy modules when it runs, so that help appears at once.
 
 from l2i_fast.cli import bench, data, demo, doctor, evaluate, interpret, stream, train
 from l2i_fast.cli.application import app
+from l2i_fast.cli.process import prepare_process
 
 __all__ = ["app", "main"]
 
@@ -24,4 +25,5 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command `l2i`."""
+    prepare_process()
     app()

@@ -14,7 +14,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class Commands(TyperGroup):
-    """Ends every command with a status: 0, or 2 for wrong usage, 1 for a failure, 130 for Ctrl-C.
+    """Ends every command with a status: 0, or 2 for wrong usage, 1 for a failure, 130 for Ctrl-C, SIGTERM and SIGHUP.
 
     An error is one line on stderr, never a traceback.
     """
@@ -22,16 +22,11 @@ class Commands(TyperGroup):
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command line and exit."""
         options |= {"prog_name": "l2i", "standalone_mode": False}
-        for file in (sys.stdout, sys.stderr):  # names of files may hold characters that the terminal cannot show
-            if hasattr(file, "reconfigure"):
-                file.reconfigure(errors="backslashreplace")
+        status: Any
         try:
             status = super().main(*args, **options) or 0
-            sys.stdout.flush()
         except BrokenPipeError:
-            # The reader has gone, as with `head`. Nothing more can be written, not even at interpreter exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 1
+            status = 1  # the reader has gone, as with `head`
         except UsageError as error:
             context = getattr(error, "ctx", None)
             hint = f" (see '{context.command_path} --help')" if context else ""
@@ -41,14 +36,28 @@ class Commands(TyperGroup):
         except Exception as error:
             print_error(describe(error))
             status = 1
-        sys.exit(status)
+        sys.exit(_flush(status))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the chosen command; Ctrl-C ends it with one line."""
+        """Run the chosen command; Ctrl-C, SIGTERM or SIGHUP ends it with one line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise interrupted() from None
+
+
+def _flush(status: Any) -> Any:
+    """Write the rest of standard output; return `status`, or 1 if all went well but this fails."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        # Nothing more can be written, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not status and not isinstance(error, BrokenPipeError):
+            print_error(describe(error))
+        return status or 1
+    return status
 
 
 def describe(error: Exception) -> str:
@@ -68,7 +77,7 @@ def print_error(text: str) -> None:
 
 
 def interrupted(note: str = "") -> typer.Exit:
-    """Report Ctrl-C in one line on stderr; return the exception that ends the command with status 130."""
+    """Report an interrupt in one line on stderr; return the exception that ends the command with status 130."""
     print("; ".join(filter(None, ("l2i: interrupted", note))), file=sys.stderr)
     return typer.Exit(130)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
@@ -97,15 +98,16 @@ def stream(
     ends.check()
     recording = ends.open_recording()
 
-    from l2i_fast.live.session import Session
+    from l2i_fast.live.session import Session, deferred_interrupt
     from l2i_fast.model import load
 
     engine = load(model)
     settings = selection(engine, target, threshold, top_k, domain)
     came_from = recording or ends.open_source(engine.sample_rate)
     running = engine.stream(came_from.rate, mode="synchronous" if fast else "realtime", refresh=refresh, **settings)
-    goes_to = ends.open_sink(running, engine.sample_rate)
-    _run(Session(came_from, running, goes_to, block), engine)
+    with deferred_interrupt() as stopped:  # from here on there is a file to complete
+        goes_to = ends.open_sink(running, engine.sample_rate)
+        _run(Session(came_from, running, goes_to, block), engine, stopped)
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ class Ends:
     def check(self) -> None:
         """Reject options that contradict each other, and raw samples from or to a terminal."""
         source, output = self.source, self.output
-        if source == "-" and (sys.stdin is None or sys.stdin.isatty()):
-            _reject("SOURCE", "standard input is a terminal, but a pipe or file of raw samples is needed")
-        if output == "-" and (sys.stdout is None or sys.stdout.isatty()):
-            _reject("--output", "standard output is a terminal, but raw samples need a pipe or file")
+        if source == "-" and (what := _unusable(sys.stdin)):
+            _reject("SOURCE", f"standard input is {what}, but a pipe or file of raw samples is needed")
+        if output == "-" and (what := _unusable(sys.stdout)):
+            _reject("--output", f"standard output is {what}, but raw samples need a pipe or file")
         if output not in ("-", "speaker") and Path(output).suffix.lower() != ".wav":
             _reject("--output", f"output is {output!r}, but must be '-', 'speaker' or a name that ends in .wav")
         if self.fast and source is None:
@@ -182,14 +184,13 @@ class Ends:
         return WavFile(self.output, running.sample_rate, skip=running.latency)
 
 
-def _run(session: Session, model: Displayed) -> None:
-    """Run a session to its end and summarise it."""
-    from l2i_fast.live.session import deferred_interrupt
+def _run(session: Session, model: Displayed, stopped: Callable[[], bool]) -> None:
+    """Run a session to its end, or until it is `stopped`, and summarise it."""
     from l2i_fast.live.terminal import summary, watch
 
     sink = session.sink
     try:
-        with deferred_interrupt() as stopped, session.source, closing(session.stream), sink, watch(session, model):
+        with session.source, closing(session.stream), sink, watch(session, model):
             session.run(stopped)
     except BrokenPipeError:
         if not stopped():  # Ctrl-C ends the reader, too
@@ -200,6 +201,11 @@ def _run(session: Session, model: Displayed) -> None:
     if stopped():
         raise interrupted(sink.kept)
     print(summary(session), file=sys.stderr)
+
+
+def _unusable(standard: TextIO | None) -> str:
+    """Say why a standard stream neither gives nor takes raw samples; an empty string if it does."""
+    return "closed" if standard is None else "a terminal" if standard.isatty() else ""
 
 
 def _reject(option: str, why: str) -> NoReturn:

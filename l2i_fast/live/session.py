@@ -158,16 +158,23 @@ class Session:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Give a function that returns whether Ctrl-C (or SIGTERM) has come; a second one interrupts at once."""
+    """Give a function that returns whether Ctrl-C, SIGTERM or SIGHUP has come; Ctrl-C after that interrupts at once.
+
+    Signals that the process ignores, as SIGHUP after nohup, remain ignored.
+    """
     wanted = False
 
     def note(number: int, frame: Any) -> None:
         nonlocal wanted
-        if wanted:
+        # A shell may send SIGHUP, and `timeout` SIGTERM, more than once.
+        if wanted and number == signal.SIGINT:
             raise KeyboardInterrupt
         wanted = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
     try:
         yield lambda: wanted
     finally:

@@ -31,9 +31,10 @@ def pcm(y, name):
     return (y if dtype.kind == "f" else np.rint(y * 2.0 ** (8 * dtype.itemsize - 1))).astype(dtype).tobytes()
 
 
-def start(*arguments, code=START, **pipes):
+def start(*arguments, code=START, shell="", **pipes):
+    """Start `l2i stream`; `shell` holds redirections, such as 2>&-, which closes standard error."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
-    command = [sys.executable, "-P", "-c", code, "stream", *map(str, arguments)]
+    command = ["sh", "-c", f'exec "$0" "$@" {shell}', sys.executable, "-P", "-c", code, "stream", *map(str, arguments)]
     return subprocess.Popen(command, env=ENVIRONMENT, bufsize=0, **pipes)
 
 

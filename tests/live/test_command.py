@@ -81,6 +81,41 @@ def test_a_value_that_is_not_finite_ends_a_pipe_after_all_samples_before_it(rng)
     assert np.array_equal(np.frombuffer(out, "<f4")[stand_ins.LATENCY :], y[:700])
 
 
+def test_messages_never_get_into_the_sound(place, rng):
+    """A closed descriptor would be that of the next file that is opened."""
+    y = noise(rng, 20000)
+    soundfile.write("in.wav", y, RATE, subtype="FLOAT")
+    for closed in ("2>&-", "<&- >&- 2>&-"):
+        with start("in.wav", "-o", "out.wav", "--fast", shell=closed) as process:
+            out, told = process.communicate(timeout=60)
+        assert (process.returncode, out, told) == (0, b"", b"")
+        assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], y)
+    with start("-", shell="2>&-") as process:
+        out, _ = process.communicate(pcm(y, "s16le"), timeout=60)
+    assert process.returncode == 0
+    assert out[2 * stand_ins.LATENCY :] == pcm(y, "s16le")
+
+
+def test_a_display_that_cannot_be_written_does_not_end_the_sound(place, rng):
+    y = noise(rng, 20000)
+    soundfile.write("in.wav", y, RATE, subtype="FLOAT")
+    with start("in.wav", "-o", "out.wav", "--fast", shell="2> /dev/full") as process:
+        process.wait(60)
+    assert process.returncode == 0
+    assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "name"), [(["-"], "<&-", "input"), (["in.wav", "-o", "-"], ">&-", "output")]
+)
+def test_closed_streams_neither_give_nor_take_raw_samples(place, rng, arguments, closed, name):
+    soundfile.write("in.wav", noise(rng, 600), RATE)
+    with start(*arguments, shell=closed) as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"standard {name} is closed" in told.decode()
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(rng):
     with start("-") as process:
         process.stdin.write(pcm(noise(rng, 100), "s16le"))

@@ -81,15 +81,19 @@ def test_a_recording_that_breaks_off(place, rng, monkeypatch):
     assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], y[:2000])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_completes_the_file(place, rng, number):
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGTERM] * 2, [signal.SIGHUP] * 2]
+)
+def test_signals_complete_the_file(place, rng, numbers):
+    """Shells send SIGHUP, and `timeout` SIGTERM, more than once."""
     y = noise(rng, 2000)
     with start("-", "--format", "f32le", "-o", "out/heard.wav") as process:
         process.stdin.write(y.tobytes())
         growing = lambda: list(place.glob("out/.partial-*heard.wav"))  # noqa: E731
         wait_for(lambda: growing() and growing()[0].stat().st_size > 4 * (len(y) - stand_ins.LATENCY))
         assert not Path("out/heard.wav").exists()
-        process.send_signal(number)
+        for number in numbers:
+            process.send_signal(number)
         told = process.stderr.read().decode().splitlines()
         process.wait(20)
     assert process.returncode == 130
