@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from l2i_fast.files import write_whole
-from l2i_fast.results.picture import COLOURS, FONT, GREY, INK
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_settings
 
 RATE, N_FFT, HOP, BLOCK, REFRESH, FADE = 44100, 1024, 512, 512, 0.25, 4
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS
@@ -126,4 +126,5 @@ def style(axes: Axes, title: str) -> None:
 
 if __name__ == "__main__":
     target = Path(__file__).with_name("latency.png")
-    write_whole(target, lambda path: draw().savefig(path, metadata={"Software": None}))
+    with default_settings():
+        write_whole(target, lambda path: draw().savefig(path, metadata={"Software": None}))

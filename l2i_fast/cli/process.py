@@ -17,6 +17,8 @@ ENDING = signal.SIGTERM, signal.SIGHUP
 def prepare_process() -> None:
     """Keep files out of standard streams that are closed, let no message stop the work, and end it on signals.
 
+    Matplotlib's warnings about the user's settings are left out.
+
     Standard input and output that are closed remain None in `sys`.
     """
     for descriptor in range(3):
@@ -35,7 +37,8 @@ def prepare_process() -> None:
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
             signal.signal(number, _interrupt)
-    # It reports a home that is not writable, a setting that it does not know, and the like: no concern of the command.
+    # Pictures depend neither on the user's settings of matplotlib nor on a home folder that it can write to.
+    os.environ["MPLBACKEND"] = "agg"
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 

@@ -1,17 +1,21 @@
 """The picture of an interpretation: the recording, its interpretation, and the components that decided.
 
-Drawn with matplotlib's object interface on an Agg canvas of its own: no pyplot and no global state, so pictures
-can be drawn from several threads. Every panel is reduced to a fixed number of columns before it is drawn, and
-the spectrograms are computed piece by piece: drawing an hour of sound takes no more memory than a minute.
+Drawn with matplotlib's object interface on an Agg canvas of its own, without pyplot, and with matplotlib's default
+settings, whatever those of the user are. Several threads can draw pictures; they take turns, since the settings are
+global. Every panel is reduced to a fixed number of columns before it is drawn, and the spectrograms are computed piece
+by piece: drawing an hour of sound takes no more memory than a minute.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,6 +39,18 @@ BLOCK_FRAMES = 2048
 FONT = "DejaVu Sans"  # comes with matplotlib, so that the picture is the same everywhere
 
 
+_turn = Lock()
+
+
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Use matplotlib's default settings inside the `with` block, one thread at a time; then restore the user's."""
+    settings: dict[Any, Any] = {name: value for name, value in rcParamsDefault.items() if name != "backend"}
+    with _turn, rc_context(settings):
+        yield
+
+
+@default_settings()
 def save_picture(path: str | os.PathLike[str], result: Drawn, explanation: Explanation) -> None:
     """Write the picture of `explanation`, one of `result`'s, to `path` as PNG (1690 x 1105 pixels): see `draw`."""
     draw(result, explanation).savefig(path, format="png", metadata={"Software": None})

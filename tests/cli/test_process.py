@@ -67,6 +67,22 @@ def test_messages_that_a_full_device_does_not_take_are_lost_and_nothing_else():
     assert (done.returncode, done.stdout) == (0, "[]\n")
 
 
+def test_pictures_need_neither_the_users_settings_nor_a_home(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nno.such.setting: 1\n")
+    work = """
+from io import BytesIO
+from matplotlib.figure import Figure
+from l2i_fast.results.picture import default_settings
+with default_settings():
+    figure = Figure()
+    figure.text(0, 0, "text")
+    figure.savefig(BytesIO())
+"""
+    shell = "MPLBACKEND=nonsense HOME=/dev/null exec {}"
+    done = run_in_shell(shell, "doctor", "--json", code=instead_of_doctor(work), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_and_leaves_nothing_behind(tmp_path, number):
     work = """

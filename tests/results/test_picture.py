@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from matplotlib import rc_context, rcParams
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
@@ -222,6 +223,22 @@ def test_pictures_drawn_in_threads_equal_those_drawn_alone():
     alone = [picture(case) for case in cases]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(picture, cases)) == alone
+
+
+def test_the_picture_is_independent_of_the_users_settings_which_remain():
+    case = CASES["five"]
+
+    def picture():
+        buffer = io.BytesIO()
+        plot.save_picture(buffer, case, case.explanations[0])
+        return buffer.getvalue()
+
+    plain = picture()
+    users = {"text.usetex": True, "savefig.dpi": 30, "savefig.bbox": "tight", "axes.facecolor": "red", "font.size": 30}
+    with rc_context(users):
+        before = dict(rcParams)
+        assert picture() == plain
+        assert dict(rcParams) == before
 
 
 def test_drawing_does_not_touch_pyplot():
