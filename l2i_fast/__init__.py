@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from l2i_fast.stream.device import DeviceStreams
 
 # The package can be imported without the native module, so that `l2i doctor` can report why it does not load.
-_failure: ImportError | None = None
+_failure = ""
 try:
     from l2i_fast.backends.precision import get_cpu_precision, get_gpu_precision, set_cpu_precision, set_gpu_precision
     from l2i_fast.backends.threads import get_num_threads, set_num_threads
@@ -26,7 +26,7 @@ try:
     from l2i_fast.ops.soft_mask import decode, soft_mask
     from l2i_fast.ops.stft import istft, stft
 except ImportError as error:
-    _failure = error
+    _failure = str(error)
 
 __all__ = [
     "L2I",
@@ -75,5 +75,5 @@ def __getattr__(name: str) -> Any:
             module = import_module(f"l2i_fast.{_MODULES[name]}")
         return getattr(module, name)
     if _failure and name in __all__:
-        raise _failure
+        raise ImportError(_failure)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ import torch
 if not torch.cuda.is_available():  # before Triton is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from l2i_fast import _core
+from l2i_fast.backends.native import _core  # says what to do if the native module is not built
 from l2i_fast.data import Dataset, load_dataset
 from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier

@@ -7,27 +7,43 @@ flushes denormals and works in the caller's thread and those that `l2i_fast.back
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast import _core
-from l2i_fast._core import (
-    analyze,
-    cpu_features,
-    decode,
-    decode_gradient,
-    istft,
-    log_mel,
-    nmf_divergence,
-    nmf_newton_pass,
-    nmf_newton_update,
-    peak_flops,
-    read_bandwidth,
-    soft_mask,
-    soft_mask_gradient,
-    stft,
-)
 from l2i_fast.arrays import LARGEST, Device, Float32, Float64
+
+try:
+    from l2i_fast import _core
+    from l2i_fast._core import (
+        analyze,
+        cpu_features,
+        decode,
+        decode_gradient,
+        get_num_threads,
+        istft,
+        log_mel,
+        nmf_divergence,
+        nmf_newton_pass,
+        nmf_newton_update,
+        peak_flops,
+        read_bandwidth,
+        set_num_threads,
+        soft_mask,
+        soft_mask_gradient,
+        stft,
+    )
+except ImportError as error:
+    if "l2i_fast._core" not in sys.modules and not find_spec("l2i_fast._core"):
+        folder = Path(__file__).parents[1]
+        raise ImportError(
+            f"the native module of l2i_fast is not in {folder}, but is needed: run Python outside of this folder if "
+            "the package is installed, otherwise install it with pip"
+        ) from None
+    raise ImportError(f"the native module of l2i_fast does not load, but is needed: {error}") from error
 
 __all__ = [
     "MelBands",
@@ -38,6 +54,7 @@ __all__ = [
     "cpu_features",
     "decode",
     "decode_gradient",
+    "get_num_threads",
     "in_range",
     "istft",
     "log_mel",
@@ -51,6 +68,7 @@ __all__ = [
     "peak_flops",
     "read_bandwidth",
     "refuses",
+    "set_num_threads",
     "soft_mask",
     "soft_mask_gradient",
     "stft",

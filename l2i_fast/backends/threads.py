@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from l2i_fast import _core
 from l2i_fast.arrays import positive_int
+from l2i_fast.backends import native
 
 
 def get_num_threads() -> int:
@@ -12,7 +12,7 @@ def get_num_threads() -> int:
     Initially this is the environment variable OMP_NUM_THREADS if it is a positive integer, otherwise the number of
     processors that the process may run on. Torch has a number of its own.
     """
-    return _core.get_num_threads()
+    return native.get_num_threads()
 
 
 def set_num_threads(n: int) -> None:
@@ -26,4 +26,4 @@ def set_num_threads(n: int) -> None:
     ValueError
         For n < 1.
     """
-    _core.set_num_threads(min(positive_int(n, "n"), 2**31 - 1))
+    native.set_num_threads(min(positive_int(n, "n"), 2**31 - 1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,38 @@ def test_cpu_features_match_the_system() -> None:
         assert features["avx512"] == ("avx512vl" in flags)
         assert features["avx512_bf16"] == ("avx512_bf16" in flags)
         assert features["amx"] == ("amx_bf16" in flags)
+
+
+#: Prints the message of each error, twice, and the number of lines of its traceback.
+ASK = """
+import traceback
+import l2i_fast
+for name in ("stft", "NMF", "load") * 2:
+    try:
+        getattr(l2i_fast, name)
+    except ImportError as error:
+        print(len(traceback.format_exception(error)), error)
+"""
+
+
+def test_sources_without_a_native_module_say_what_to_do(tmp_path: Path) -> None:
+    """As in a clone of the repository."""
+    sources, copy = Path(l2i.__file__).parent, tmp_path / "l2i_fast"
+    shutil.copytree(sources, copy, ignore=shutil.ignore_patterns("*.so", "shipped", "__pycache__"))
+    done = run(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{ASK}")
+    message = (
+        f"the native module of l2i_fast is not in {copy}, but is needed: run Python outside of this folder if the "
+        "package is installed, otherwise install it with pip"
+    )
+    lines = done.stdout.splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == [message] * 6, done.stderr
+    assert lines[:3] == lines[3:]
+
+
+def test_a_native_module_that_does_not_load_says_why() -> None:
+    done = run(f"import sys; sys.modules['l2i_fast._core'] = None\n{ASK}")
+    start = "the native module of l2i_fast does not load, but is needed: "
+    assert [line.split(" ", 1)[1].startswith(start) for line in done.stdout.splitlines()] == [True] * 6, done.stderr
 
 
 @pytest.mark.parametrize("name", _core.cpu_features()["supported"])
