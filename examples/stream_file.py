@@ -12,7 +12,10 @@ if len(sys.argv) < 2:
 clip, target = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "heard.wav"
 
 model = l2i.load("esc10")
-y, rate = read_audio(clip, model.sample_rate)
+try:
+    y, rate = read_audio(clip, model.sample_rate)
+except (OSError, ValueError) as error:  # one line that says what is wrong
+    sys.exit(str(error))
 heard, parts = (), []
 with model.stream(mode="synchronous") as stream:  # use "realtime" for live sound
     for start in range(0, len(y), 512):

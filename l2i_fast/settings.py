@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from annotated_types import Ge, Lt
@@ -129,6 +129,27 @@ def from_dict(cls: type[SectionT], values: Any, where: str) -> SectionT:
         return cls(**built)
     except ValueError as error:  # it begins with the setting's name
         raise ValueError(f"{where}.{error}") from None
+
+
+def from_text(name: str, text: Any, hint: Any) -> Any:
+    """Return the value that a text stands for, as an argument of the command line, checked against an annotation.
+
+    Raises
+    ------
+    ValueError
+        A text or a value that the annotation forbids: "top_k is 0, but must be at least 1".
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    value = text
+    try:
+        for wanted in (get_args(hint)[0] if get_origin(hint) is Annotated else hint, hint):
+            value = TypeAdapter(wanted).validate_python(value)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        detail["loc"] = (name,)
+        raise ValueError(_sentence(detail)) from None
+    return value
 
 
 def _is_section(hint: Any) -> bool:

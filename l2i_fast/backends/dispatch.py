@@ -31,6 +31,10 @@ NAMES = (*HOST, *DEVICE)
 _log = logging.getLogger("l2i_fast.backends")
 
 
+class BackendError(RuntimeError):
+    """The backend that L2I_BACKEND names does not take a call."""
+
+
 def forced_backend() -> str | None:
     """Return the backend that L2I_BACKEND names, if any.
 
@@ -68,7 +72,7 @@ def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) 
 
     Raises
     ------
-    RuntimeError
+    BackendError
         If the backend that L2I_BACKEND names does not take the call; the message says why.
     """
     among: tuple[str, ...] = HOST if device is None else DEVICE
@@ -88,7 +92,7 @@ def serving_backend(operation: str, device: Device, n_fft: int = 0, K: int = 0) 
         _log.debug(
             "%s on %s (n_fft %d, K %d): not %s, since %s", operation, device or "the host", n_fft, K, name, reason
         )
-    raise RuntimeError(f"L2I_BACKEND is {forced}, but {reason}")
+    raise BackendError(f"L2I_BACKEND is {forced}, but {reason}")
 
 
 def serving(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> Any:

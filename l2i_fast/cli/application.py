@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from l2i_fast.backends.dispatch import BackendError
+
 # Older releases of typer take this class from click, newer ones bring a copy: it is the right one in both.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -64,7 +66,7 @@ def describe(error: Exception) -> str:
     """Describe an error in one line."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    elif isinstance(error, (ValueError, TypeError, OSError, ImportError)) and str(error):
+    elif isinstance(error, (ValueError, TypeError, OSError, ImportError, BackendError)) and str(error):
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"

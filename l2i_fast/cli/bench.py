@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
+from annotated_types import Ge, Le
 
 from l2i_fast.bench.names import Operation, Size
 from l2i_fast.cli.application import interrupted
 from l2i_fast.cli.console import make_console, show_progress
-from l2i_fast.cli.options import one_of
+from l2i_fast.cli.options import checked, output_folder
+from l2i_fast.settings import PositiveInt
 
 if TYPE_CHECKING:
     from l2i_fast.bench.measurements import Measurements
@@ -24,7 +26,7 @@ Operations = Annotated[
         show_default="all",
         help="Operation to measure; repeat for several. A race runs to scikit-learn's objective, scaling shows how "
         "times grow.",
-        **one_of(Operation),
+        **checked("operation", Operation),
     ),
 ]
 Sizes = Annotated[
@@ -33,21 +35,27 @@ Sizes = Annotated[
         "--size",
         show_default="all but the hour, which takes minutes more",
         help="A clip of 5 s, a batch of 32, an archive of 27,584 frames, an hour; repeat for several.",
-        **one_of(Size),
+        **checked("size", Size),
     ),
 ]
 Threads = Annotated[
     list[int] | None,
     typer.Option(
         "--threads",
-        min=1,
         show_default="1 and the number of processors",
         help="Number of threads; repeat for several. All peers run with the first number only.",
+        **checked("threads", PositiveInt),
     ),
 ]
 Peers = Annotated[bool, typer.Option(help="Time the peers, too.")]
-Seconds = Annotated[float, typer.Option(min=0, help="Approximate time of a comparison, which makes at least 5 pairs.")]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder for bench.json, roofline.png and scaling.png.")]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        help="Approximate time of a comparison, which makes at least 5 pairs; at most 3600.",
+        **checked("seconds", Annotated[float, Ge(0), Le(3600)]),
+    ),
+]
+Folder = Annotated[Path, output_folder("Folder for bench.json, roofline.png and scaling.png.")]
 Device = Annotated[
     str, typer.Option(help="cuda measures the operations on a GPU, each backend beside torch: gpu.json, gpu.png.")
 ]

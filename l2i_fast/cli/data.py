@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from l2i_fast.cli.options import output_folder
+
 app = typer.Typer(help="Fetch recordings for training.")
 
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to create.")]
+Folder = Annotated[Path, output_folder("Folder to create.")]
 Url = Annotated[str | None, typer.Option(show_default="its authors' repository", help="Address of the zip archive.")]
 Checksum = Annotated[str | None, typer.Option(help="Checksum of the archive, if it is a copy of your own.")]
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from l2i_fast.cli.options import output_folder
 from l2i_fast.cli.results import print_result
 
-Folder = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for the scene, its interpretation and the picture.")
-]
+Folder = Annotated[Path, output_folder("Folder for the scene, its interpretation and the picture.")]
 
 
 def demo(output: Folder = Path("out/demo")) -> None:

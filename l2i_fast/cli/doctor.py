@@ -106,6 +106,7 @@ def _torch_threads() -> str:
 
 
 def _native() -> str:
+    from l2i_fast.backends.dispatch import forced_backend
     from l2i_fast.backends.native import cpu_features
     from l2i_fast.backends.threads import get_num_threads
 
@@ -113,7 +114,9 @@ def _native() -> str:
     features = [name for name in ("avx2", "avx512", "avx512_bf16", "amx") if cpu.get(name)]
     paths = f"path {cpu['path']}, of {', '.join(cpu['supported'])}"
     threads = f"{get_num_threads()} threads"
-    return f"{paths}; {threads}; the processor has {', '.join(features) or 'neither avx2 nor avx512'}"
+    forced = forced_backend()
+    has = f"the processor has {', '.join(features) or 'neither avx2 nor avx512'}"
+    return "; ".join([paths, threads, has, *([f"L2I_BACKEND={forced}"] if forced else [])])
 
 
 def _cuda() -> str:

@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from l2i_fast.cli.application import describe, print_error
-from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, selection
+from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
 from l2i_fast.cli.results import print_result
 from l2i_fast.results.formats import AudioFormat
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings: WAV, FLAC, OGG, MP3 and others.")]
-Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder in which each recording gets one of its own.")]
-Format = Annotated[AudioFormat, typer.Option("--format", help="Format of the sound files.")]
+Folder = Annotated[Path, output_folder("Folder in which each recording gets one of its own.")]
+Format = Annotated[
+    AudioFormat, typer.Option("--format", help="Format of the sound files.", **checked("format", AudioFormat))
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, one line for each recording.")]
 Device = Annotated[
     str, typer.Option("--device", help="Device of the networks and operations: cpu, cuda, or cuda:1 and so on.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args, get_origin
 
 import typer
+from annotated_types import Ge, Lt
 
-from l2i_fast.settings import Domain
+from l2i_fast.settings import Domain, PositiveInt, from_text
 
 
 class Classes(Protocol):
@@ -19,26 +20,33 @@ class Classes(Protocol):
         """Names of the classes."""
 
 
-def one_of(literal: Any) -> dict[str, Any]:
-    """Return the settings of an option of type list[str] that accepts the values of a Literal only.
+def checked(name: str, hint: Any) -> dict[str, Any]:
+    """Return the settings of an option whose values are checked against an annotation; errors are as in Python.
 
-    Typer takes a Literal as the type of an option, but not a list of them. The error is worded as typer's.
+    The option may be repeatable: then each of its values is checked.
     """
-    allowed = get_args(literal)
 
-    def check(values: list[str] | None) -> list[str] | None:
-        for value in values or ():
-            if value not in allowed:
-                raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, allowed))}")
-        return values
+    def parse(text: Any) -> Any:
+        try:
+            return from_text(name, text, hint)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
 
-    return {"metavar": f"<{'|'.join(allowed)}>", "callback": check}
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    allowed = "|".join(get_args(kind)) or kind.__name__
+    return {"parser": parse, "metavar": f"<{allowed}>"}
 
 
-def _check_threshold(value: float | None) -> float | None:
-    if value is not None and not 0 <= value < 1:
-        raise typer.BadParameter(f"{value} is not in the range 0<=x<1")
-    return value
+def output_folder(help: str) -> Any:
+    """Return the option that names the folder of a command's files; a file there is an error before the work."""
+    return typer.Option("--output", "-o", help=help, callback=_check_folder)
+
+
+def _check_folder(folder: Path) -> Path:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise typer.BadParameter(f"output is {str(folder)!r}, but must be a folder: {existing} is a file")
+    return folder
 
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of a shipped model, or a model folder.")]
@@ -55,17 +63,25 @@ Targets = Annotated[
 Threshold = Annotated[
     float | None,
     typer.Option(
-        callback=_check_threshold,
+        **checked("threshold", Annotated[float, Ge(0), Lt(1)]),
         show_default="the model's",
         help="Select components whose relevance is above this; at least 0, below 1.",
     ),
 ]
 TopK = Annotated[
-    int | None, typer.Option(min=1, show_default="the model's", help="Maximum number of selected components.")
+    int | None,
+    typer.Option(
+        show_default="the model's", help="Maximum number of selected components.", **checked("top_k", PositiveInt)
+    ),
 ]
 MaskDomain = Annotated[
     Domain | None,
-    typer.Option("--domain", show_default="the model's", help="Apply the mask to log magnitudes or to magnitudes."),
+    typer.Option(
+        "--domain",
+        show_default="the model's",
+        help="Apply the mask to log magnitudes or to magnitudes.",
+        **checked("domain", Domain),
+    ),
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", "-d", envvar="L2I_DATA", help="Folder of recordings: ESC-50 or SONYC-UST.")
@@ -74,7 +90,8 @@ Config = Annotated[
     str | None, typer.Option("--config", "-c", help="JSON file with settings, or name of a shipped recipe.")
 ]
 Folds = Annotated[
-    list[int] | None, typer.Option("--fold", show_default="all", help="Use this fold only; repeat for several.")
+    list[int] | None,
+    typer.Option("--fold", show_default="all", help="Use this fold only; repeat for several.", **checked("fold", int)),
 ]
 Splits = Annotated[
     list[str] | None,

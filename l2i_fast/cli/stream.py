@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
+from annotated_types import Ge, Le
 
 from l2i_fast.cli.application import describe, interrupted, print_error
-from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, selection
+from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, selection
 from l2i_fast.live.formats import RawFormat
+from l2i_fast.settings import PositiveInt
 
 if TYPE_CHECKING:
     from l2i_fast.live.session import LiveStream, Session
@@ -39,8 +41,14 @@ SinkName = Annotated[
         help="A .wav file; - for raw samples on standard output; speaker.",
     ),
 ]
-Refresh = Annotated[float, typer.Option(min=0.01, max=3600, help="Seconds between two runs of the network.")]
-Block = Annotated[int, typer.Option(min=1, help="Number of samples taken at a time.")]
+Refresh = Annotated[
+    float,
+    typer.Option(
+        help="Seconds between two runs of the network, 0.01 to 3600.",
+        **checked("refresh", Annotated[float, Ge(0.01), Le(3600)]),
+    ),
+]
+Block = Annotated[int, typer.Option(help="Number of samples taken at a time.", **checked("block", PositiveInt))]
 Fast = Annotated[
     bool,
     typer.Option(
@@ -50,14 +58,24 @@ Fast = Annotated[
     ),
 ]
 Format = Annotated[
-    RawFormat | None, typer.Option("--format", show_default="s16le", help="Format of raw samples, in and out.")
+    RawFormat | None,
+    typer.Option(
+        "--format", show_default="s16le", help="Format of raw samples, in and out.", **checked("format", RawFormat)
+    ),
 ]
 Rate = Annotated[
-    int | None, typer.Option(min=1, show_default="the model's", help="Rate of raw samples, in and out, in Hz.")
+    int | None,
+    typer.Option(
+        show_default="the model's", help="Rate of raw samples, in and out, in Hz.", **checked("rate", PositiveInt)
+    ),
 ]
 Channels = Annotated[
     int | None,
-    typer.Option(min=1, show_default="1", help="Channels of raw samples or of the microphone; their mean is taken."),
+    typer.Option(
+        show_default="1",
+        help="Channels of raw samples or of the microphone; their mean is taken.",
+        **checked("channels", PositiveInt),
+    ),
 ]
 InputDevice = Annotated[
     str | None,

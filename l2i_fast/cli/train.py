@@ -10,14 +10,16 @@ import typer
 
 from l2i_fast.cli.application import interrupted
 from l2i_fast.cli.console import show_progress
-from l2i_fast.cli.options import Config, Data, Folds, Splits, one_of
+from l2i_fast.cli.options import Config, Data, Folds, Splits, checked, output_folder
 from l2i_fast.training.stages import STAGES, Stage
 
-ModelFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the model and for checkpoints.")]
-FoldsFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the models and evaluation.json.")]
+ModelFolder = Annotated[Path, output_folder("Folder for the model and for checkpoints.")]
+FoldsFolder = Annotated[Path, output_folder("Folder for the models and evaluation.json.")]
 Stages = Annotated[
     list[str] | None,
-    typer.Option(show_default="all in order", help="Train this stage only; repeat for several.", **one_of(Stage)),
+    typer.Option(
+        show_default="all in order", help="Train this stage only; repeat for several.", **checked("stage", Stage)
+    ),
 ]
 
 

@@ -33,6 +33,38 @@ def test_wrong_usage_is_one_line_and_status_2(place, arguments, word):
     assert files_in(place) == ["clip.wav"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["interpret", "clip.wav", "--top-k", "0"], "'--top-k': top_k is 0, but must be at least 1"),
+        (["interpret", "clip.wav", "--top-k", "few"], "'--top-k': top_k is 'few', but must be an integer"),
+        (["interpret", "clip.wav", "--threshold", "1"], "'--threshold': threshold is 1.0, but must be less than 1"),
+        (["interpret", "clip.wav", "--threshold", "much"], "'--threshold': threshold is 'much', but must be a number"),
+        (["interpret", "clip.wav", "--format", "mp3"], "'--format': format is 'mp3', but must be one of wav, flac"),
+        (
+            ["interpret", "clip.wav", "--domain", "mel"],
+            "'--domain': domain is 'mel', but must be one of log, magnitude",
+        ),
+        (["stream", "clip.wav", "--refresh", "nan"], "'--refresh': refresh is nan, but must be at most 3600"),
+        (["stream", "clip.wav", "--refresh", "0"], "'--refresh': refresh is 0.0, but must be at least 0.01"),
+        (["stream", "-", "--rate", "0"], "'--rate': rate is 0, but must be at least 1"),
+        (["stream", "-", "--block", "1.5"], "'--block': block is '1.5', but must be an integer"),
+        (["stream", "-", "--channels", "-1"], "'--channels': channels is -1, but must be at least 1"),
+        (["bench", "--threads", "1", "--threads", "0"], "'--threads': threads is 0, but must be at least 1"),
+        (["bench", "--seconds", "-1"], "'--seconds': seconds is -1.0, but must be at least 0"),
+        (["train", "-o", "x", "--fold", "one"], "'--fold': fold is 'one', but must be an integer"),
+        (["train", "-o", "x", "--stage", "all"], "'--stage': stage is 'all', but must be one of dictionary, ..."),
+        (["interpret", "clip.wav", "-o", "clip.wav"], "output is 'clip.wav', but must be a folder: clip.wav is a file"),
+        (["demo", "-o", "clip.wav/x"], "output is 'clip.wav/x', but must be a folder: clip.wav is a file"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named_with_what_is(place, arguments, message):
+    done = run(*arguments)
+    start, _, rest = message.partition("...")
+    assert_fails(done, 2, start, f"{rest} (see 'l2i {arguments[0]} --help')")
+    assert files_in(place) == ["clip.wav"]
+
+
 def test_bare_command_shows_the_help_as_wrong_usage():
     done = run()
     assert done.exit_code == 2

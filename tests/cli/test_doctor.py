@@ -118,6 +118,14 @@ def test_native_row_names_the_path_in_use():
     assert f"; {_core.get_num_threads()} threads;" in check.detail
 
 
+def test_a_forced_backend_is_named(monkeypatch):
+    monkeypatch.setenv("L2I_BACKEND", "cuda")
+    assert rows()["backends", "native CPU"].detail.endswith("; L2I_BACKEND=cuda")
+    monkeypatch.setenv("L2I_BACKEND", "none")
+    check = rows()["backends", "native CPU"]
+    assert (check.status, "L2I_BACKEND is 'none', but must be one of" in check.detail) == ("broken", True)
+
+
 def test_a_native_module_that_fails_to_import_is_a_row(without, forget_backends):
     without("l2i_fast._core", error=ImportError)
     forget_backends()

@@ -217,7 +217,10 @@ def test_broken_model(place, tiny_folder):
 
 def test_output_that_cannot_be_written(place, tiny_folder, tiny_model):
     Path("out").write_text("a file stands where the folder should be")
-    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder), 1, "clip.wav", "out")
+    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder), 2, "output is 'out', but must be a folder")
+    Path("there").mkdir()
+    Path("there/clip").write_text("and here")
+    assert_fails(run("interpret", "clip.wav", "-m", tiny_folder, "-o", "there"), 1, "clip.wav: there/clip: File exists")
     with pytest.raises(OSError, match="out"):
         tiny_model.interpret("clip.wav").save("out/clip")
 
@@ -246,3 +249,6 @@ def test_the_example_program(place, tiny_model, monkeypatch, capsys):
     runpy.run_path(str(Path(__file__).parents[2] / "examples" / "interpret_clip.py"))
     assert "heard: " in capsys.readouterr().out
     assert "result.json" in files_in("there")
+    monkeypatch.setattr(sys, "argv", ["interpret_clip.py", "missing.wav"])
+    with pytest.raises(SystemExit, match=r"^there is no file missing\.wav$"):
+        runpy.run_path(str(Path(__file__).parents[2] / "examples" / "interpret_clip.py"))

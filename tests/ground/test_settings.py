@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from annotated_types import Lt
 
-from l2i_fast.settings import Analysis, Section, Selection, from_dict
+from l2i_fast.settings import Analysis, Domain, PositiveInt, Section, Selection, from_dict, from_text
 from l2i_fast.training.config import ClassifierConfig, InterpreterConfig, TrainingConfig
 
 from ..helpers import refused
@@ -78,3 +79,27 @@ def test_sections_are_plain_dataclasses() -> None:
 def test_pydantic_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, {module}; sys.exit('pydantic' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+
+
+def test_texts_become_values() -> None:
+    assert from_text("top_k", "3", PositiveInt) == 3
+    assert from_text("threshold", "0.5", Annotated[float, Lt(1)]) == 0.5
+    assert from_text("threshold", 0.5, float) == 0.5
+    assert from_text("domain", "log", Domain) == "log"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "message"),
+    [
+        ("0", PositiveInt, "x is 0, but must be at least 1"),
+        ("1.5", PositiveInt, "x is '1.5', but must be an integer"),
+        ("", PositiveInt, "x is '', but must be an integer"),
+        ("1", Annotated[float, Lt(1)], "x is 1.0, but must be less than 1"),
+        ("nan", Annotated[float, Lt(1)], "x is nan, but must be less than 1"),
+        ("one", float, "x is 'one', but must be a number"),
+        ("phase", Domain, "x is 'phase', but must be one of log, magnitude"),
+    ],
+)
+def test_texts_that_stand_for_no_allowed_value_are_named(text: str, hint: Any, message: str) -> None:
+    with refused(ValueError, message):
+        from_text("x", text, hint)

@@ -227,6 +227,13 @@ def test_a_file_holds_the_output_of_the_stream_of_the_model(place, rng, monkeypa
     assert np.any(wanted)
 
 
+def test_a_forced_backend_that_has_no_streams_is_one_line(place, rng, monkeypatch, tiny_model):
+    monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
+    monkeypatch.setenv("L2I_BACKEND", "scipy")
+    soundfile.write("in.wav", noise(rng, 600), RATE)
+    one_line(invoke("in.wav", "-o", "out.wav"), 1, "l2i: error: L2I_BACKEND is scipy, but this backend has no Stream")
+
+
 def test_the_example_program(place, rng, monkeypatch, capsys, tiny_model):
     monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
     y = noise(rng, 30000)
@@ -237,6 +244,9 @@ def test_the_example_program(place, rng, monkeypatch, capsys, tiny_model):
     with tiny_model.stream(mode="synchronous") as stream:
         wanted = stream.push(y, last=True)[stream.latency :]
     assert np.array_equal(soundfile.read("there/out.wav", dtype="float32")[0], wanted)
+    monkeypatch.setattr(sys, "argv", ["stream_file.py", "missing.wav"])
+    with pytest.raises(SystemExit, match=r"^there is no file missing\.wav$"):
+        runpy.run_path(str(Path(__file__).parents[2] / "examples" / "stream_file.py"))
 
 
 def test_a_network_that_raises_is_reported_and_the_sound_goes_on(place, rng, monkeypatch):
