@@ -52,8 +52,9 @@ def whole(path: Path) -> Iterator[Path]:
     # Keep the ending, by which writers of audio and pictures choose the format, but no more than a name can hold.
     temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}-{target.name[-40:]}")
     try:
-        yield temporary
-        os.replace(temporary, target)
+        with _errors_name(path):
+            yield temporary
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,11 +73,22 @@ def whole_set(folder: Path, last: str) -> Iterator[Path]:
     moves its files at a time, so that those of the last one stay. A missing folder is created.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as temporary:
+    with _errors_name(folder), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as temporary:
         yield Path(temporary)
         with _only_writer(folder):
             for name in sorted(os.listdir(temporary), key=lambda name: name == last):
                 os.replace(Path(temporary, name), folder / name)
+
+
+@contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Let errors name what is written in the place of a temporary name."""
+    try:
+        yield
+    except OSError as error:
+        if _PREFIX not in str(error.filename):
+            raise
+        raise OSError(error.errno, error.strerror, error.filename2 or str(path)) from error
 
 
 @contextmanager

@@ -103,6 +103,23 @@ def test_a_failure_leaves_the_file_that_was_there_and_nothing_else(tmp_path, err
     assert path.read_text() == "before"
 
 
+def test_errors_name_what_is_written(tmp_path):
+    def fail(part):
+        raise PermissionError(13, "Permission denied", str(part))
+
+    with refused(PermissionError, f"[Errno 13] Permission denied: '{tmp_path / 'x.txt'}'"):
+        write_whole(tmp_path / "x.txt", fail)
+    with refused(PermissionError, f"[Errno 13] Permission denied: '{tmp_path}'"), whole_set(tmp_path, "a") as partial:
+        fail(partial / "a")
+    (tmp_path / "a").mkdir()
+    message = f"[Errno 21] Is a directory: '{tmp_path / 'a'}'"
+    with refused(IsADirectoryError, message), whole_set(tmp_path, last="a") as partial:
+        (partial / "a").write_text("")
+    elsewhere = PermissionError(13, "Permission denied", "elsewhere")
+    with refused(PermissionError, "[Errno 13] Permission denied: 'elsewhere'"), whole(tmp_path / "x.txt"):
+        raise elsewhere
+
+
 def test_an_unfinished_file_keeps_the_ending_and_is_recognisable(tmp_path):
     for name in ("x.wav", "x" * 251 + ".wav", "ü" * 120 + ".tar.gz"):
         with whole(tmp_path / name) as part:
