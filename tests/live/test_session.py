@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from l2i_fast.audio import resample
-from l2i_fast.live.session import Session
+from l2i_fast.live.session import Session, deferred_interrupt
 from l2i_fast.live.sinks import RawOutput
 from l2i_fast.live.sources import RawInput
 
@@ -81,19 +81,15 @@ def test_a_recording_that_breaks_off(place, rng, monkeypatch):
     assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], y[:2000])
 
 
-@pytest.mark.parametrize(
-    "numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGTERM] * 2, [signal.SIGHUP] * 2]
-)
-def test_signals_complete_the_file(place, rng, numbers):
-    """Shells send SIGHUP, and `timeout` SIGTERM, more than once."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_completes_the_file(place, rng, number):
     y = noise(rng, 2000)
     with start("-", "--format", "f32le", "-o", "out/heard.wav") as process:
         process.stdin.write(y.tobytes())
         growing = lambda: list(place.glob("out/.partial-*heard.wav"))  # noqa: E731
         wait_for(lambda: growing() and growing()[0].stat().st_size > 4 * (len(y) - stand_ins.LATENCY))
         assert not Path("out/heard.wav").exists()
-        for number in numbers:
-            process.send_signal(number)
+        process.send_signal(number)
         told = process.stderr.read().decode().splitlines()
         process.wait(20)
     assert process.returncode == 130
@@ -116,6 +112,30 @@ def test_ctrl_c_while_a_pipe_is_silent_flushes(rng):
         assert process.stderr.read().decode().splitlines()[-1] == "l2i: interrupted"
     assert process.returncode == 130
     assert np.array_equal(np.frombuffer(out, "<f4")[stand_ins.LATENCY :], y)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_of_signals_that_are_repeated_only_ctrl_c_interrupts_at_once(number):
+    """Shells send SIGHUP, and `timeout` SIGTERM, more than once."""
+    before = signal.getsignal(number)
+    with deferred_interrupt() as stopped:
+        assert not stopped()
+        for _ in range(3):
+            signal.raise_signal(number)
+            assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(number) == before
+
+
+def test_signals_that_are_ignored_remain_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with deferred_interrupt() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_ends_it_where_it_is(rng):
