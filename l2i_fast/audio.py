@@ -6,42 +6,64 @@ without them as long as nothing has to be decoded or resampled.
 
 from __future__ import annotations
 
-import importlib
-import math
 import os
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from l2i_fast.arrays import from_pcm
 from l2i_fast.files import as_path, write_whole
+from l2i_fast.recording import RecordingFile, check_rate, import_optional, soundfile_reason
 
 __all__ = [
+    "Sound",
     "as_mono_float32",
     "check_rate",
     "read_audio",
+    "read_sound",
     "resample",
     "scale_to_peak",
     "write_audio",
 ]
 
 Audio = npt.NDArray[np.float32]
+#: Samples of all channels to decode at a time, so that no recording lies in memory in all its channels.
+_BLOCK = 1 << 16
 
-_BLOCK = 1 << 20  # frames decoded at a time, so that long stereo files never lie in memory as a whole
+
+class Sound(NamedTuple):
+    """A recording as read by `read_sound`.
+
+    Attributes
+    ----------
+    samples : float32, shape (N,)
+        The mean of the channels.
+    rate : int
+        Rate of the samples in Hz.
+    complete : bool
+        False if the file ends before the length that its header states, or is damaged.
+    """
+
+    samples: Audio
+    rate: int
+    complete: bool
 
 
 def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
-    """Read a recording as mono float32.
+    """Read a recording as mono float32, to its end, whatever its header states.
+
+    A file that ends before the length that its header states, or that is damaged, gives the samples up to there, and a
+    `RuntimeWarning`.
 
     Parameters
     ----------
     source : path-like or (samples, rate)
-        A file that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or samples, NumPy or torch, of
+        A file or pipe that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or samples, NumPy or torch, of
         shape (N,) or (N, channels), with their rate in Hz. Integer PCM of b bits is divided by 2**(b-1);
-        uint8 is (x - 128) / 128.
+        uint8 is (x - 128) / 128. Rates are 100 to 10 million Hz. A pipe is first copied to a temporary
+        file.
     sr : int, optional
         Rate to resample the recording to, in Hz; its own rate by default.
 
@@ -54,22 +76,33 @@ def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
 
     Raises
     ------
-    FileNotFoundError
-        If the file does not exist.
+    FileNotFoundError, OSError
+        If the file does not exist, or cannot be read, for example without permission.
     ValueError
-        If the file is not audio, or the audio is empty or holds NaN or infinity.
+        If the file is not audio, or the audio is empty or holds NaN or infinity, or for a rate out of range.
     ImportError
         If soundfile or soxr is needed and not installed.
     """
+    return read_sound(source, sr)[:2]
+
+
+def read_sound(source: Any, sr: int | None = None) -> Sound:
+    """Read a recording as `read_audio` does, and tell whether it is complete."""
+    complete = True
     if isinstance(source, (str, os.PathLike)):
-        y, rate = _decode(Path(source))
+        with RecordingFile(source) as file:
+            rate, size = file.rate, max(1, _BLOCK // file.channels)
+            blocks = []
+            while len(block := file.read(size)):
+                blocks.append(block.mean(axis=1))
+        y, complete = as_mono_float32(np.concatenate(blocks) if blocks else np.empty(0), file.name), file.complete
     elif isinstance(source, (tuple, list)) and len(source) == 2:
         y, rate = as_mono_float32(source[0]), check_rate("the rate in source", source[1])
     else:
         raise TypeError(f"source is {type(source).__name__}, but must be a path or (samples, rate)")
     if sr is None or check_rate("sr", sr) == rate:
-        return y, rate
-    return resample(y, rate, sr), int(sr)
+        return Sound(y, rate, complete)
+    return Sound(resample(y, rate, sr), int(sr), complete)
 
 
 def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
@@ -150,9 +183,9 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
 
         write_whole(path, lambda part: wavfile.write(part, rate, x))
         return path
-    soundfile = _needed("soundfile", f"write {path.name}")
+    soundfile = import_optional("soundfile", f"write {path.name}")
     try:
-        write_whole(path, lambda part: soundfile.write(part, x, rate, subtype=subtype))
+        write_whole(path, lambda part: soundfile.write(os.fsencode(part), x, rate, subtype=subtype))
     except (RuntimeError, ValueError) as error:
         what = f"{subtype} with shape {x.shape} at {rate} Hz"
         raise ValueError(f"{path} cannot be written as {what}: {soundfile_reason(error)}") from error
@@ -178,7 +211,7 @@ def resample(y: Any, orig_sr: int, target_sr: int) -> Audio:
     orig_sr, target_sr = check_rate("orig_sr", orig_sr), check_rate("target_sr", target_sr)
     if orig_sr == target_sr:
         return signal
-    soxr = _needed("soxr", f"resample from {orig_sr} to {target_sr} Hz")
+    soxr = import_optional("soxr", f"resample from {orig_sr} to {target_sr} Hz")
     length = -(-len(signal) * target_sr // orig_sr)
     # soxr rounds its length to the nearest; two more samples of silence at either rate reach the ceiling.
     padded = np.pad(signal, (0, 2 + 2 * orig_sr // target_sr))
@@ -214,45 +247,8 @@ def scale_to_peak(y: Any, mode: Literal["absolute", "signed"] = "absolute") -> t
     return (y / np.float64(scale)).astype(np.float32), scale
 
 
-def check_rate(name: str, value: Any) -> int:
-    """Return a sample rate as an int, or raise an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {type(value).__name__}, but must be a number of Hz")
-    if not math.isfinite(value) or value != int(value) or value < 1:
-        raise ValueError(f"{name} is {value}, but must be a whole, positive number of Hz")
-    return int(value)
-
-
 def _to_numpy(samples: Any) -> npt.NDArray[Any]:
     if hasattr(samples, "detach"):  # torch, without importing it
         samples = samples.detach().cpu()
         samples = samples.float() if samples.is_floating_point() else samples  # NumPy has no bfloat16
     return np.asarray(samples)
-
-
-def _decode(path: Path) -> tuple[Audio, int]:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, but must be a recording")
-    soundfile = _needed("soundfile", f"read {path.name}")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = int(file.samplerate)
-            blocks = [b.mean(axis=1) for b in file.blocks(_BLOCK, dtype="float32", always_2d=True)]
-    except (RuntimeError, TypeError, ValueError) as error:  # TypeError: headerless formats
-        raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
-    return as_mono_float32(np.concatenate(blocks) if blocks else np.empty(0), str(path)), rate
-
-
-def soundfile_reason(error: Exception) -> str:
-    """Return why soundfile failed, without the file's name, which may be that of a temporary file."""
-    return str(getattr(error, "error_string", error)).rstrip(".")
-
-
-def _needed(module: str, purpose: str) -> ModuleType:
-    """Import an optional module, or raise ImportError with the purpose that needs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{module} is needed to {purpose}; install it with: pip install {module}") from error

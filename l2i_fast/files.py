@@ -32,6 +32,11 @@ def as_path(name: str, value: Any) -> Path:
         raise TypeError(f"{name} is {value!r}, but must be a path") from None
 
 
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return a path as text for people and JSON: a byte that is not UTF-8 becomes ``\\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name for a file that is renamed to `path` at the end; a missing folder is created.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -41,9 +42,11 @@ class Commands(TyperGroup):
         sys.exit(_flush(status))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the chosen command; Ctrl-C, SIGTERM or SIGHUP ends it with one line."""
+        """Run the chosen command; a warning is one line, and Ctrl-C, SIGTERM or SIGHUP ends it with one line."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _print_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise interrupted() from None
 
@@ -76,6 +79,11 @@ def describe(error: Exception) -> str:
 def print_error(text: str) -> None:
     """Print an error as one line on stderr."""
     print(f"l2i: error: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line on stderr."""
+    print(f"l2i: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def interrupted(note: str = "") -> typer.Exit:

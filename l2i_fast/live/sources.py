@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast.arrays import Float32, from_pcm
-from l2i_fast.audio import soundfile_reason
 from l2i_fast.live.formats import FORMATS, RawFormat
+from l2i_fast.recording import RecordingFile
 
 #: Seconds that a source waits for sound before it returns without any.
 WAIT = 0.1
@@ -118,25 +118,16 @@ class RawInput(Source):
 
 
 class Recording(Source):
-    """A file that libsndfile reads, block by block; `paced` gives each block when its last sample has sounded."""
+    """A recording, block by block; `paced` gives each block when its last sample has sounded."""
 
     def __init__(self, path: str | os.PathLike[str], block: int, paced: bool) -> None:
-        self.name = str(path)
+        self._file = RecordingFile(path)
+        self.name = self._file.name
+        self.rate = self._file.rate
+        self.duration = None if self._file.frames is None else self._file.frames / self.rate
         self._block = block
         self._paced = paced
         self._start: float | None = None
-        if not os.path.exists(path):
-            raise FileNotFoundError(f"there is no file {path}")
-        if os.path.isdir(path):
-            raise ValueError(f"{path} is a folder, but must be a recording")
-        import soundfile
-
-        try:
-            self._file = soundfile.SoundFile(path)
-        except (RuntimeError, TypeError) as error:  # TypeError: headerless formats
-            raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
-        self.rate = int(self._file.samplerate)
-        self.duration = self._file.frames / self.rate
 
     def _samples(self) -> NDArray[Any] | None:
         if self._paced:
@@ -146,10 +137,7 @@ class Recording(Source):
             time.sleep(min(max(due - now, 0), WAIT))
             if due - now > WAIT:
                 return np.empty((0, 1), np.float32)
-        try:
-            samples: Float32 = self._file.read(self._block, dtype="float32", always_2d=True)
-        except RuntimeError as error:
-            raise ValueError(f"{self.name} breaks off: {soundfile_reason(error)}") from error
+        samples = self._file.read(self._block)
         return samples if len(samples) else None
 
     def close(self) -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i_fast.arrays import host, is_tensor
-from l2i_fast.audio import read_audio, scale_to_peak
+from l2i_fast.audio import read_sound, scale_to_peak
 from l2i_fast.backends.precision import exact_convolutions
+from l2i_fast.files import printable
 from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.folder import Contents, read_model, write_model
 from l2i_fast.networks.interpreter import Interpreter
@@ -178,8 +179,13 @@ class L2I:
 
         Raises
         ------
-        ValueError, TypeError, FileNotFoundError
+        ValueError, TypeError, OSError
             A source that cannot be read or holds NaN, an unknown class, a setting out of range.
+
+        Warns
+        -----
+        RuntimeWarning
+            A recording that ends before the length that its header states, or is damaged; see `Result.complete`.
         """
         return self.interpret_batch([source], targets, threshold, top_k, domain)[0]
 
@@ -202,19 +208,19 @@ class L2I:
         selection = self.selection_with(threshold, top_k, domain)
         wanted = None if targets is None else self.network.find_classes(targets)
         sources = list(sources)
-        signals = [read_audio(source, self.sample_rate)[0] for source in sources]
+        sounds = [read_sound(source, self.sample_rate) for source in sources]
         names = [_name(source) for source in sources]
         by_length: dict[int, list[int]] = {}
-        for i, y in enumerate(signals):
-            by_length.setdefault(len(y), []).append(i)
+        for i, sound in enumerate(sounds):
+            by_length.setdefault(len(sound.samples), []).append(i)
         results: dict[int, Result] = {}
         for length, indices in by_length.items():
             size = max(1, min(_BATCH, _BATCH_SAMPLES // length))
             for start in range(0, len(indices), size):
                 batch = indices[start : start + size]
-                answers = self._interpret_equal([signals[i] for i in batch], wanted, selection)
+                answers = self._interpret_equal([sounds[i].samples for i in batch], wanted, selection)
                 for i, answer in zip(batch, answers, strict=True):
-                    results[i] = dataclasses.replace(answer, source=names[i])
+                    results[i] = dataclasses.replace(answer, source=names[i], complete=sounds[i].complete)
         return [results[i] for i in range(len(sources))]
 
     @torch.inference_mode()
@@ -386,7 +392,7 @@ class Analyzed:
 
 
 def _name(source: Any) -> str:
-    return "samples" if isinstance(source, tuple) else str(source)
+    return "samples" if isinstance(source, (tuple, list)) else printable(source)
 
 
 def load(name_or_folder: str | os.PathLike[str]) -> L2I:

@@ -22,7 +22,7 @@ class Result:
     Attributes
     ----------
     source : str
-        File name of the recording, or "samples".
+        File name of the recording, or "samples". A byte of the name that is not UTF-8 is written as ``\\xNN``.
     sample_rate : int
         Rate of `input` and of every `audio`, in Hz (the model's rate).
     input : ndarray, shape (N,), float32
@@ -42,6 +42,9 @@ class Result:
     settings : dict
         The model's name, the analysis and the selection: ``n_fft``, ``hop_length``, ``threshold``, ``top_k``,
         ``domain`` and so on.
+    complete : bool
+        False if the recording ends before the length that its header states, or is damaged: `input` is the part
+        before.
     """
 
     source: str
@@ -54,6 +57,7 @@ class Result:
     dictionary: NDArray[np.float32]
     explanations: list[Explanation]
     settings: dict[str, Any]
+    complete: bool = True
 
     @property
     def audio(self) -> NDArray[np.float32]:
@@ -87,6 +91,7 @@ class Result:
         return {
             "source": self.source,
             "duration": len(self.input) / self.sample_rate,
+            "complete": self.complete,
             "sample_rate": self.sample_rate,
             "prediction": list(self.prediction),
             "probabilities": dict(zip(self.labels, plain(self.probabilities), strict=True)),

@@ -5,6 +5,7 @@ import os
 import pty
 import runpy
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,33 @@ def test_a_recording_keeps_its_rate(place, rng):
     found, rate = soundfile.read("out.wav", dtype="float32")
     assert rate == 16000
     assert np.array_equal(found, y)
+
+
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+def test_a_recording_that_ends_too_early_is_streamed_and_reported(place, rng, fake_model):
+    y = noise(rng, 30000)
+    soundfile.write("in.flac", y, RATE, subtype="PCM_24")
+    data = Path("in.flac").read_bytes()
+    Path("in.flac").write_bytes(data[: len(data) // 2])
+    done = invoke("in.flac", "-o", "out.wav", "--fast")
+    assert done.exit_code == 0, done.output
+    found, _ = soundfile.read("out.wav", dtype="float32")
+    np.testing.assert_allclose(found, y[: len(found)], atol=1e-6)
+    assert 10000 < len(found) < 20000
+    expected = f"in.flac gives {len(found) / RATE:.3f} s of sound, but its header states {30000 / RATE:.3f} s"
+    assert done.stderr.splitlines()[0] == f"l2i: warning: {expected}"
+
+
+def test_a_recording_may_come_from_a_pipe(place, rng, fake_model):
+    y = noise(rng, 9000)
+    soundfile.write("in.flac", y, RATE, subtype="PCM_24")
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_bytes(Path("in.flac").read_bytes()))
+    writer.start()
+    done = invoke("pipe", "-o", "out.wav", "--fast")
+    writer.join()
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(soundfile.read("out.wav", dtype="float32")[0], y, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,268 @@
+"""Recordings in files and pipes, read to their end whatever their headers state.
+
+libsndfile decodes them, by way of soundfile. It believes the sizes in a header and needs files that can seek; this
+module makes up for both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import re
+import shutil
+import socket
+import stat
+import struct
+import tempfile
+import threading
+import warnings
+from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+
+from l2i_fast.arrays import Float32
+from l2i_fast.stderr import discard_c_stderr
+
+#: Limits of sample rates in Hz: see `check_rate`.
+MIN_RATE, MAX_RATE = 100, 10_000_000
+#: Sizes from which a header means "unknown", in bytes and in frames: programs that write to a pipe use such values.
+_UNKNOWN_BYTES, _UNKNOWN_FRAMES = 0x7F000000, 1 << 60
+#: Frames of MP3 decoded at a time: if libmpg123 finds an error, libsndfile drops all frames of the call.
+_MP3_FRAMES = 1152
+
+
+class RecordingFile:
+    """A recording that libsndfile reads, block by block.
+
+    It ends where no more samples can be decoded. One `RuntimeWarning` reports if its header states more samples, or if
+    it is damaged there.
+
+    Parameters
+    ----------
+    path : path-like
+        A file, or a pipe, which is first copied to a temporary file.
+
+    Attributes
+    ----------
+    name : str
+        The path.
+    rate : int
+        Hz.
+    channels : int
+    frames : int or None
+        Samples of each channel that the header states; None if it leaves them open.
+    complete : bool
+        False after the recording has ended too early.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If the file does not exist, or cannot be read, for example without permission.
+    ValueError
+        If it is not audio, or `check_rate` refuses its rate.
+    ImportError
+        If soundfile is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = str(path)
+        self.complete = True
+        self._position = 0
+        self._ended = False
+        soundfile = import_optional("soundfile", f"read {Path(path).name}")
+        file, handle = _open(path)
+        try:
+            with file, discard_c_stderr():
+                decoder = _decoder(soundfile, file, handle)
+        except (RuntimeError, TypeError) as error:  # TypeError: headerless formats
+            raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
+        self.rate = check_rate(f"the rate of {path}", decoder.samplerate)
+        self.channels = int(decoder.channels)
+        self.frames = _stated_frames(decoder)
+        self._is_mp3 = decoder.subtype.startswith("MPEG")
+        self._decoder = decoder
+        # Where soundfile could seek, it would limit reads to the stated frames, and seek after each.
+        decoder.seekable = lambda: False
+
+    def read(self, n: int) -> Float32:
+        """Return the next samples of all channels, at most n: shape (m, channels); m is 0 only at the end.
+
+        Raises
+        ------
+        ValueError
+            If not a single sample can be decoded.
+        """
+        block = np.empty((0 if self._ended else n, self.channels), np.float32)
+        filled, damage = 0, ""
+        with discard_c_stderr() if self._is_mp3 else nullcontext():
+            while filled < len(block) and not self._ended:
+                part = block[filled : filled + _MP3_FRAMES] if self._is_mp3 else block[filled:]
+                try:
+                    got = self._decoder.buffer_read_into(part, "float32")
+                except RuntimeError as error:
+                    damage = soundfile_reason(error)
+                    got = self._decoded() - self._position
+                filled += got
+                self._position += got
+                self._ended = not got or bool(damage)
+        if self._ended and len(block):
+            self._check_end(damage)
+        return block[:filled]
+
+    def _decoded(self) -> int:
+        """Return the number of frames decoded so far, which soundfile does not return after an error."""
+        try:
+            return int(self._decoder.tell())
+        except RuntimeError:  # MP3 on a socket: libsndfile has dropped the frames
+            return self._position
+
+    def _check_end(self, damage: str) -> None:
+        """Warn if the recording ends too early."""
+        stated = self.frames or 0
+        self.complete = not damage and self._position >= stated
+        if self.complete:
+            return
+        if not self._position:
+            raise ValueError(f"{self.name} cannot be read as audio: {damage or 'its header is followed by no samples'}")
+        given = f"{self._position / self.rate:.3f} s"
+        if self._position < stated:
+            text = f"{self.name} gives {given} of sound, but its header states {stated / self.rate:.3f} s"
+        else:
+            text = f"{self.name} cannot be decoded beyond {given}: {damage}"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_rate(name: str, value: Any) -> int:
+    """Return a sample rate as an int, or raise an error that names it.
+
+    Rates are whole numbers of Hz from 100, at which only tones below 50 Hz exist, to 10 million, ten times the rates of
+    ultrasonic recordings. A header with any other rate is damaged, and resampling would take hours and gigabytes.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {type(value).__name__}, but must be a number of Hz")
+    if not math.isfinite(value) or value != int(value) or value < 1:
+        raise ValueError(f"{name} is {value}, but must be a whole, positive number of Hz")
+    if not MIN_RATE <= value <= MAX_RATE:
+        raise ValueError(f"{name} is {value}, but must be from {MIN_RATE} to {MAX_RATE} Hz")
+    return int(value)
+
+
+def soundfile_reason(error: Exception) -> str:
+    """Return why soundfile failed, without the file's name, which may be that of a temporary file."""
+    return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+def import_optional(module: str, purpose: str) -> ModuleType:
+    """Import an optional module, or raise ImportError with the purpose that needs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is needed to {purpose}; install it with: pip install {module}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, bytes | int]:
+    """Open a file, or a copy of what a pipe gives; return it with the name or descriptor that libsndfile opens."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - returned, or closed below
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return file, os.fsencode(path)  # the name, by which libsndfile recognises some formats
+        with file:
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                copy = _copy(file)
+                return copy, os.dup(copy.fileno())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder, but must be a recording") from None
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read: {error.strerror}") from error
+    raise ValueError(f"{path} is a device, but must be a recording")
+
+
+def _decoder(soundfile: ModuleType, file: BinaryIO, handle: bytes | int) -> Any:
+    """Return libsndfile's decoder for a file that `_open` has opened."""
+    decoder = soundfile.SoundFile(handle)
+    if decoder.format == "MP3":
+        decoder.close()
+        return soundfile.SoundFile(_mp3_on_a_socket(file))
+    if decoder.frames == 0 and (repaired := _unfinished_wav(file)):
+        decoder.close()
+        with repaired:
+            return soundfile.SoundFile(os.dup(repaired.fileno()))
+    return decoder
+
+
+def _copy(file: BinaryIO) -> BinaryIO:
+    """Copy a file to its end into a temporary file."""
+    with ExitStack() as stack:
+        copy = stack.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        stack.pop_all()
+        return copy
+
+
+def _unfinished_wav(file: BinaryIO) -> BinaryIO | None:
+    """Return a repaired copy of a WAV or RF64 file whose sizes were never written; None for other files.
+
+    If the file's size is 8 in the header, libsndfile takes all bytes after the header as samples.
+    """
+    file.seek(0)
+    head = file.read(8)
+    size = int.from_bytes(head[4:], "little")
+    if head[:4] not in (b"RIFF", b"RF64") or size == os.fstat(file.fileno()).st_size - 8:
+        return None
+    file.seek(0)
+    copy = _copy(file)
+    copy.write(struct.pack("<4sI", b"RIFF", 8))
+    copy.seek(0)
+    return copy
+
+
+def _mp3_on_a_socket(file: BinaryIO) -> int:
+    """Return the descriptor of a socket that gives an MP3 file, without the ID3v2 tags before it.
+
+    For a file that can seek, libmpg123 estimates the number of frames if there is no Xing header, and libsndfile stops
+    there. From a socket, it reads to the end.
+    """
+    start = 0
+    while file.seek(start) == start and (tag := file.read(10))[:3] == b"ID3":
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        start += 10 + size + 10 * bool(tag[5] & 0x10)  # with its header and its footer
+    source = os.fdopen(os.dup(file.fileno()), "rb")
+    reader, writer = socket.socketpair()
+
+    def send() -> None:
+        with source, writer, suppress(OSError):  # the reader may close first
+            writer.sendfile(source, start)
+            writer.shutdown(socket.SHUT_WR)  # for the reader it ends here, even if a fork has copied the socket
+
+    threading.Thread(target=send, daemon=True).start()
+    return reader.detach()
+
+
+def _stated_frames(decoder: Any) -> int | None:
+    """Return the number of frames that a header states, which may be more than the file has; None if it is unknown."""
+    frames = int(decoder.frames)
+    # libsndfile reduces sizes to those of the file, and notes this only in its log.
+    reduced = r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)$"
+    if found := re.search(reduced, decoder.extra_info, re.MULTILINE):
+        stated, actual = map(int, found.groups())
+        if actual + 8 <= stated < _UNKNOWN_BYTES:  # W64 may count up to 7 bytes of padding
+            return max(frames * stated // max(actual, 1), frames + 1)
+    return frames if frames < _UNKNOWN_FRAMES else None
