@@ -11,9 +11,17 @@ import typer
 from l2i_fast.cli.application import describe, print_error
 from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
 from l2i_fast.cli.results import print_result
+from l2i_fast.files import printable
 from l2i_fast.results.formats import AudioFormat
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings: WAV, FLAC, OGG, MP3 and others.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE",
+        readable=False,  # one that cannot be read must not stop the others
+        help="Recordings: WAV, FLAC, OGG, MP3 and others.",
+    ),
+]
 Folder = Annotated[Path, output_folder("Folder in which each recording gets one of its own.")]
 Format = Annotated[
     AudioFormat, typer.Option("--format", help="Format of the sound files.", **checked("format", AudioFormat))
@@ -52,9 +60,10 @@ def interpret(
             failed = True
             continue
         if as_json:
-            print(json.dumps({"folder": str(folder)} | json.loads(written[-1].read_text())), flush=True)
+            print(json.dumps({"folder": printable(folder)} | json.loads(written[-1].read_text())), flush=True)
         else:
-            print_result(result, written, f"{file.name} ({position} of {len(files)})" if len(files) > 1 else file.name)
+            name = printable(file.name)
+            print_result(result, written, f"{name} ({position} of {len(files)})" if len(files) > 1 else name)
     if failed:
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2i_fast.cli.console import make_console
+from l2i_fast.files import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +31,7 @@ def print_result(result: Result, written: list[Path], title: str) -> None:
     console = make_console()
     console.print(Panel(lines, title=Text(title), title_align="left", expand=False))
     names = ", ".join(path.name for path in written)
-    console.print(Text(f"  in {written[-1].parent}: {names}"), soft_wrap=True)
+    console.print(Text(f"  in {printable(written[-1].parent)}: {names}"), soft_wrap=True)
 
 
 def _components(result: Result, explanation: Explanation) -> RenderableType:

@@ -1,6 +1,7 @@
 """`l2i interpret`: printed and written results, options, and errors in the command line and in Python."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -94,6 +95,54 @@ def test_a_bad_recording_among_several_spares_the_others(place, tiny_folder):
     assert "missing.wav" in first
     assert "text.wav" in second
     assert sorted(path.name for path in Path("out").iterdir()) == ["clip", "last"]
+
+
+def test_a_recording_without_permission_among_several_spares_the_others(place, tiny_folder, monkeypatch):
+    make_clip("locked.wav")
+
+    def locked(path, *rest):
+        return Path(os.fsdecode(path)).name == "locked.wav"
+
+    def open_unless_locked(path, *rest):
+        if locked(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *rest)
+
+    monkeypatch.setattr(os, "access", lambda path, *rest: not locked(path))
+    monkeypatch.setattr("l2i_fast.recording.open", open_unless_locked, raising=False)
+    done = run("interpret", "locked.wav", "clip.wav", "-m", tiny_folder, "--json")
+    assert_fails(done, 1, "l2i: error: locked.wav cannot be read: Permission denied")
+    assert json.loads(done.stdout)["source"] == "clip.wav"
+
+
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+def test_a_recording_that_ends_too_early_is_interpreted_and_reported(place, tiny_folder):
+    make_clip("cut.flac", 20000)
+    data = Path("cut.flac").read_bytes()
+    Path("cut.flac").write_bytes(data[: len(data) * 2 // 3])
+    done = run("interpret", "cut.flac", "clip.wav", "-m", tiny_folder, "--json")
+    assert done.exit_code == 0, done.output
+    cut, whole = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (cut["complete"], whole["complete"]) == (False, True)
+    assert 0.2 < cut["duration"] < 0.4
+    expected = f"cut.flac gives {cut['duration']:.3f} s of sound, but its header states {20000 / RATE:.3f} s"
+    assert done.stderr.splitlines() == [f"l2i: warning: {expected}"]
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_names_that_are_not_utf_8(place, tiny_folder, audio_format):
+    name = os.fsdecode(b"caf\xe9.wav")
+    make_clip(name)
+    done = run("interpret", name, "-m", tiny_folder, "--json", "--format", audio_format)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["source"], found["folder"]) == (r"caf\xe9.wav", r"out/caf\xe9")
+    assert f"interpretation-{found['prediction'][0].replace(' ', '-')}.{audio_format}" in os.listdir(
+        b"out/caf\xe9".decode(errors="surrogateescape")
+    )
+    done = run("interpret", name, "-m", tiny_folder)
+    assert r" caf\xe9.wav " in done.stdout
+    assert r"  in out/caf\xe9: " in done.stdout
 
 
 def test_an_unsupported_class_is_reported(place, tiny_folder, monkeypatch):
