@@ -36,8 +36,8 @@ class Stream(StreamBase):
     ----------
     model : L2I
     samplerate : int, optional
-        Rate of input and output in Hz; the model's by default. Another rate is converted in blocks, there and back,
-        which adds to the latency.
+        Rate of input and output in Hz; the model's by default. Another rate, up to 1000 times higher or lower, is
+        converted in blocks, there and back, which adds to the latency.
     channels : int
         Channels of the blocks; they are averaged, as `interpret` does.
     mode : {"realtime", "synchronous"}

@@ -243,15 +243,17 @@ def test_options_reach_the_stream(place, rng, monkeypatch):
     assert stream.settings == {"targets": ["rain", 0], "threshold": 0.1, "top_k": 3, "domain": "magnitude"}
 
 
-def test_a_file_holds_the_output_of_the_stream_of_the_model(place, rng, monkeypatch, tiny_model):
+@pytest.mark.parametrize("rate", [RATE, 11025])
+def test_a_file_holds_the_output_of_the_stream_of_the_model(place, rng, monkeypatch, tiny_model, rate):
     monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
     y = noise(rng, 40000)
-    soundfile.write("in.wav", y, RATE, subtype="FLOAT")
+    soundfile.write("in.wav", y, rate, subtype="FLOAT")
     done = invoke("in.wav", "-o", "out.wav", "--fast", "--block", 999, "--refresh", 0.1, "--top-k", 4, "-t", "dog")
     assert done.exit_code == 0, done.output
-    with tiny_model.stream(mode="synchronous", refresh=0.1, top_k=4, targets="dog") as stream:
+    with tiny_model.stream(rate, mode="synchronous", refresh=0.1, top_k=4, targets="dog") as stream:
         wanted = stream.push(y, last=True)[stream.latency :]
     assert np.array_equal(soundfile.read("out.wav", dtype="float32")[0], wanted)
+    assert len(wanted) == len(y)
     assert np.any(wanted)
 
 
