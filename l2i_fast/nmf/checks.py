@@ -67,9 +67,12 @@ def frames_of(x: Any, name: str) -> Any:
     return contiguous(array.T)
 
 
-def at_safe_scale(rows: Any) -> tuple[Any, float]:
-    """Return `rows`, divided by their peak if products of float32 would overflow or vanish, and the divisor."""
+def at_safe_scale(rows: Any, lowest: float = _SAFE_PEAKS[0]) -> tuple[Any, float]:
+    """Return `rows`, divided by their peak if products of float32 would overflow or vanish, and the divisor.
+
+    Peaks below `lowest` count as too low.
+    """
     peak = float(rows.max()) if len(rows) else 0.0
-    if not peak or _SAFE_PEAKS[0] <= peak <= _SAFE_PEAKS[1]:
+    if not peak or lowest <= peak <= _SAFE_PEAKS[1]:
         return rows, 1.0
     return rows / peak, peak

@@ -6,16 +6,20 @@ or well done?" (MERL TR2015-023, 2015), section 4.
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast.arrays import Float32, Float64, double, host, placed
+from l2i_fast.arrays import Float32, Float64, double, host, namespace, placed
 from l2i_fast.nmf.factorize import Factorization
 
 #: Added to denominators.
 EPS = 1e-9
+#: Lowest peak of V at which EPS and the noise in initial components are small enough; below, V is scaled up.
+LOWEST_PEAK = 0.1
 
 
 def initial(V: Any, K: int, rng: np.random.Generator, known: Float32 | None = None) -> tuple[Any, Any]:
@@ -42,6 +46,20 @@ def normalize(W: Any) -> None:
 def norms(W: Any) -> Any:
     """Return the norms of the columns, at least EPS."""
     return ((W**2).sum(0) ** 0.5).clip(EPS)
+
+
+def keep_unused(W: Any, updated: Any, shrink: Any) -> Any:
+    """Return the updated columns, but those of components without activations as they are in W.
+
+    `shrink` is the divisor of the update. Where it is not well above EPS, EPS would decide what becomes of a column.
+    """
+    used = (shrink.mean(0) > 10 * EPS) & (norms(updated) > EPS)
+    return namespace(W).where(used, updated, W)
+
+
+def power(peak: float, exponent: float) -> float:
+    """Return ``peak ** exponent``, by which sums and penalties scale with V, from 2**-500 to 2**500."""
+    return float(2.0 ** min(max(exponent * math.log2(peak), -500), 500))
 
 
 def energy_of(H: Any) -> Float64:
@@ -87,3 +105,20 @@ def replace_useless(
         W[:, k] = residual / norms(residual)
         H[:, k] = H.mean()
     return sorted(useless)
+
+
+def vanished(f: Factorization, energy: Float64) -> bool:
+    """Return whether the penalty leaves activations, of sums `energy` (K,), that explain less than a thousandth of V.
+
+    This takes a beta above 1: otherwise a model of zero has an infinite divergence.
+    """
+    return f.beta > 1 and bool(host(double(f.W.sum(0))) @ energy < 1e-3 * float(double(f.V.sum(0)).sum()))
+
+
+def warn_of_vanishing(sparsity: float) -> None:
+    """Warn that `sparsity` leaves no activations to learn a dictionary from."""
+    warnings.warn(
+        f"sparsity is {sparsity:g}, but must be smaller to learn from these spectrograms: all activations vanish",
+        RuntimeWarning,
+        stacklevel=4,  # beyond the limit on threads around the caller
+    )

@@ -10,7 +10,19 @@ from threadpoolctl import threadpool_limits
 
 from l2i_fast.arrays import Float32, double, host, is_tensor, like, namespace, placed
 from l2i_fast.nmf.checks import at_least, at_safe_scale, frames_of, non_negative
-from l2i_fast.nmf.components import EPS, energy_of, initial, normalize, replace_useless, unit_column_sums
+from l2i_fast.nmf.components import (
+    EPS,
+    LOWEST_PEAK,
+    energy_of,
+    initial,
+    keep_unused,
+    normalize,
+    power,
+    replace_useless,
+    unit_column_sums,
+    vanished,
+    warn_of_vanishing,
+)
 from l2i_fast.nmf.factorize import Callback, Factorization, beta_of
 
 
@@ -32,7 +44,8 @@ def learn_dictionary(
 
     Minimises ``D_beta(V | W H) + sparsity * sum(H)`` over non-negative W and H, columns of W of unit L2 norm
     (Le Roux et al., 2015, section 4). During the first three quarters of the run, components that are hardly used, or
-    nearly parallel to another one, are re-seeded from the frames with the largest error.
+    nearly parallel to another one, are re-seeded from the frames with the largest error. A component whose activations
+    vanish later keeps its last spectrum.
 
     Parameters
     ----------
@@ -43,7 +56,8 @@ def learn_dictionary(
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}
         The divergence: 2, 1, 0 or any real beta.
     sparsity : float
-        Weight of the L1 penalty on H, at least 0.
+        Weight of the L1 penalty on H, at least 0. It has the unit of ``V ** (beta - 1)``: a recording that is less loud
+        needs a smaller weight if beta is above 1. For beta 2, frames whose L2 norm is below it get no activations.
     max_iter : int
         Multiplicative updates of H and W.
     random_state : int
@@ -68,13 +82,19 @@ def learn_dictionary(
     ------
     ValueError
         For negative, non-finite or only silent input; shapes that do not fit; sizes or parameters out of range.
+
+    Warns
+    -----
+    RuntimeWarning
+        If `sparsity` is so large that W H is less than a thousandth of V. The components, which have unit norm, then
+        say little about V.
     """
     at_least(1, n_components=n_components, max_iter=max_iter)
     at_least(0, sparsity=sparsity, tol=tol)
     beta = beta_of(beta_loss)
     V = _sounding_frames(clips_or_V)
-    V, peak = at_safe_scale(V)
-    sparsity *= peak ** (1 - beta)
+    V, peak = at_safe_scale(V, LOWEST_PEAK)
+    l1 = sparsity * power(peak, 1 - beta)
     rng = np.random.default_rng(random_state)
     stay = _known_components(known, V.shape[1])
     W, H = initial(V, n_components, rng, stay)
@@ -84,9 +104,9 @@ def learn_dictionary(
     measure = tol > 0 or callback is not None
     before = objective = np.inf
     for iteration in range(1, max_iter + 1):
-        divergence = f.update_H_and_gather(l1=sparsity, measure=measure)
+        divergence = f.update_H_and_gather(l1=l1, measure=measure)
         if measure:
-            objective = (divergence + sparsity * float(double(H.sum(0)).sum())) * peak**beta
+            objective = (divergence + l1 * float(double(H.sum(0)).sum())) * power(peak, beta)
         _update_unit_columns(f)
         W[:, fixed] = stay
         exploring = iteration < 0.75 * max_iter
@@ -97,6 +117,8 @@ def learn_dictionary(
         if tol > 0 and not exploring and before - objective < tol * objective:
             break
         before = objective
+    if vanished(f, energy_of(H)):
+        warn_of_vanishing(sparsity)
     W[W < 1e-7] = 0  # inaudible, and denormals slow every later product
     normalize(W)
     W[:, fixed] = stay
@@ -107,7 +129,7 @@ def _update_unit_columns(f: Factorization) -> None:
     """Update W from the last pass, under the constraint of unit-norm columns (Le Roux et al., 2015, equation 12)."""
     W = double(f.W)
     grow, shrink = unit_column_sums(W, f.numerator, f.full_denominator())
-    f.W[...] = W * (grow / (shrink + EPS))
+    f.W[...] = keep_unused(W, W * (grow / (shrink + EPS)), shrink)
     normalize(f.W)
 
 

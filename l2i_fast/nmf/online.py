@@ -8,9 +8,21 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from l2i_fast.arrays import Float32, Float64, double, is_tensor, like, namespace, placed
+from l2i_fast.arrays import Float64, double, is_tensor, like, namespace, placed
 from l2i_fast.nmf.checks import at_least, at_safe_scale, frames_of
-from l2i_fast.nmf.components import EPS, energy_of, initial, norms, replace_useless, unit_column_sums
+from l2i_fast.nmf.components import (
+    EPS,
+    LOWEST_PEAK,
+    energy_of,
+    initial,
+    keep_unused,
+    norms,
+    power,
+    replace_useless,
+    unit_column_sums,
+    vanished,
+    warn_of_vanishing,
+)
 from l2i_fast.nmf.factorize import Factorization, beta_of
 
 
@@ -38,8 +50,9 @@ def learn_dictionary_online(
     ----------
     blocks : iterable of arrays (F, T_i)
         Non-negative spectrograms, each in memory only while in use; blocks of a few thousand frames from shuffled
-        clips work well. Silent frames are left out, silent blocks skipped. If `n_epochs` is above 1, a list or
-        another iterable that can be iterated again.
+        clips work well. Silent frames are left out, silent blocks skipped; at the beginning also blocks so quiet that
+        `sparsity` leaves them no activations. If `n_epochs` is above 1, a list or another iterable that can be iterated
+        again.
     n_components, beta_loss, sparsity, random_state, max_cosine
         See `learn_dictionary`; useless components are replaced during the first three quarters of the epochs.
     n_epochs : int
@@ -61,6 +74,11 @@ def learn_dictionary_online(
     ------
     ValueError
         For negative, non-finite or only silent input, blocks that differ in F, parameters out of range.
+
+    Warns
+    -----
+    RuntimeWarning
+        If `sparsity` is too large to learn from the blocks: see `learn_dictionary`.
     """
     at_least(1, n_components=n_components, n_epochs=n_epochs, n_updates=n_updates)
     at_least(0, sparsity=sparsity, forget=forget)
@@ -70,50 +88,55 @@ def learn_dictionary_online(
         raise ValueError("blocks is an iterator, which ends after one epoch, but n_epochs is above 1: pass a list")
     beta = beta_of(beta_loss)
     rng = np.random.default_rng(random_state)
-    W: Float32 | None = None
-    peak = 1.0
+    W: Any = None
     kind: Any = None
+    learnt = False
     past, energy = np.zeros((2, 0, 0)), np.zeros(n_components)
     for epoch in range(1, n_epochs + 1):
         for n_blocks, block in enumerate(blocks, 1):
             V = frames_of(block, "each block")
             V = V[(V > 0).any(1)]
             if len(V):
-                if W is None:
-                    V, peak = at_safe_scale(V)
-                    W, H = initial(V, n_components, rng)
-                    past, kind = placed(np.zeros((2, *W.shape)), V), block
-                elif V.shape[1] != len(W):
+                if W is not None and V.shape[1] != len(W):
                     raise ValueError(f"each block has {V.shape[1]} bins, but {len(W)} as in the first is needed")
-                else:
-                    V = V / float(peak)
+                V, peak = at_safe_scale(V, LOWEST_PEAK)
+                if learnt:
                     start = float(V.mean()) / max(float(W.mean()) * n_components, EPS)
                     H = placed(np.full((len(V), n_components), start, np.float32), V)
+                else:
+                    W, H = initial(V, n_components, rng)
+                    past, kind = placed(np.zeros((2, *W.shape)), V), block
                 f = Factorization(V, W, H, beta)
-                f.update_H(n_updates, l1=sparsity * peak ** (1 - beta))
-                past, energy = forget * past, forget * energy + energy_of(H)
-                if epoch <= max(1, 0.75 * n_epochs):
-                    replaced = replace_useless(f, max_cosine, energy)
-                    past[..., replaced] = 0
-                    energy[replaced] = energy.mean()
-                past = _learn_block(f, sparsity * peak ** (1 - beta), n_updates, past)
+                l1, scale = sparsity * power(peak, 1 - beta), power(peak, beta)
+                f.update_H(n_updates, l1=l1)
+                present = energy_of(H)
+                learnt = learnt or not vanished(f, present)
+                if learnt:
+                    past, energy = forget * past, forget * energy + present * peak
+                    if epoch <= max(1, 0.75 * n_epochs):
+                        replaced = replace_useless(f, max_cosine, energy)
+                        past[..., replaced] = 0
+                        energy[replaced] = energy.mean()
+                    past = _learn_block(f, l1, n_updates, past / scale) * scale
             if callback is not None:
                 callback(epoch, n_blocks)
     if W is None:
         raise ValueError("blocks is silent, but at least one frame with sound is needed")
+    if not learnt:
+        warn_of_vanishing(sparsity)
     return W if is_tensor(W) else like(W, kind)
 
 
-def _learn_block(f: Factorization, sparsity: float, n_updates: int, past: Float64) -> Float64:
+def _learn_block(f: Factorization, l1: float, n_updates: int, past: Float64) -> Float64:
     """Update W in place from a block and the sums of earlier ones; return the sums of all."""
     present = past
     for _ in range(n_updates):
-        f.update_H_and_gather(2, l1=sparsity)
+        f.update_H_and_gather(2, l1=l1)
         W = double(f.W)
         grow, shrink = unit_column_sums(W, f.numerator, f.full_denominator())
         # The quotient of these two is W after the update, so the sums of blocks can be added.
         present = past + namespace(W).stack((W * grow, shrink))
-        updated = present[0] / (present[1] + EPS)
+        updated = keep_unused(W, present[0] / (present[1] + EPS), present[1])
         norm = norms(updated)
         f.W[...] = updated / norm
     present[0] /= norm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -163,13 +165,15 @@ def test_known_components_do_not_adapt_to_the_data(rng: np.random.Generator) -> 
 
 
 @pytest.mark.parametrize("beta", [2.0, 1.0])
-def test_the_scale_of_the_data_changes_nothing_but_scale(beta: float, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("exponent", [30, -13, -30])
+def test_the_scale_of_the_data_changes_nothing_but_scale(beta: float, exponent: int, rng: np.random.Generator) -> None:
     V, W = problem(rng, F=30, K=3, T=80)
     V /= V.max()
-    scale = np.float32(2.0**30)
+    scale = np.float32(2.0**exponent)
     penalties = 0.05, 0.05 * float(scale) ** (beta - 1)
-    H = [activations(v, W, beta, 30, sparsity=s) for v, s in zip((V, scale * V), penalties, strict=True)]
-    np.testing.assert_allclose(H[1], scale * H[0], rtol=1e-4, atol=1e-6 * scale)
+    if abs(exponent) == 30:  # beyond the levels at which activations are computed as they are
+        H = [activations(v, W, beta, 30, sparsity=s) for v, s in zip((V, scale * V), penalties, strict=True)]
+        np.testing.assert_allclose(H[1], scale * H[0], rtol=1e-4, atol=1e-6 * scale)
     learnt = [learn_dictionary(v, 3, beta, s, max_iter=30) for v, s in zip((V, scale * V), penalties, strict=True)]
     np.testing.assert_allclose(learnt[1], learnt[0], atol=1e-4)
 
@@ -228,7 +232,65 @@ def test_no_nan_on_zeros_tiny_and_huge_values(scale: float, seed: int) -> None:
     V[2] = 0
     for beta in (2.0, 1.0):
         assert np.isfinite(activations(V, W, beta, 20)).all()
-    assert np.isfinite(learn_dictionary(V, 3, max_iter=12)).all()
+    assert np.isfinite(learn_dictionary(V, 3, sparsity=0.0, max_iter=12)).all()
+
+
+@given(
+    exponents=st.tuples(st.floats(-30, 30), st.floats(-30, 30)),
+    beta=st.sampled_from(BETAS),
+    sparsity=st.sampled_from([0.0, 0.01, 0.8, 100.0]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_columns_have_unit_norm_at_any_level(
+    exponents: tuple[float, float], beta: float, sparsity: float, seed: int
+) -> None:
+    V, _ = problem(np.random.default_rng(seed))
+    first, second = (V * np.float32(10.0**e) for e in exponents)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of too much sparsity
+        whole = learn_dictionary(first, 3, beta, sparsity, max_iter=30)
+        parts = learn_dictionary_online([first, second, first], 3, beta, sparsity)
+    for W in (whole, parts):
+        assert (W >= 0).all()
+        np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-5)
+
+
+def test_too_much_sparsity_is_told(rng: np.random.Generator) -> None:
+    V, _ = problem(rng)
+    quiet = 0.7 / np.linalg.norm(V, axis=0).max() * V
+    told = "^sparsity is 0.8, but must be smaller to learn from these spectrograms: all activations vanish$"
+    for learn in (
+        lambda: learn_dictionary(quiet, 4),
+        lambda: learn_dictionary_online([quiet, quiet], 4, n_updates=200),
+    ):
+        with pytest.warns(RuntimeWarning, match=told) as caught:
+            W = learn()
+        assert caught[0].filename == __file__
+        np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-5)
+    learn_dictionary(quiet, 4, sparsity=0.01)  # says nothing
+
+
+def test_blocks_count_by_their_level(rng: np.random.Generator) -> None:
+    first, second = problem(rng, T=200)[0], problem(rng, T=200)[0]
+    settings = {"sparsity": 0.0, "max_cosine": 1.0}
+    alone = learn_dictionary_online([first], 4, **settings)
+    for level, same in ((1e-9, True), (1.0, False), (1e9, False)):
+        W = learn_dictionary_online([first, np.float32(level) * second], 4, **settings)
+        assert np.allclose(W, alone, atol=1e-5) == same
+
+
+@pytest.mark.parametrize("level", [1e-2, 1e-5, 1e-30])
+def test_a_quiet_first_block_does_not_keep_later_ones_from_being_learnt(level: float, rng: np.random.Generator) -> None:
+    ratios = []
+    for _ in range(7):  # not convex: a run sometimes ends elsewhere
+        V, _ = problem(rng, F=60, K=6, T=400)
+        blocks = np.array_split(V, 4, axis=1)
+        with_quiet = learn_dictionary_online([np.float32(level) * blocks[0], *blocks], 6, sparsity=0.1)
+        without = learn_dictionary_online(blocks, 6, sparsity=0.1)
+        np.testing.assert_allclose(np.linalg.norm(with_quiet, axis=0), 1, atol=1e-5)
+        ratios.append(fit(V, with_quiet, 2.0, 0.1) / fit(V, without, 2.0, 0.1))
+    assert np.median(ratios) < 1.2, ratios
 
 
 def test_kind_in_kind_out_and_silence_left_out(rng: np.random.Generator) -> None:
