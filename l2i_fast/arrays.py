@@ -65,7 +65,12 @@ def contiguous(x: Any) -> Any:
 
 def host(x: Any) -> Any:
     """Return `x` as a NumPy array; waits for the device that a tensor is on."""
-    return x.detach().cpu().numpy() if is_tensor(x) else x
+    return on_host(x).numpy() if is_tensor(x) else x
+
+
+def on_host(x: Any) -> Any:
+    """Return a tensor without its autograd history on the CPU, which waits for its device, and all else as it is."""
+    return x.detach().cpu() if is_tensor(x) else x
 
 
 def placed(array: NDArray[Any], x: Any) -> Any:
@@ -86,26 +91,75 @@ def _constant(values: bytes, device: torch.device) -> torch.Tensor:
 
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
-    """Return `x` as a NumPy array; a torch CPU tensor is not copied.
+    """Return `x` as a NumPy array, which shares memory with arrays, CPU tensors and buffers.
+
+    Parameters
+    ----------
+    x : array-like
+        An array, a tensor, numbers in lists, or any object with a buffer, `__array__` or `__dlpack__`.
+    name : str
+        Name of the argument, for errors.
+
+    Raises
+    ------
+    TypeError
+        For anything else, and for tensors that are sparse, nested or quantised.
+    ValueError
+        For a tensor on another device, or one that requires grad, and for an array of which values are masked.
+    """
+    if type(x) is np.ndarray:
+        return x
+    if not is_tensor(x):
+        return _read(unmasked(x, name), name)
+    if x.device.type != "cpu":
+        raise ValueError(f"{name} is on {x.device}, but must be on the CPU here: pass {name}.cpu()")
+    torch = sys.modules["torch"]
+    x = _plain(x, name)
+    if x.dtype is torch.complex32:
+        x = x.cfloat()
+    elif x.is_floating_point() and x.dtype not in (torch.float16, torch.float32, torch.float64):
+        x = x.float()  # NumPy has neither bfloat16 nor shorter numbers
+    try:
+        array: NDArray[Any] = x.numpy()
+    except RuntimeError as error:  # a subclass, or a tensor within one of torch's transforms of functions
+        raise TypeError(f"{name} is {type(x).__name__} without memory to read, but a plain tensor is needed") from error
+    return array
+
+
+def unmasked(x: Any, name: str) -> Any:
+    """Return `x`, and the values of a masked array if no value is masked.
 
     Raises
     ------
     ValueError
-        For a tensor on another device, or one that requires grad.
+        If a value is masked.
     """
-    if not is_tensor(x):
-        return np.asarray(x)
-    if x.device.type != "cpu":
-        raise ValueError(f"{name} is on {x.device}, but must be on the CPU here: pass {name}.cpu()")
-    x = _plain(x, name)
-    if str(x.dtype) in ("torch.bfloat16", "torch.complex32"):
-        x = x.cfloat() if x.is_complex() else x.float()
-    array: NDArray[Any] = x.numpy()
+    masked = np.ma.MaskedArray
+    if not isinstance(x, masked) and not (isinstance(x, list | tuple) and any(isinstance(part, masked) for part in x)):
+        return x
+    values = np.ma.asarray(x) if isinstance(x, masked) else np.ma.stack(x)
+    if n := int(np.ma.getmaskarray(values).sum()):
+        raise ValueError(f"{name} has {n} masked values, but all values are needed: pass {name}.filled(...)")
+    return values.data
+
+
+def _read(x: Any, name: str) -> NDArray[Any]:
+    reason = f"{name} is {type(x).__name__}, but an array of numbers or a tensor is needed"
+    try:
+        only_dlpack = hasattr(x, "__dlpack__") and not hasattr(x, "__array__")
+        array: NDArray[Any] = np.from_dlpack(x) if only_dlpack else np.asarray(x)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # ragged lists, memory of another device
+        raise TypeError(reason) from error
+    if array.dtype.kind not in "biufc" and not isinstance(x, np.ndarray):
+        raise TypeError(reason)
     return array
 
 
 def _plain(x: torch.Tensor, name: str) -> torch.Tensor:
-    # Without conjugation and negation still to be done.
+    # Dense, and without conjugation and negation still to be done.
+    if x.layout is not sys.modules["torch"].strided or x.is_nested or x.is_quantized:
+        kind = "quantised" if x.is_quantized else "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+        raise TypeError(f"{name} is a {kind} tensor, but a dense one is needed")
     if x.requires_grad:
         raise ValueError(f"{name} requires grad, which is not supported here: pass {name}.detach()")
     return x.resolve_conj().resolve_neg()
@@ -116,8 +170,8 @@ def taken(x: Any, name: str, device: Device = None) -> Any:
 
     Raises
     ------
-    ValueError
-        For a tensor that requires grad, or that is on a device if `device` is None.
+    TypeError, ValueError
+        As in `to_numpy`; on a device, tensors there are taken.
     """
     return to_numpy(x, name) if device is None else _plain(x, name)
 

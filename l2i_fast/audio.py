@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from l2i_fast.arrays import from_pcm
+from l2i_fast.arrays import from_pcm, on_host, to_numpy
 from l2i_fast.files import as_path, write_whole
 from l2i_fast.recording import RecordingFile, check_rate, import_optional, soundfile_reason
 
@@ -111,7 +111,7 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     Parameters
     ----------
     samples : array, shape (N,) or (N, channels)
-        NumPy, torch or anything NumPy understands; floating, or PCM as int8, int16, int32 or uint8.
+        NumPy, torch, or anything that NumPy converts to an array; floating, or PCM as int8, int16, int32 or uint8.
     name : str
         Name of the argument, for errors.
 
@@ -123,11 +123,11 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     Raises
     ------
     TypeError
-        For a dtype that is neither floating nor PCM.
+        For a dtype that is neither floating nor PCM, and objects that are no arrays.
     ValueError
-        For another shape, no samples, NaN or infinity.
+        For another shape, no samples, NaN, infinity or masked values.
     """
-    x = _to_numpy(samples)
+    x = to_numpy(on_host(samples), name)
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[1] > max(8, x.shape[0])):
         raise ValueError(f"{name} has shape {x.shape}, but (N,) or (N, channels) is needed")
     if x.size == 0:
@@ -169,7 +169,7 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
         raise ValueError(f"path is {path.name!r}, but must end in .wav or .flac")
     subtype = subtype or defaults[ending]
     rate = check_rate("sr", sr)
-    x = _to_numpy(samples)
+    x = to_numpy(on_host(samples), "samples")
     if not np.issubdtype(x.dtype, np.floating):
         raise TypeError(f"samples has dtype {x.dtype}, but floating samples are needed")
     if x.ndim not in (1, 2) or x.size == 0:
@@ -245,10 +245,3 @@ def scale_to_peak(y: Any, mode: Literal["absolute", "signed"] = "absolute") -> t
         return y, 1.0
     scale = highest if mode == "signed" and highest > 1e-6 * peak else peak
     return (y / np.float64(scale)).astype(np.float32), scale
-
-
-def _to_numpy(samples: Any) -> npt.NDArray[Any]:
-    if hasattr(samples, "detach"):  # torch, without importing it
-        samples = samples.detach().cpu()
-        samples = samples.float() if samples.is_floating_point() else samples  # NumPy has no bfloat16
-    return np.asarray(samples)

@@ -54,7 +54,8 @@ class GuardedStream {
   // Returns as many samples as are taken: all that are given, or those up to the end of frame `until`.
   // Returns None if an argument has to be converted first: a check in Python would delay a live stream.
   py::object push(const py::object& samples, std::ptrdiff_t until, const py::object& H) {
-    if (!is_plain(samples) || !(H.is_none() || py::isinstance<py::array_t<float>>(H))) return py::none();
+    const bool plain_H = H.is_none() || (is_array(H) && py::isinstance<py::array_t<float>>(H));
+    if (!is_plain(samples) || !plain_H) return py::none();
     const auto& array = reinterpret_borrow_array(samples);
     const auto* const x = static_cast<const float*>(array.data());
     const std::ptrdiff_t n = array.size();
@@ -134,10 +135,15 @@ class GuardedStream {
     return static_cast<const py::array&>(object);
   }
 
+  // Whether an object is an array itself: those of derived types may hold more than numbers, such as a mask.
+  static bool is_array(const py::object& object) {
+    return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+  }
+
   static bool is_plain(const py::object& object) {
     constexpr int kWanted =
         py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-    if (!py::isinstance<py::array>(object)) return false;
+    if (!is_array(object)) return false;
     const auto& array = reinterpret_borrow_array(object);
     return array.ndim() == 1 && (array.flags() & kWanted) == kWanted &&
            py::isinstance<py::array_t<float>>(object);

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast.arrays import Float32, contiguous, host, like, namespace, to_float32
+from l2i_fast.arrays import Float32, contiguous, like, namespace, on_host, to_float32, to_numpy
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.nmf.checks import at_least, at_safe_scale, check_device_solver, check_fit, check_lengths, non_negative
 from l2i_fast.nmf.factorize import Factorization, beta_of, update_H_only
@@ -136,7 +136,7 @@ def _within(lengths: Any, lead: tuple[int, ...], n_frames: int) -> NDArray[np.bo
     # The frames (..., T) within clips of these lengths; None stands for all.
     if lengths is None:
         return None
-    n = np.asarray(host(lengths))
+    n = to_numpy(on_host(lengths), "lengths")
     check_lengths(n, lead)
     if n.size and not 0 <= n.min() <= n.max() <= n_frames:
         raise ValueError(f"lengths holds {n.min()} to {n.max()}, but must lie between 0 and T={n_frames}")

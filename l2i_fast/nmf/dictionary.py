@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from l2i_fast.arrays import Float32, double, host, is_tensor, like, namespace, placed
+from l2i_fast.arrays import Float32, double, is_tensor, like, namespace, on_host, placed
 from l2i_fast.nmf.checks import at_least, at_safe_scale, frames_of, non_negative
 from l2i_fast.nmf.components import (
     EPS,
@@ -137,7 +137,7 @@ def _known_components(known: Any, n_bins: int) -> Float32:
     """Return `known` with columns of unit norm; (F, 0) for None."""
     if known is None:
         return np.empty((n_bins, 0), np.float32)
-    W = non_negative(host(known), "known")
+    W = non_negative(on_host(known), "known")
     if W.ndim != 2 or len(W) != n_bins:
         raise ValueError(f"known has shape {W.shape}, but (F, K0) with F={n_bins} as in the spectrograms is needed")
     norms = np.linalg.norm(W, axis=0)

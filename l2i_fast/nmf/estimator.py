@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from l2i_fast.arrays import LARGEST, TINY, Float32, host, placed
+from l2i_fast.arrays import LARGEST, TINY, Float32, host, is_tensor, on_host, placed, to_numpy, unmasked
 from l2i_fast.backends.dispatch import device_of
 from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
@@ -165,13 +165,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Raises
         ------
         ValueError
-            For parameters out of range, X negative or not finite, zeros in X with beta 0 or less, and shapes that do
-            not fit.
+            For parameters out of range, X negative, not finite or a masked array with masked values (see `mask`), zeros
+            in X with beta 0 or less, and shapes that do not fit.
         TypeError
             For parameters of the wrong type and sparse X.
         """
         beta = self._check_parameters()
-        place, X = _place_of(X), host(X)
+        place, X = _place_of(X), _as_sklearn_takes(X, "X")
         X, weights = self._check_data(X, mask, reset=True)
         scale = _scale_of(X, beta)
         X, root = _divided(X, scale), math.sqrt(scale)
@@ -214,7 +214,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         check_is_fitted(self)
         beta = self._check_parameters()
-        place, X = _place_of(X), host(X)
+        place, X = _place_of(X), _as_sklearn_takes(X, "X")
         X, weights = self._check_data(X, mask, reset=False)
         H = self.components_
         scale, scale_H = _scale_of(X, beta), _scale_of(H, beta)
@@ -236,7 +236,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         X_original : ndarray (n_samples, n_features), float32
         """
         check_is_fitted(self)
-        place, W = _place_of(X), check_array(host(X), dtype=np.float32)
+        place, W = _place_of(X), check_array(_as_sklearn_takes(X, "X"), dtype=np.float32)
         if W.shape[1] != self.n_components_:
             raise ValueError(f"X has {W.shape[1]} columns, but must have n_components_ = {self.n_components_}")
         product: Float32 = W @ self.components_
@@ -353,7 +353,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if _SOLVERS[self.solver] == "hals":
             raise ValueError(f"mask cannot be combined with solver {self.solver!r}, only with 'mu' and 'newton'")
         X = validate_data(self, X, dtype=dtypes, reset=reset, ensure_all_finite=False)
-        weights = check_array(mask, dtype=np.float32, ensure_non_negative=True, input_name="mask")
+        weights = check_array(
+            _as_sklearn_takes(mask, "mask"), dtype=np.float32, ensure_non_negative=True, input_name="mask"
+        )
         if weights.shape != X.shape:
             raise ValueError(f"mask has shape {weights.shape}, but {X.shape} as X is needed")
         total = weights.sum(dtype=np.float64)
@@ -383,6 +385,13 @@ def _place_of(X: Any) -> Any:
     return X if device_of(X=X) is not None else None
 
 
+def _as_sklearn_takes(x: Any, name: str) -> Any:
+    """Return tensors, masked arrays and what only speaks DLPack as arrays; leave the rest to scikit-learn's checks."""
+    if is_tensor(x) or (hasattr(x, "__dlpack__") and not hasattr(x, "__array__")):
+        return to_numpy(on_host(x), name)
+    return unmasked(x, name)
+
+
 def _check_integer(name: str, value: Any, allowed: str) -> None:
     if not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}, but must be {allowed}")
@@ -405,7 +414,9 @@ def _custom(W: Any, H: Any, shape: tuple[int, int], n_components: Any) -> tuple[
         n_components = shape[1]
     start = []
     for name, matrix in (("W", W), ("H", H)):
-        array = check_array(matrix, dtype=[np.float64, np.float32], ensure_non_negative=True, input_name=name)
+        array = check_array(
+            _as_sklearn_takes(matrix, name), dtype=[np.float64, np.float32], ensure_non_negative=True, input_name=name
+        )
         if not array.any():
             raise ValueError(f"{name} is zero everywhere, but some entries must be positive")
         start.append(array)

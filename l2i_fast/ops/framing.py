@@ -45,7 +45,7 @@ class Frame:
         if isinstance(window, str | float | int | tuple):
             self.window = _named_window(window, width, self.n_fft)
         elif callable(window):
-            self.window = _padded_window(window(width), width, self.n_fft)
+            self.window = _padded_window(to_numpy(window(width), "window"), width, self.n_fft)
         else:
             self.window = _padded_window(to_numpy(window, "window"), width, self.n_fft)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i_fast.arrays import LARGEST, TINY, Array, detached, host, is_tensor, positive_int
+from l2i_fast.arrays import LARGEST, TINY, Array, detached, is_tensor, on_host, positive_int, to_numpy
 from l2i_fast.backends.dispatch import find_device, serving
 from l2i_fast.backends.live_streams import Plan, State
 from l2i_fast.backends.native import in_range
@@ -61,9 +61,7 @@ class DeviceStreams:
         window: Window = "hann",
         device: str | torch.device = "cuda",
     ) -> None:
-        values, frame = stream_settings(
-            host(W) if is_tensor(W) else W, hop_length, n_iter, domain, eps, win_length, window
-        )
+        values, frame = stream_settings(on_host(W), hop_length, n_iter, domain, eps, win_length, window)
         n, K = positive_int(n_streams, "n_streams"), values.shape[1]
         self.device = torch.zeros((), device=find_device(device)).device  # with its index
         wide = torch.from_numpy(values.astype(np.float64))
@@ -247,7 +245,7 @@ class DeviceStreams:
 
     def _values(self, x: Array | np.float32, name: str, low: float, high: float) -> Tensor:
         shape = tuple(self._state.next_scale.shape if name == "scale" else self._state.next_weights.shape)
-        values = torch.as_tensor(detached(x))
+        values = detached(x) if is_tensor(x) else torch.from_numpy(np.array(to_numpy(x, name)))
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{name} has dtype {values.dtype}, but real numbers are needed")
         if tuple(values.shape) not in (shape, shape[1:]):

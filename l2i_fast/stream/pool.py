@@ -162,7 +162,7 @@ class StreamPool:
             signals = list(self._signals.values())
             if len(blocks) != len(signals):
                 raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(signals)} streams")
-            if isinstance(blocks, np.ndarray) and blocks.dtype == np.float32 and blocks.ndim == 2:
+            if type(blocks) is np.ndarray and blocks.dtype == np.float32 and blocks.ndim == 2:
                 frames = 1 + blocks.shape[1] // self._hearing.model.analysis.hop_length  # at most, of this push
                 if self.mode == "realtime" or all(signal.frames_until_due > frames for signal in signals):
                     return self._push_rows(signals, np.ascontiguousarray(blocks))

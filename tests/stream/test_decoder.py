@@ -486,7 +486,7 @@ def test_bad_samples_are_refused(bad: float, at: int, stream: StreamDecoder, rng
         (np.zeros(4, np.complex64), TypeError, "block has dtype complex64, but ..."),
         (np.zeros(4, bool), TypeError, "block has dtype bool, but ..."),
         (np.array(["noise"]), TypeError, "block has dtype <U5, but ..."),
-        (None, ValueError, "block has shape (), but (m, 1) or (m,) is needed"),
+        (None, TypeError, "block is NoneType, but an array of numbers or a tensor is needed"),
         (np.float32(1), ValueError, "block has shape (), but (m, 1) or (m,) is needed"),
         (np.zeros((4, 2), np.float32), ValueError, "block has shape (4, 2), but (m, 1) or (m,) is needed"),
         (np.zeros((1, 4, 1), np.float32), ValueError, "block has shape (1, 4, 1), but (m, 1) or (m,) is needed"),
