@@ -193,7 +193,7 @@ def to_float32(x: Any, name: str, device: Device = None) -> Any:
         return array
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {array.dtype}, but real numbers are needed")
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which the callers refuse
+    with np.errstate(over="ignore", under="ignore"):  # too large for float32 is infinity, which the callers refuse
         return np.require(array, np.float32, "A")
 
 
@@ -212,7 +212,7 @@ def to_complex64(x: Any, name: str, device: Device = None) -> Any:
         raise TypeError(f"{name} has dtype {array.dtype}, but a complex spectrum is needed")
     if device is not None:
         return array.cfloat()
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         return np.require(array, np.complex64, "A")
 
 

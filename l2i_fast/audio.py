@@ -133,7 +133,7 @@ def as_mono_float32(samples: Any, name: str = "samples") -> Audio:
     if x.size == 0:
         raise ValueError(f"{name} is empty, but at least one sample is needed")
     x = from_pcm(x, name)
-    with np.errstate(over="ignore", invalid="ignore"):  # overflow is refused below as infinite
+    with np.errstate(all="ignore"):  # overflow is refused below as infinite
         if x.ndim == 2:
             x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.result_type(x, np.float32))
         y = np.ascontiguousarray(x, dtype=np.float32)
@@ -244,4 +244,5 @@ def scale_to_peak(y: Any, mode: Literal["absolute", "signed"] = "absolute") -> t
     if peak == 0:
         return y, 1.0
     scale = highest if mode == "signed" and highest > 1e-6 * peak else peak
-    return (y / np.float64(scale)).astype(np.float32), scale
+    with np.errstate(under="ignore"):
+        return (y / np.float64(scale)).astype(np.float32), scale

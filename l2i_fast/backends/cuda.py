@@ -18,6 +18,7 @@ from torch import Tensor
 
 from l2i_fast.arrays import Device
 from l2i_fast.backends.live_streams import Plan, State, Tick
+from l2i_fast.defaults import default_settings
 
 
 def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
@@ -130,6 +131,7 @@ def tick_members(plan: Plan, state: State) -> tuple[dict[str, Tensor], dict[str,
 
 
 @cache  # captured graphs know where they lie
+@default_settings()
 def twiddles(n_fft: int, device: torch.device) -> Tensor:
     """Twiddle factors of an FFT, in the order that kernels/cuda/fft.h states: complex64."""
     parts, points, done = [torch.arange(n_fft // 4 + 1) / n_fft], n_fft // 2, 1
@@ -147,8 +149,8 @@ def _decoded(rows: Tensor, mask: dict[str, Any], window: Tensor, hop: int, start
 
     n_fft, (n, n_frames, _) = window.numel(), rows.shape
     if not rows.numel():
-        return torch.zeros((n, length), device=rows.device)
-    y = torch.empty((n, length), device=rows.device)
+        return torch.zeros((n, length), dtype=torch.float32, device=rows.device)
+    y = torch.empty((n, length), dtype=torch.float32, device=rows.device)
     with torch.cuda.device(rows.device):
         _cuda.decode(
             **_pointers(X=rows, window=window, twiddles=twiddles(n_fft, rows.device), y=y),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from l2i_fast.arrays import TINY, Complex64, Device, Float32
 from l2i_fast.backends import native
+from l2i_fast.defaults import default_settings
 
 
 def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
@@ -21,6 +22,7 @@ def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
     return "" if device is None else f"SciPy takes NumPy arrays, not tensors on {device}"
 
 
+@default_settings()
 def stft(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | None = None) -> Complex64:
     """Spectra (B, T, F) of clips (B, N), padded by `pad` zeros at both ends."""
     padded = np.pad(clips, ((0, 0), (pad, pad)))
@@ -31,6 +33,7 @@ def stft(clips: Float32, window: Float32, hop: int, pad: int, out: Complex64 | N
     return rows
 
 
+@default_settings()
 def istft(rows: Complex64, window: Float32, hop: int, start: int, length: int, out: Float32 | None = None) -> Float32:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
     n_clips, n_frames, _ = rows.shape
@@ -46,6 +49,7 @@ def istft(rows: Complex64, window: Float32, hop: int, start: int, length: int, o
     return np.divide(sums[:, wanted], squares[wanted], out=out, casting="same_kind")
 
 
+@default_settings()
 def istft_adjoint(dy: Float32, window: Float32, hop: int, start: int, n_frames: int) -> Complex64:
     """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
     n_fft, wanted = window.size, slice(start, start + dy.shape[1])
@@ -61,6 +65,7 @@ def istft_adjoint(dy: Float32, window: Float32, hop: int, start: int, n_frames: 
     return rows
 
 
+@default_settings()
 def analyze(
     clips: Float32,
     window: Float32,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from l2i_fast.arrays import TINY, Device
 from l2i_fast.backends.live_streams import FADE, LEAST, Plan, State, Tick
+from l2i_fast.defaults import default_settings
 
 #: Magnitudes above count as this one: their squares are still float32. As in kernels/cpu.
 LARGEST_MAGNITUDE = 1.8446743e19
@@ -46,6 +47,7 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
     return F.pad(y, (0, max(0, start + length - size)))[:, start : start + length]
 
 
+@default_settings()
 def log_mel(rows: Tensor, bands: Tensor, amin: float) -> Tensor:
     """Decibels (B, T, M) of spectra (B, T, F), for mel bands (F, M)."""
     return 10 * torch.log10(torch.clamp(_magnitude(rows) @ bands, min=amin))
@@ -59,6 +61,7 @@ def analyze(
     return X, torch.log1p(_magnitude(X)), log_mel(X, bands, amin)
 
 
+@default_settings()
 def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float) -> Tensor:
     """What the components weighted by (B, K) hold of X (B, T, F): complex64 of that shape."""
     mask = ((H * weights[:, None]) @ W.T) / (eps + H @ W.T)
@@ -69,6 +72,7 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: 
     return torch.where(silent, mask, torch.expm1(mask * torch.log1p(a)) / torch.where(silent, 1, a)) * X
 
 
+@default_settings()
 def soft_mask_gradient(
     X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float, dY: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -122,6 +126,7 @@ def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: in
     return rows
 
 
+@default_settings()
 def nmf_update_H(
     V: Tensor,
     mask: Tensor | None,
@@ -154,6 +159,7 @@ def nmf_update_H(
         H *= (numerator / torch.where(denominator == 0, FLOOR, denominator)) ** gamma
 
 
+@default_settings()
 def nmf_gather(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """Return the sums over frames that the update of W needs, in float64: numerator (F, K) and denominator.
 
@@ -197,6 +203,7 @@ def nmf_pass(
     return *sums, float(nmf_divergence(V, mask, W, H, beta)) if measure else 0.0
 
 
+@default_settings()
 def nmf_update_W(
     W: Tensor,
     numerator: Tensor,
@@ -217,6 +224,7 @@ def nmf_update_W(
         W.copy_(new if stays is None else torch.where(stays, W, new))
 
 
+@default_settings()
 def nmf_divergence(V: Tensor, mask: Tensor | None, W: Tensor, H: Tensor, beta: float) -> Tensor:
     """Return D_beta(V | H W') of V (T, F) as a tensor without dimensions, float64 (Fevotte and Idier, 2011, eq. 3)."""
     total = V.new_zeros((), dtype=torch.float64)
@@ -245,6 +253,7 @@ def ticker(plan: Plan, state: State) -> Tick:
     return lambda blocks, H, out: tick(plan, state, blocks, H, out)
 
 
+@default_settings()
 def tick(plan: Plan, state: State, blocks: Tensor, H: Tensor | None, out: Tensor) -> None:
     """Advance all streams by one hop: kernels/cuda/stream.h states the formulas."""
     n_fft, hop = plan.n_fft, plan.hop
@@ -297,7 +306,7 @@ def _fade(state: State, heard: Tensor, frame: Tensor) -> None:
     scale = torch.where(fresh & ~audible, state.next_scale, state.scale)
     start = torch.where((fresh & (state.has_start == 0))[:, None], state.next_start, state.start)
     has_start = torch.where(fresh, state.next_has_start, state.has_start)
-    share = torch.where(heard & (fading > 0), 1 / fading.clamp(min=1), 0)
+    share = torch.where(heard & (fading > 0), 1 / fading.clamp(min=1).float(), 0)
     ends = share == 1
     scale = torch.where(ends, state.next_scale, scale * (state.next_scale / scale) ** share)
 

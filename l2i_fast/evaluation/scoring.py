@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from l2i_fast.arrays import host
 from l2i_fast.data import Dataset
+from l2i_fast.defaults import default_settings
 from l2i_fast.evaluation.summary import Record
 from l2i_fast.model import L2I, Analyzed
 from l2i_fast.nmf.activations import activations
 from l2i_fast.progress import Report
 
 
+@default_settings()
 @torch.inference_mode()
 def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_size: int = 16) -> list[Record]:
     """Score `model` on every clip of `dataset`.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from l2i_fast.backends.dispatch import find_device
 from l2i_fast.backends.precision import exact_convolutions
+from l2i_fast.defaults import default_settings
 from l2i_fast.model.front_end import FrontEnd
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.hidden import HiddenMaps
@@ -125,6 +126,7 @@ class AuditedNetwork(ABC):
         self.device = find_device(device)
         return self
 
+    @default_settings()
     def run(self, features: Tensor) -> Answers:
         """Run the network on features (B, 1, T, n_mels) of any number of frames.
 
@@ -141,11 +143,12 @@ class AuditedNetwork(ABC):
             )
         return Answers(logits, dict(zip(self.layers, maps, strict=True)))
 
+    @default_settings()
     @torch.no_grad()
     def map_channels(self) -> tuple[int, ...]:
         """Return the number of channels of each map, in the order of `layers`, found by a run on silence."""
         shape = (1, 1, self.min_frames, self.front_end.analysis.n_mels)
-        silence = torch.full(shape, self.front_end.silence, device=self.device)
+        silence = torch.full(shape, self.front_end.silence, dtype=torch.float32, device=self.device)
         return tuple(x.shape[1] for x in self.run(silence).maps.values())
 
     def probabilities(self, logits: Tensor) -> Tensor:

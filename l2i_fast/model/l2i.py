@@ -17,6 +17,7 @@ from torch import Tensor
 from l2i_fast.arrays import host, is_tensor
 from l2i_fast.audio import read_sound, scale_to_peak
 from l2i_fast.backends.precision import exact_convolutions
+from l2i_fast.defaults import default_settings
 from l2i_fast.files import printable
 from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.folder import Contents, read_model, write_model
@@ -137,6 +138,7 @@ class L2I:
         return write_model(folder, Contents(self.network, self.interpreter, self.selection, self.name, self.training))
 
     @classmethod
+    @default_settings()
     def load(cls, name_or_folder: str | os.PathLike[str]) -> L2I:
         """Read a model: the name of one that ships with the package, or a folder made by `save`.
 
@@ -189,6 +191,7 @@ class L2I:
         """
         return self.interpret_batch([source], targets, threshold, top_k, domain)[0]
 
+    @default_settings()
     def interpret_batch(
         self,
         sources: Iterable[Any],
@@ -223,6 +226,7 @@ class L2I:
                     results[i] = dataclasses.replace(answer, source=names[i], complete=sounds[i].complete)
         return [results[i] for i in range(len(sources))]
 
+    @default_settings()
     @torch.inference_mode()
     def analyze(
         self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | NDArray[np.float32] | None = None
@@ -245,6 +249,7 @@ class L2I:
         X, features = self.network.front_end.analyze(np.stack(signals) / divisors[:, None], self.device)
         return Analyzed(X, divisors, *self.hear(features))
 
+    @default_settings()
     def hear(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run the networks on features (B, 1, T, n_mels) of any number of frames.
 
@@ -282,6 +287,7 @@ class L2I:
 
         return StreamPool(self, n, samplerate, mode, **settings)
 
+    @default_settings()
     @torch.inference_mode()
     def relevance(self, z: Tensor, target: int) -> NDArray[np.float32]:
         """Return the relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
@@ -293,6 +299,7 @@ class L2I:
         order = np.argsort(-relevance, kind="stable")[: selection.top_k]
         return tuple(int(k) for k in order if relevance[k] > selection.threshold)
 
+    @default_settings()
     def audible(
         self, analyzed: Analyzed, b: int, components: Iterable[int], length: int, domain: Domain | None = None
     ) -> NDArray[np.float32]:
@@ -310,6 +317,7 @@ class L2I:
         )
         return np.asarray(host(y) * analyzed.scales[b], np.float32)
 
+    @default_settings()
     @torch.inference_mode()
     def _interpret_equal(
         self, signals: list[NDArray[np.float32]], wanted: list[int] | None, selection: Selection

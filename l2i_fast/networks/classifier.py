@@ -88,6 +88,7 @@ class Classifier(nn.Module):
         self.out = nn.Linear(embedding, n_classes)
         #: Channels of the maps that the interpreter reads, in the order of `layers`.
         self.hidden_channels = tuple(block[-1] for block in channels[3:])
+        self.float()  # whatever the default dtype is
 
     #: Names of the modules whose outputs the interpreter reads.
     layers = ("blocks.3", "blocks.4", "blocks.5")

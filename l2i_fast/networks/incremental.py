@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from l2i_fast.defaults import default_settings
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.convolution import packed
 from l2i_fast.networks.interpreter import Interpreter
@@ -163,6 +164,7 @@ class IncrementalNetwork:
         A window that is too short, or networks that cannot run incrementally: see `why_not_incremental`.
     """
 
+    @default_settings()
     def __init__(
         self, module: nn.Module, layers: Sequence[str], interpreter: nn.Module, window_frames: int, silence: float
     ) -> None:
@@ -199,6 +201,7 @@ class IncrementalNetwork:
             raise ValueError(f"first_frame is {first_frame}, but must be a multiple of {GRID}, 0 or more")
         return State(first_frame)
 
+    @default_settings()
     @torch.inference_mode()
     def advance(self, states: Sequence[State], columns: Tensor) -> tuple[Tensor, Tensor]:
         """Feed the next frames of B signals; return the answers as of the newest.

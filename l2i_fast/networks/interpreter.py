@@ -61,6 +61,7 @@ class Interpreter(nn.Module):
         self.psi = Psi(hidden_channels, n_components, rows, width, streamable)
         options = {} if dropout is None else {"dropout": dropout}
         self.theta = THETAS[theta](n_components, n_classes, **options)
+        self.float()  # whatever the default dtype is
 
     def forward(self, maps: Sequence[Tensor], n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return activations H (B, K, T), pooled activations z (B, K) and logits (B, C); T is `n_frames`."""

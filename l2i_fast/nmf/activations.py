@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from l2i_fast.arrays import Float32, contiguous, like, namespace, on_host, to_float32, to_numpy
 from l2i_fast.backends.dispatch import device_of, serving
+from l2i_fast.defaults import default_settings
 from l2i_fast.nmf.checks import at_least, at_safe_scale, check_device_solver, check_fit, check_lengths, non_negative
 from l2i_fast.nmf.factorize import Factorization, beta_of, update_H_only
 
 
+@default_settings()
 def activations(
     V: Any,
     W: Any,

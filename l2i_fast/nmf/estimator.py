@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from l2i_fast.arrays import LARGEST, TINY, Float32, host, is_tensor, on_host, placed, to_numpy, unmasked
 from l2i_fast.backends.dispatch import device_of
+from l2i_fast.defaults import default_settings
 from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
 
@@ -137,6 +138,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.fit_transform(X, W=W, H=H, mask=mask)
         return self
 
+    @default_settings()
     def fit_transform(
         self,
         X: ArrayLike,
@@ -191,6 +193,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.n_components_ = len(H)
         return W
 
+    @default_settings()
     def transform(self, X: ArrayLike, mask: ArrayLike | None = None) -> Any:
         """Return the activations W of the learnt components in X.
 
@@ -224,6 +227,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         W = np.full((len(X), len(H)), start, np.float32)
         return self._factorize(X, W, H, beta, weights, scale / scale_H, scale_H, place, update_H=False)[0]
 
+    @default_settings()
     def inverse_transform(self, X: ArrayLike) -> Any:
         """Return the model W H of activations W, here named X as in scikit-learn.
 

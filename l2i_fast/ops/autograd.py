@@ -43,7 +43,7 @@ class _Operation(torch.autograd.Function):
         ctx.save_for_backward(*(x for x in operands if is_tensor(x)))
         ctx.lead, ctx.gradients = lead, gradients
         ctx.like = [(x.shape, x.dtype) if is_tensor(x) else None for x in operands[2:]]
-        result = torch.as_tensor(answer())
+        result = _tensor(answer())
         return result.reshape(*lead, *result.shape[1:])
 
     @staticmethod
@@ -52,10 +52,15 @@ class _Operation(torch.autograd.Function):
         _ = ctx.saved_tensors
         lead = ctx.lead
         d = gradient.resolve_conj().resolve_neg().reshape(math.prod(lead), *gradient.shape[len(lead) :]).contiguous()
-        dH, dweights = (torch.as_tensor(x) for x in ctx.gradients(d))
+        dH, dweights = map(_tensor, ctx.gradients(d))
         spread = dH.mT.reshape(*lead, *dH.mT.shape[1:]), dweights.reshape(*lead, *dweights.shape[1:])
         sums = [
             x.sum_to_size(like[0]).to(like[1]) if needed else None
             for x, like, needed in zip(spread, ctx.like, ctx.needs_input_grad[2:4], strict=True)
         ]
         return None, None, *sums, None, None, None
+
+
+def _tensor(x: Any) -> Tensor:
+    # torch.as_tensor would move an array to the caller's default device.
+    return x if isinstance(x, Tensor) else torch.from_numpy(x)

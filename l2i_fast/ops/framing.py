@@ -24,6 +24,7 @@ from l2i_fast.arrays import (
     to_numpy,
 )
 from l2i_fast.backends.native import in_range
+from l2i_fast.defaults import default_settings
 from l2i_fast.forks import importing
 
 Window = str | float | tuple[Any, ...] | Callable[[int], ArrayLike] | ArrayLike
@@ -139,7 +140,7 @@ def _padded(audio: Any, pad: int, mode: str) -> Any:
         return np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(pad, pad)], mode=mode)  # type: ignore[call-overload]
     torch, n = namespace(audio), audio.shape[-1]
     if mode == "linear_ramp":
-        rise = torch.arange(pad, device=audio.device) / max(pad, 1)
+        rise = torch.arange(pad, dtype=torch.float32, device=audio.device) / max(pad, 1)
         return torch.cat((audio[..., :1] * rise, audio, audio[..., -1:] * rise.flip(0)), -1)
     i = torch.arange(-pad, n + pad, device=audio.device)
     if mode == "edge":
@@ -152,6 +153,7 @@ def _padded(audio: Any, pad: int, mode: str) -> Any:
 
 
 @lru_cache(maxsize=32)
+@default_settings()
 def _named_window(window: str | float | tuple[Any, ...], width: int, n_fft: int) -> Float32:
     with importing:
         from scipy.signal import get_window
@@ -161,6 +163,7 @@ def _named_window(window: str | float | tuple[Any, ...], width: int, n_fft: int)
     return padded
 
 
+@default_settings()
 def _padded_window(window: ArrayLike, width: int, n_fft: int) -> Float32:
     values = np.asarray(window, dtype=np.float64)
     if values.shape != (width,):

@@ -10,6 +10,7 @@ import numpy as np
 from l2i_fast.arrays import LARGEST, TINY, ArrayT, Device, Float32, like, namespace, positive_int, taken
 from l2i_fast.backends import native
 from l2i_fast.backends.dispatch import device_of, serving
+from l2i_fast.defaults import default_settings
 from l2i_fast.forks import importing
 from l2i_fast.ops.framing import Window
 from l2i_fast.ops.operands import frame_major, public, target
@@ -93,6 +94,7 @@ def limit(mel: Any, top_db: float | None) -> None:
 
 
 @lru_cache(maxsize=8)
+@default_settings()
 def mel_filters(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> Float32:
     """Return librosa's mel filters as (n_fft // 2 + 1, n_mels)."""
     with importing:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast.audio import write_audio
+from l2i_fast.defaults import default_settings
 from l2i_fast.files import as_path, whole_set
 from l2i_fast.results.drawn import Drawn
 from l2i_fast.results.explanation import Explanation
@@ -27,6 +28,7 @@ class Saved(Drawn, Protocol):
         """Return the contents of result.json, without the names of files."""
 
 
+@default_settings()
 def save_result(result: Saved, folder: str | os.PathLike[str], audio_format: str) -> list[Path]:
     """Write sound, picture and figures of a result into a folder, whole or not at all: see `Result.save`."""
     from l2i_fast.results.picture import save_picture  # matplotlib is slow to import

@@ -231,8 +231,8 @@ def mono(block: Any, channels: int = 1) -> Float32:
         shapes = f"(m, {channels})" + " or (m,)" * (channels == 1)
         raise ValueError(f"block has shape {array.shape}, but {shapes} is needed")
     array = from_pcm(array, "block")
-    array = array[:, 0] if channels == 1 else array.mean(axis=1, dtype=np.result_type(array, np.float32))
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+    with np.errstate(all="ignore"):  # what float32 cannot hold is refused as infinite
+        array = array[:, 0] if channels == 1 else array.mean(axis=1, dtype=np.result_type(array, np.float32))
         return np.require(array, np.float32, ["C", "A"])
 
 

@@ -13,6 +13,7 @@ from l2i_fast.arrays import LARGEST, TINY, Array, detached, is_tensor, on_host, 
 from l2i_fast.backends.dispatch import find_device, serving
 from l2i_fast.backends.live_streams import Plan, State
 from l2i_fast.backends.native import in_range
+from l2i_fast.defaults import default_settings
 from l2i_fast.ops.framing import Window
 from l2i_fast.settings import Domain
 from l2i_fast.stream.decoder import stream_settings
@@ -49,6 +50,7 @@ class DeviceStreams:
         If the backend that L2I_BACKEND names does not take these streams; the message says why.
     """
 
+    @default_settings()
     def __init__(
         self,
         W: Array,
@@ -182,12 +184,13 @@ class DeviceStreams:
         if H is not None:
             self._check(H, "H", (n, K))
         if out is None:
-            out = torch.empty(shape, device=self.device)
+            out = torch.empty(shape, dtype=torch.float32, device=self.device)
         else:
             self._check(out, "out", shape)
         self._tick(blocks, H, out)
         return out
 
+    @default_settings()
     def reset(self, which: Any = None) -> None:
         """Begin new signals in all streams, or in those given by indices or a mask (n,); weights and scale stay."""
         state, n = self._state, self._state.fresh.numel()
@@ -220,8 +223,8 @@ class DeviceStreams:
         if self.device.type != "cuda":
             raise RuntimeError(f"the streams are on {self.device}, but a graph can be captured on a CUDA device only")
         n, K = self._state.h.shape
-        blocks, out = (torch.zeros((n, self._plan.hop), device=self.device) for _ in range(2))
-        given = torch.zeros((n, K), device=self.device) if H else None
+        blocks, out = (torch.zeros((n, self._plan.hop), dtype=torch.float32, device=self.device) for _ in range(2))
+        given = torch.zeros((n, K), dtype=torch.float32, device=self.device) if H else None
         # The first run may allocate and load, which a capture must not; its changes are undone.
         tensors = [getattr(self._state, field.name) for field in fields(self._state)]
         before = [x.clone() for x in tensors]

@@ -10,6 +10,7 @@ import torch
 
 from l2i_fast.arrays import Float32, positive_int
 from l2i_fast.backends.native import PoolEngine
+from l2i_fast.defaults import default_settings
 from l2i_fast.networks.incremental import GRID
 from l2i_fast.stream.decoder import stream_engines
 from l2i_fast.stream.refresh import Refresh, StreamSettings
@@ -53,6 +54,7 @@ class Hearing:
         Frames before the newest one that an answer depends on.
     """
 
+    @default_settings()
     def __init__(self, model: L2I, **settings: Unpack[StreamSettings]) -> None:
         known = StreamSettings.__annotations__
         if unknown := sorted(set(settings) - set(known)):
@@ -101,6 +103,7 @@ class Hearing:
         """Return an engine that advances such signals together."""
         return self._engines.pool()
 
+    @default_settings()
     @torch.inference_mode()
     def refresh(self, signals: Sequence[Signal]) -> None:
         """Run the networks on the newest window of each signal, and publish their answers.

@@ -33,7 +33,7 @@ def warp_each(mel: Tensor, amount: float) -> Tensor:
     n_frames, n_mels = mel.shape[1:]
     warped = torch.zeros_like(mel)
     for clip, out in zip(mel, warped, strict=True):
-        factors = torch.exp(amount * (2 * torch.rand(2) - 1))
+        factors = torch.exp(amount * (2 * torch.rand(2, dtype=torch.float32) - 1))
         size = (max(1, round(n_frames * float(factors[0]))), max(1, round(n_mels * float(factors[1]))))
         x = F.interpolate(clip[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
         x = x.repeat(-(-n_frames // size[0]), 1)
@@ -53,15 +53,17 @@ def augment(
         mel = warp_each(mel, c.warping)
     mel = roll_each(mel)
     if c.mixing:
-        share = torch.distributions.Beta(c.mixing, c.mixing).sample((n,))
+        mixing = torch.tensor(c.mixing, dtype=torch.float32)
+        share = torch.distributions.Beta(mixing, mixing).sample((n,))
         share = torch.maximum(share, 1 - share)
         other = torch.randperm(n)
         mel = share[:, None, None] * mel + (1 - share[:, None, None]) * mel[other]
         mixed = share[:, None] * labels + (1 - share[:, None]) * labels[other]
         labels = torch.maximum(labels, labels[other]) if multilabel else mixed
     x = front_end.of_mel(mel).unsqueeze(1)
-    curve = torch.randn(n, 1, 5) * c.equaliser_db
-    curve = F.interpolate(curve, n_mels, mode="linear", align_corners=True) - c.gain_db * torch.rand(n, 1, 1)
+    curve = torch.randn(n, 1, 5, dtype=torch.float32) * c.equaliser_db
+    gain = -c.gain_db * torch.rand(n, 1, 1, dtype=torch.float32)
+    curve = F.interpolate(curve, n_mels, mode="linear", align_corners=True) + gain
     x = (x + curve[:, :, None]).clamp(min=front_end.silence)
     for clip in x[:, 0]:
         for _ in range(c.masks):

@@ -56,7 +56,7 @@ def compute_features(dataset: Dataset, analysis: Analysis, folder: Path, report:
     file = folder / f"features-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}.npy"
     if not file.exists():
         write_whole(file, lambda temporary: _analyse(dataset, analysis, temporary, report))
-    labels = torch.zeros(len(dataset.clips), len(dataset.classes))
+    labels = torch.zeros(len(dataset.clips), len(dataset.classes), dtype=torch.float32)
     for row, clip in zip(labels, dataset.clips, strict=True):
         row[list(clip.labels)] = 1
     return Features(np.load(file, mmap_mode="r"), labels, dataset.multilabel)

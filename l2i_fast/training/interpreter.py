@@ -107,7 +107,8 @@ def perturb(A: Tensor, c: InterpreterConfig) -> Tensor:
     if c.crop:
         A = A[:, : c.crop]
     if c.mixing:
-        level = 10 ** (-torch.rand(len(A), 1, 1)) * (torch.rand(len(A), 1, 1) < c.mixing)
+        level = 10 ** (-torch.rand(len(A), 1, 1, dtype=torch.float32))
+        level = level * (torch.rand(len(A), 1, 1, dtype=torch.float32) < c.mixing)
         A = A + level * A[torch.randperm(len(A))]
     return A
 

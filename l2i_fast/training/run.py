@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from l2i_fast.data import Dataset
+from l2i_fast.defaults import default_settings
 from l2i_fast.evaluation import Record, duplicate_components, evaluate, summarize, unused_components
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I, LogMel, TorchNetwork
@@ -30,6 +31,7 @@ from l2i_fast.training.loop import seed_of
 from l2i_fast.training.stages import STAGES
 
 
+@default_settings()
 def train(
     dataset: Dataset,
     output: Path,
@@ -144,6 +146,7 @@ def train_dictionary(features: Features, config: TrainingConfig, report: Report)
     return W
 
 
+@default_settings()
 def cross_validate(
     dataset: Dataset,
     output: Path,
