@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2i_fast.arrays import host, is_tensor
+from l2i_fast.arrays import host
 from l2i_fast.audio import read_sound, scale_to_peak
 from l2i_fast.backends.precision import exact_convolutions
 from l2i_fast.defaults import default_settings
@@ -77,8 +77,12 @@ class L2I:
         self.selection = selection
         self.name = name
         self.training = dict(training or {})
-        #: W (F, K).
-        self.dictionary: NDArray[np.float32] = host(interpreter.dictionary)
+
+    @property
+    def dictionary(self) -> NDArray[np.float32]:
+        """W (F, K): a copy of the interpreter's, whose memory torch may move, for example to share it."""
+        W: NDArray[np.float32] = host(self.interpreter.dictionary).copy()
+        return W
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ class L2I:
         }
 
     def __repr__(self) -> str:
-        n_components = self.dictionary.shape[1]
+        n_components = self.interpreter.dictionary.shape[1]
         return f"L2I({self.name!r}, {len(self.classes)} classes, {n_components} components, {self.sample_rate} Hz)"
 
     def to(self, device: str | torch.device) -> L2I:
@@ -304,11 +308,12 @@ class L2I:
         self, analyzed: Analyzed, b: int, components: Iterable[int], length: int, domain: Domain | None = None
     ) -> NDArray[np.float32]:
         """Decode some components of signal b of `analyzed` to `length` samples at the signal's own level."""
-        weights = np.zeros(self.dictionary.shape[1], np.float32)
+        W = self.interpreter.dictionary.detach()
+        weights = np.zeros(W.shape[1], np.float32)
         weights[list(components)] = 1
         y = decode(
             analyzed.X[b],
-            self.interpreter.dictionary if is_tensor(analyzed.X) else self.dictionary,
+            W,
             analyzed.H[b],
             torch.from_numpy(weights).to(self.device),
             hop_length=self.analysis.hop_length,
@@ -324,7 +329,7 @@ class L2I:
     ) -> list[Result]:
         analyzed = self.analyze(signals)
         probabilities = host(self.network.probabilities(analyzed.logits))
-        results = []
+        results, dictionary = [], self.dictionary
         for b, y in enumerate(signals):
             prediction = self.network.predict(probabilities[b])
             H = host(analyzed.H[b])
@@ -353,7 +358,7 @@ class L2I:
                     probabilities=probabilities[b],
                     prediction=tuple(self.classes[c] for c in prediction),
                     activations=H,
-                    dictionary=self.dictionary,
+                    dictionary=dictionary,
                     explanations=explanations,
                     settings={**self.settings, **dataclasses.asdict(selection)},
                 )

@@ -69,7 +69,12 @@ def soft_mask(
     into = target(out, X, mask.lead, mask.inner, np.complex64, mask.given, mask.device, tracked=tracked, in_place="X")
     run = partial(serving("soft_mask", mask.device, K=mask.K), *mask.operands)
     if tracked:
-        tracked_rows: Any = _tracked(mask, run, partial(serving("soft_mask_gradient", mask.device), *mask.operands))
+
+        def gradient(dY: Any) -> Any:
+            operands = _operands(X, W, H, weights, domain, eps).operands
+            return serving("soft_mask_gradient", mask.device)(*operands, dY)
+
+        tracked_rows: Any = _tracked(mask, run, gradient)
         return cast("ArrayT", tracked_rows.mT)
     rows = run() if into is None else run(into)
     return like(public(rows, mask.lead), X) if out is None else out
@@ -114,7 +119,11 @@ def decode(
     sizes = synthesis.n_fft, mask.K
     run = partial(serving("decode", mask.device, *sizes), *mask.operands, *synthesis.operands, synthesis.length)
     if tracked:
-        gradient = partial(serving("decode_gradient", mask.device, *sizes), *mask.operands, *synthesis.operands)
+
+        def gradient(dy: Any) -> Any:
+            operands = _operands(X, W, H, weights, domain, eps).operands
+            return serving("decode_gradient", mask.device, *sizes)(*operands, *synthesis.operands, dy)
+
         return cast("ArrayT", _tracked(mask, run, gradient))
     samples = run() if into is None else run(into)
     return like(samples.reshape(*mask.lead, synthesis.length), X) if out is None else out
@@ -174,7 +183,8 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
 
 
 def _tracked(mask: _Mask, answer: Any, gradient: Any) -> Any:
-    # The answer as a tensor that autograd can differentiate; backends on the host take NumPy arrays.
+    # The answer as a tensor that autograd can differentiate; backends on the host take NumPy arrays. The gradient views
+    # the tensors anew, since torch may have moved them in the meantime.
     with importing:
         from l2i_fast.ops.autograd import tracked
 

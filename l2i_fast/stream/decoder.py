@@ -12,9 +12,10 @@ from l2i_fast.backends.native import StreamEngines, in_range, takes_frames
 from l2i_fast.ops.framing import Frame, Window
 from l2i_fast.ops.soft_mask import check_mask
 from l2i_fast.settings import Domain
+from l2i_fast.stream.unique import Unique
 
 
-class StreamDecoder:
+class StreamDecoder(Unique):
     """Decode a live signal, in blocks of any size, to the audio of its weighted components.
 
     The output is `decode` of the whole signal, `latency` samples later. The activations of each frame follow from a few

@@ -17,9 +17,10 @@ from l2i_fast.defaults import default_settings
 from l2i_fast.ops.framing import Window
 from l2i_fast.settings import Domain
 from l2i_fast.stream.decoder import stream_settings
+from l2i_fast.stream.unique import Unique
 
 
-class DeviceStreams:
+class DeviceStreams(Unique):
     """Independent signals on a device; each push takes a hop of every signal and returns a hop of decoded audio.
 
     Row i of the output is that of a `StreamDecoder` with the same settings for row i of the input (sums are added in

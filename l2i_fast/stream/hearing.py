@@ -176,7 +176,7 @@ class Hearing:
             prediction=tuple(model.classes[c] for c in prediction),
             probabilities=probabilities.copy(),
             targets=tuple(model.classes[c] for c in targets),
-            relevance=np.max(relevances, axis=0) if relevances else np.zeros(model.dictionary.shape[1], np.float32),
+            relevance=np.max(relevances, axis=0) if relevances else np.zeros(len(z), np.float32),
             components=tuple(components),
             start=start,
             scale=claim.progress.scale,

@@ -15,6 +15,7 @@ from l2i_fast.stream.hearing import Hearing
 from l2i_fast.stream.refresh import StreamSettings
 from l2i_fast.stream.signal import Signal, StreamBase
 from l2i_fast.stream.stream import Mode, check_mode
+from l2i_fast.stream.unique import Unique
 from l2i_fast.stream.worker import Worker
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class PooledStream(StreamBase):
         return pool
 
 
-class StreamPool:
+class StreamPool(Unique):
     """Independent signals that are advanced together; made by `L2I.stream_pool`.
 
     Each is equal to a `Stream` with the same settings up to rounding (sums are added in another order), whichever

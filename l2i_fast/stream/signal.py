@@ -14,6 +14,7 @@ from l2i_fast.arrays import Float32
 from l2i_fast.backends.native import StreamEngine
 from l2i_fast.networks.incremental import State
 from l2i_fast.stream.refresh import Refresh, StreamStatistics
+from l2i_fast.stream.unique import Unique
 
 
 @dataclass(eq=False)
@@ -146,7 +147,7 @@ class Signal:
                 self._counts.refreshes += 1
 
 
-class StreamBase:
+class StreamBase(Unique):
     """Base of streams: properties that report on their signal."""
 
     def __init__(self, signal: Signal) -> None:

@@ -215,6 +215,23 @@ def test_layouts_do_not_change_a_bit(rng: np.random.Generator) -> None:
             assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("operation", [l2i.decode, l2i.soft_mask])
+def test_memory_may_be_shared_before_the_gradient_is_computed(operation: Any, rng: np.random.Generator) -> None:
+    X, W, H, weights = operands(rng, 257, 9, 70)
+    gradients = []
+    for shares in (False, True):
+        h, w = leaf(H), torch.from_numpy(W.copy())
+        answer = operation(torch.from_numpy(X), w, h, torch.from_numpy(weights)).abs().square().sum()
+        if shares:
+            h.detach().share_memory_()
+            w.share_memory_()
+            rubbish = [np.full(x.shape, np.nan, np.float32) for x in (H, W) for _ in range(64)]  # where the memory was
+            assert len(rubbish) == 128
+        answer.backward()
+        gradients.append(h.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("n_threads", [2, 3])
 def test_number_of_threads_does_not_change_a_bit(n_threads: int, rng: np.random.Generator) -> None:
     X, W, H, weights = operands(rng, 129, 10, 6000)
