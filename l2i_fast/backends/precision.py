@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
@@ -16,6 +17,10 @@ T = TypeVar("T")
 
 _cpu: CpuPrecision = "float32"
 _gpu: GpuPrecision = "float32"
+
+# Runs of exact convolutions that are under way, and the setting that they found.
+_lock = threading.Lock()
+_exact_runs, _before = 0, ""
 
 
 def set_cpu_precision(precision: CpuPrecision) -> None:
@@ -83,19 +88,28 @@ def at_cpu_precision(precision: CpuPrecision) -> Iterator[None]:
 
 @contextmanager
 def exact_convolutions(device: torch.device) -> Iterator[None]:
-    """Keep cuDNN from rounding operands to TF32, as it does by default, unless another precision is chosen."""
+    """Keep cuDNN from rounding operands to TF32, as it does by default, unless another precision is chosen.
+
+    The setting is that of the process: the first thread sets it, and the last one restores it.
+    """
+    global _exact_runs, _before
     if device.type != "cuda" or _gpu != "float32":
         yield
         return
     import torch
 
     setting = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = setting.fp32_precision
-    setting.fp32_precision = "ieee"
+    with _lock:
+        if not _exact_runs:
+            _before, setting.fp32_precision = setting.fp32_precision, "ieee"
+        _exact_runs += 1
     try:
         yield
     finally:
-        setting.fp32_precision = before
+        with _lock:
+            _exact_runs -= 1
+            if not _exact_runs:
+                setting.fp32_precision = _before
 
 
 def _checked(precision: T, allowed: object) -> T:

@@ -1,6 +1,10 @@
-"""The number of threads of the native operations."""
+"""The number of threads of the native operations, and of NumPy's BLAS beside them."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from l2i_fast.arrays import positive_int
 from l2i_fast.backends import native
@@ -27,3 +31,25 @@ def set_num_threads(n: int) -> None:
         For n < 1.
     """
     native.set_num_threads(min(positive_int(n, "n"), 2**31 - 1))
+
+
+_limiting = threading.Lock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Limit NumPy's BLAS to one thread where its products and the engine's operations alternate.
+
+    Its threads spin for a while after each product, which slows the engine's. The limit is that of the process, and the
+    thread that has set it must take it back: a call from another thread meanwhile sets none of its own.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if not _limiting.acquire(blocking=False):
+        yield
+        return
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        _limiting.release()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from l2i_fast.arrays import Float64, double, is_tensor, like, namespace, placed
+from l2i_fast.backends.threads import one_blas_thread
 from l2i_fast.defaults import default_settings
 from l2i_fast.nmf.checks import at_least, at_safe_scale, frames_of
 from l2i_fast.nmf.components import (
@@ -28,8 +28,7 @@ from l2i_fast.nmf.factorize import Factorization, beta_of
 
 
 @default_settings()
-# The threads of NumPy's BLAS spin for a while after each product, which slows the engine's.
-@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
+@one_blas_thread()
 def learn_dictionary_online(
     blocks: Iterable[Any],
     n_components: int = 100,

@@ -323,3 +323,38 @@ for _ in range(3):
     threading.Thread(target=work, daemon=True).start()
 busy.wait(20)
 """)
+
+
+LEARNT_AT_ONCE = """
+import threading, numpy as np, l2i_fast as l2i
+from threadpoolctl import threadpool_info
+
+V = np.random.default_rng(0).random((33, 40), np.float32)
+second_inside, first_left = threading.Event(), threading.Event()
+
+def threads_of_blas():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+def first_goes_on(iteration, *_):
+    if iteration == 1:
+        print(*threads_of_blas())
+        second.start()
+        second_inside.wait(60)
+        print(*threads_of_blas())
+
+def second_goes_on(*_):
+    second_inside.set()
+    first_left.wait(60)
+
+second = threading.Thread(target=lambda: l2i.learn_dictionary_online([V], 2, callback=second_goes_on))
+print(*threads_of_blas())
+l2i.learn_dictionary(V, 2, max_iter=3, callback=first_goes_on)
+first_left.set()
+second.join()
+print(*threads_of_blas())
+"""
+
+
+def test_dictionaries_learnt_at_once_give_the_threads_of_blas_back() -> None:
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "2")
+    assert run_program(LEARNT_AT_ONCE, **threads).split() == ["2", "1", "1", "2"]

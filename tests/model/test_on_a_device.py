@@ -58,6 +58,16 @@ def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
     assert setting.fp32_precision == "tf32"
 
 
+def test_convolutions_are_exact_until_the_last_run_ends():
+    setting, gpu = torch.backends.cudnn.conv, torch.device("cuda", 0)
+    one, other = precisions.exact_convolutions(gpu), precisions.exact_convolutions(gpu)
+    with one:
+        other.__enter__()
+    assert setting.fp32_precision == "ieee"
+    other.__exit__(None, None, None)
+    assert setting.fp32_precision == "tf32"
+
+
 def test_a_model_on_a_gpu_does_not_stream():
     model = make_model()
     model.network.device = torch.device("cuda", 0)
