@@ -221,8 +221,9 @@ class TorchNetwork(AuditedNetwork):
     Parameters
     ----------
     module : nn.Module
-        Takes features (B, 1, T, n_mels) and returns logits (B, C). It is set to evaluation; its weights are those
-        that are saved. If it takes no input shorter than some number of frames, its attribute `min_frames` says so.
+        Takes features (B, 1, T, n_mels) and returns logits (B, C). It is set to evaluation, which also holds whenever
+        it runs, and has hooks only then; its weights are those that are saved. If it takes no input shorter than some
+        number of frames, its attribute `min_frames` says so.
     front_end, classes, multilabel, decision
         See `AuditedNetwork`.
     layers : sequence of str
@@ -235,7 +236,7 @@ class TorchNetwork(AuditedNetwork):
     ----------
     module : nn.Module
     hidden : HiddenMaps
-        The module that runs, with its hooks.
+        The module that runs.
 
     Raises
     ------

@@ -21,6 +21,7 @@ from l2i_fast.defaults import default_settings
 from l2i_fast.files import printable
 from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.folder import Contents, read_model, write_model
+from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.ops.soft_mask import decode
 from l2i_fast.results.explanation import Explanation
@@ -263,7 +264,7 @@ class L2I:
         """
         n_frames = features.shape[2]
         logits, maps = self.network.run(features)
-        with exact_convolutions(self.device):
+        with exact_convolutions(self.device), evaluating(self.interpreter):
             H = self.interpreter.psi(list(maps.values()), max(n_frames, self.network.min_frames))[..., :n_frames]
             return logits, H, *self.interpreter.theta(H)
 

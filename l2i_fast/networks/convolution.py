@@ -47,14 +47,15 @@ def packed(module: ModuleT) -> ModuleT:
     """Return a copy of `module` for inference, with the weights of all layers in oneDNN's layout.
 
     For small maps, reordering them is a good part of the work. In sequences, a ReLU joins the layer before it. Linear
-    layers are convolutions, too, so that a batch gets the same bits as each of its members alone. The copy shares
-    everything else with `module`, has none of its hooks, and does not follow later changes of the weights. Where torch
-    lacks the operation, `module` itself is returned.
+    layers are convolutions, too, so that a batch gets the same bits as each of its members alone. The copy is in
+    evaluation mode, has none of the hooks of `module`, and does not follow later changes of it. Where torch lacks the
+    operation, it is a plain copy.
     """
     weight = next(module.parameters(), None)
     if weight is None or not weight.is_cpu or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return module
+        return copy.deepcopy(module).eval()
     twin = copy.copy(module)
+    twin.training = False
     twin._forward_hooks = type(module._forward_hooks)()
     twin._modules = {}
     before = None

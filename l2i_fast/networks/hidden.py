@@ -9,9 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from l2i_fast.networks.evaluating import evaluating
+
 
 class HiddenMaps:
-    """Runs a network and collects the outputs of named layers.
+    """Runs a network in evaluation mode and collects the outputs of named layers.
+
+    The network has its hooks only while it runs, so nothing of this object stays with it.
 
     Parameters
     ----------
@@ -34,28 +38,24 @@ class HiddenMaps:
                 raise ValueError(f"layers names {name!r}, but must name submodules of the network: {known}")
         self.network = network
         self.layers = tuple(layers)
-        # Per thread: several threads may run the same network at once.
-        self._local = threading.local()
-        for name in self.layers:
-            modules[name].register_forward_hook(functools.partial(self._keep, name))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_local"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _local=threading.local())
-
-    def _keep(self, name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        maps = getattr(self._local, "maps", None)
-        if maps is not None:
-            maps[name] = output
+        self._modules = {name: modules[name] for name in layers}
 
     def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the logits of `x` and the maps in the order of `layers`."""
         maps: dict[str, Tensor] = {}
-        self._local.maps = maps
+        caller = threading.get_ident()
+
+        def keep(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if threading.get_ident() == caller:  # other threads may run the same network at once
+                maps[name] = output
+
+        hooks = [layer.register_forward_hook(functools.partial(keep, name)) for name, layer in self._modules.items()]
         try:
-            logits: Tensor = self.network(x)
+            with evaluating(self.network):
+                logits: Tensor = self.network(x)
         finally:
-            self._local.maps = None
+            for hook in hooks:
+                hook.remove()
+        if missing := [name for name in self.layers if name not in maps]:
+            raise ValueError(f"layers names {missing[0]!r}, but must name submodules that the network runs")
         return logits, [maps[name] for name in self.layers]

@@ -1,0 +1,47 @@
+"""Evaluation mode for as long as a network runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+# Modules held in evaluation mode that are set to training, and the number of runs that hold them.
+_held: Counter[nn.Module] = Counter()
+_lock = threading.Lock()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Hold a network in evaluation mode, and give its modules their modes back at the end.
+
+    Several threads may hold a network at once: the modes come back with the last of them.
+    """
+    with _lock:
+        training = [module for module in network.modules() if module.training or module in _held]
+        _held.update(training)
+        for module in training:
+            module.training = False
+    try:
+        yield
+    finally:
+        with _lock:
+            for module in training:
+                _held[module] -= 1
+                if not _held[module]:
+                    del _held[module]
+                    module.training = True
+
+
+def _renew_lock() -> None:
+    # A thread may have held it that the child process does not have.
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
