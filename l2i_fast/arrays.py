@@ -87,7 +87,8 @@ def constant(array: Float32, device: Device) -> Any:
 def _constant(values: bytes, device: torch.device) -> torch.Tensor:
     import torch
 
-    return torch.frombuffer(bytearray(values), dtype=torch.float32).to(device)
+    with torch.inference_mode(False):  # kept beyond the caller's mode
+        return torch.frombuffer(bytearray(values), dtype=torch.float32).to(device)
 
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:

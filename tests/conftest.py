@@ -49,7 +49,7 @@ def esc10() -> Dataset:
     return load_dataset(ESC10)
 
 
-#: Needed for audio files and librosa's filters only. A machine made for GPUs may lack these; the other tests run.
+#: Needed for audio files and comparisons with librosa only. A machine made for GPUs may lack these; other tests run.
 MISSING = [name for name in ("librosa", "soundfile", "soxr") if not find_spec(name)]
 
 

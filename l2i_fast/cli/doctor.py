@@ -198,7 +198,6 @@ _CHECKS: list[tuple[str, str, Callable[[], str]]] = [
     ("versions", "NumPy", _package("numpy")),
     ("versions", "SciPy", _package("scipy")),
     ("versions", "torch", _package("torch")),
-    ("versions", "librosa", _package("librosa")),
     ("versions", "soundfile", _package("soundfile", "libsndfile")),
     ("versions", "soxr", _package("soxr", "libsoxr")),
     ("versions", "matplotlib", _package("matplotlib")),

@@ -68,7 +68,8 @@ class LogMel:
 
     @cached_property
     def _filters(self) -> Tensor:
-        return torch.from_numpy(self.filters.copy())
+        with torch.inference_mode(False):  # kept beyond the caller's mode
+            return torch.from_numpy(self.filters.copy())
 
     def analyze(self, y: Float32, device: torch.device) -> tuple[Any, Tensor]:
         """Compute spectra and features of scaled signals in one pass.

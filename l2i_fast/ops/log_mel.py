@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from l2i_fast.arrays import LARGEST, TINY, ArrayT, Device, Float32, like, namespace, positive_int, taken
+from l2i_fast.arrays import LARGEST, TINY, ArrayT, Device, Float32, Float64, like, namespace, positive_int, taken
 from l2i_fast.backends import native
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.defaults import default_settings
-from l2i_fast.forks import importing
 from l2i_fast.ops.framing import Window
 from l2i_fast.ops.operands import frame_major, public, target
 from l2i_fast.ops.stft import stft
@@ -93,16 +92,38 @@ def limit(mel: Any, top_db: float | None) -> None:
         xp.maximum(mel, xp.amax(mel, axis=(1, 2), keepdims=True) - float(np.float32(top_db)), out=mel)
 
 
+#: Slaney's mel scale: linear below 1000 Hz, with this step, and logarithmic above, 27 steps for a factor of 6.4.
+_HZ_OF_A_MEL, _CORNER, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
+
+
 @lru_cache(maxsize=8)
 @default_settings()
 def mel_filters(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> Float32:
-    """Return librosa's mel filters as (n_fft // 2 + 1, n_mels)."""
-    with importing:
-        from librosa.filters import mel
+    """Return the filters of `librosa.filters.mel` as (n_fft // 2 + 1, n_mels).
 
-    filters: Float32 = np.ascontiguousarray(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax).T)
+    Triangles of equal area between neighbouring points of Slaney's mel scale (M. Slaney, "Auditory Toolbox", Technical
+    Report 1998-010, Interval Research, 1998). librosa itself is not imported: it compiles functions with Numba on
+    import, which fails for users without a folder to write to.
+    """
+    low, high = _mel_of_hz(np.array([fmin, sr / 2 if fmax is None else fmax]))
+    points = _hz_of_mel(np.linspace(low, high, n_mels + 2))
+    ramps, widths = points[:, None] - np.fft.rfftfreq(n_fft, 1 / sr), np.diff(points)[:, None]
+    triangles = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:])).astype(np.float32)
+    triangles *= (2 / (points[2:] - points[:-2]))[:, None]
+    filters: Float32 = np.ascontiguousarray(triangles.T)
     filters.flags.writeable = False
     return filters
+
+
+def _mel_of_hz(hz: Float64) -> Float64:
+    above = _CORNER / _HZ_OF_A_MEL + np.log(np.maximum(hz, _CORNER) / _CORNER) / _LOG_STEP
+    return np.where(hz >= _CORNER, above, hz / _HZ_OF_A_MEL)
+
+
+def _hz_of_mel(mel: Float64) -> Float64:
+    corner = _CORNER / _HZ_OF_A_MEL
+    above = _CORNER * np.exp(_LOG_STEP * (np.maximum(mel, corner) - corner))
+    return np.where(mel >= corner, above, mel * _HZ_OF_A_MEL)
 
 
 @lru_cache(maxsize=8)
@@ -113,4 +134,5 @@ def mel_bands(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float | Non
         return native.mel_bands(filters)
     import torch
 
-    return torch.tensor(filters, device=device)
+    with torch.inference_mode(False):  # kept beyond the caller's mode
+        return torch.tensor(filters, device=device)

@@ -22,7 +22,6 @@ ROWS = {
         "NumPy",
         "SciPy",
         "torch",
-        "librosa",
         "soundfile",
         "soxr",
         "matplotlib",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import librosa
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
+from l2i_fast.ops.log_mel import mel_filters
 
 from ..helpers import refused
 
@@ -30,6 +35,29 @@ def test_equals_reference_and_librosa(top_db: float | None, esc10: Dataset) -> N
     np.testing.assert_array_equal(l2i.log_mel(y, top_db=top_db), M)
     tensor = l2i.log_mel(torch.from_numpy(y), top_db=top_db)
     np.testing.assert_array_equal(tensor.numpy(), M)
+
+
+@given(
+    sr=st.integers(2000, 96000),
+    n_fft=st.integers(2, 3000),
+    n_mels=st.integers(1, 150),
+    fmin=st.sampled_from([0.0, 20.5, 999.0]) | st.floats(0, 999),
+    fmax=st.none() | st.floats(1000, 48000),
+)
+@settings(deadline=None, max_examples=60)
+@pytest.mark.filterwarnings("ignore:Empty filters")  # librosa's
+def test_filters_are_those_of_librosa(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> None:
+    expected = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    filters = mel_filters(float(sr), n_fft, n_mels, fmin, fmax)
+    np.testing.assert_allclose(filters.T, expected, rtol=1e-6, atol=1e-7 * expected.max(initial=0.0))
+
+
+def test_nothing_is_compiled_or_kept_in_a_folder_of_the_user() -> None:
+    code = (
+        "import sys, numpy, l2i_fast; l2i_fast.log_mel(numpy.ones(2000)); print({'librosa', 'numba'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize(("n_fft", "n_mels", "n"), [(2048, 40, 9000), (512, 33, 1), (256, 5, 5000), (30, 1, 99)])

@@ -284,7 +284,6 @@ def test_several_labels(rng: np.random.Generator) -> None:
     assert list(one.prediction) == expected
 
 
-@pytest.mark.filterwarnings("ignore:Empty filters")  # 128 bands of 257 bins
 def test_low_latency(rng: np.random.Generator) -> None:
     """A model of shorter frames answers sooner."""
     model = make_model(analysis=Analysis(n_fft=512, hop_length=128), streamable=True)
