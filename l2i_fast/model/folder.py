@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -119,8 +120,9 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         raise ValueError(f"the fingerprint of {weights_file} is {fingerprint}, but config.json is of {needed}")
     try:
         kind = next((kind for kind in KINDS if kind in config), next(iter(KINDS)))
-        module = KINDS[kind](**config[kind])
-        interpreter = Interpreter(weights["interpreter.dictionary"].clone(), **config["interpreter"])
+        with torch.device("meta"):  # without memory: initial values would be drawn from the caller's random numbers
+            module = KINDS[kind](**config[kind])
+            interpreter = Interpreter(weights["interpreter.dictionary"], **config["interpreter"])
         _load_weights(module, f"{kind}.", weights)
         _load_weights(interpreter, "interpreter.", weights)
         front_end = LogMel(from_dict(Analysis, config["analysis"], "analysis"))
@@ -138,6 +140,9 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
 def _load_weights(module: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> None:
     state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     counters = {k for k in module.state_dict() if k.endswith("num_batches_tracked")}
+    module.to_empty(device="cpu")
+    for k in counters:
+        module.get_buffer(k).zero_()
     missing, unexpected = module.load_state_dict(state, strict=False)
     wrong = sorted((set(missing) - counters) | set(unexpected))
     if wrong:

@@ -144,6 +144,7 @@ class L2I:
 
     @classmethod
     @default_settings()
+    @torch.inference_mode(False)  # the model may be trained later
     def load(cls, name_or_folder: str | os.PathLike[str]) -> L2I:
         """Read a model: the name of one that ships with the package, or a folder made by `save`.
 

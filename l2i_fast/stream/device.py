@@ -52,6 +52,7 @@ class DeviceStreams(Unique):
     """
 
     @default_settings()
+    @torch.inference_mode(False)  # later pushes may be in another mode
     def __init__(
         self,
         W: Array,

@@ -32,6 +32,7 @@ from l2i_fast.training.stages import STAGES
 
 
 @default_settings()
+@torch.inference_mode(False)
 def train(
     dataset: Dataset,
     output: Path,
@@ -93,7 +94,8 @@ def train(
     if "interpreter" not in stages:
         return None
     c = config.classifier
-    classifier = Classifier(len(dataset.classes), config.analysis.n_mels, c.embedding, c.width, c.dropout)
+    with torch.random.fork_rng(devices=[]):
+        classifier = Classifier(len(dataset.classes), config.analysis.n_mels, c.embedding, c.width, c.dropout)
     classifier.load_state_dict(made["classifier"])
     classifier.requires_grad_(False)
 
@@ -147,6 +149,7 @@ def train_dictionary(features: Features, config: TrainingConfig, report: Report)
 
 
 @default_settings()
+@torch.inference_mode(False)
 def cross_validate(
     dataset: Dataset,
     output: Path,

@@ -366,3 +366,26 @@ def test_shipped_model_fits_the_wheel() -> None:
     folder = Path(l2i.__file__).parent / "shipped" / "esc10"
     assert sum(f.stat().st_size for f in folder.iterdir()) < 15e6
     assert (folder / "README.md").is_file()
+
+
+def test_loading_draws_none_of_the_callers_random_numbers(tmp_path: Path) -> None:
+    model = make_model(streamable=True)
+    before = torch.random.get_rng_state()
+    loaded = l2i.load(model.save(tmp_path / "model"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for module, other in ((loaded.network.module, model.network.module), (loaded.interpreter, model.interpreter)):  # type: ignore[attr-defined]
+        state, wanted = module.state_dict(), other.state_dict()
+        assert state.keys() == wanted.keys()
+        assert all(torch.equal(x, wanted[name]) for name, x in state.items())
+        assert [x.requires_grad for x in module.parameters()] == [x.requires_grad for x in other.parameters()]
+
+
+def test_a_model_loaded_in_inference_mode_lets_gradients_through(tmp_path: Path) -> None:
+    folder = make_model().save(tmp_path / "model")
+    with torch.inference_mode():
+        model = l2i.load(folder)
+        model.network.front_end.of_magnitude(torch.rand(1, 130, 513))  # type: ignore[attr-defined]
+    A = torch.rand(1, 130, 513, requires_grad=True)
+    model.network.run(model.network.front_end.of_magnitude(A)).logits.sum().backward()  # type: ignore[attr-defined]
+    assert A.grad is not None
+    assert A.grad.any()

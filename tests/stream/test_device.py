@@ -317,3 +317,12 @@ def test_an_unknown_device_is_refused():
         DeviceStreams(W, 2, 32)
     with refused(ValueError, "device is 'meta', but must be 'cpu', 'cuda' or 'cuda:' and a number"):
         DeviceStreams(W, 2, 32, device="meta")
+
+
+def test_streams_made_in_inference_mode_go_on_outside(rng):
+    with torch.inference_mode():
+        streams = DeviceStreams(rng.random((33, 3)), 2, hop_length=16, device="cpu")
+        expected = DeviceStreams(rng.random((33, 3)), 2, hop_length=16, device="cpu").push(torch.zeros(2, 16))
+    streams.weights = np.full(3, 0.5)
+    streams.reset([1])
+    assert torch.equal(streams.push(torch.zeros(2, 16)), expected)

@@ -111,6 +111,21 @@ def test_stages_alone_equal_all_in_a_row(tones: Dataset, tmp_path: Path, whole: 
     assert again.classes == ("hiss", "tone")
 
 
+def test_the_callers_modes_and_random_numbers_stay(tones: Dataset, tmp_path: Path, whole: Path) -> None:
+    before = torch.random.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), np.errstate(all="raise"):
+            train(tones, tmp_path, CONFIG, quiet)
+            assert torch.is_inference_mode_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    a, b = weights(whole), weights(tmp_path)
+    assert {name: (x.shape, x.dtype) for name, x in a.items()} == {name: (x.shape, x.dtype) for name, x in b.items()}
+    assert all(x.isfinite().all() for x in b.values())
+
+
 def test_a_model_can_be_trained_to_stream(tones: Dataset, tmp_path: Path, whole: Path) -> None:
     interpreter = dataclasses.replace(CONFIG.interpreter, streamable=True)
     train(tones, tmp_path, dataclasses.replace(CONFIG, interpreter=interpreter), quiet)
