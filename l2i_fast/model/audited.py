@@ -27,8 +27,8 @@ class Answers(NamedTuple):
 
     Attributes
     ----------
-    logits : Tensor (B, C)
-    maps : dict of Tensors (B, channels, time, frequency)
+    logits : Tensor (B, C), float32
+    maps : dict of Tensors (B, channels, time, frequency), float32
         Output of each audited layer, in the order of `AuditedNetwork.layers`.
     """
 
@@ -141,7 +141,7 @@ class AuditedNetwork(ABC):
             raise ValueError(
                 f"classes has length {len(self.classes)}, but the network returns {logits.shape[-1]} logits"
             )
-        return Answers(logits, dict(zip(self.layers, maps, strict=True)))
+        return Answers(logits.float(), {name: x.float() for name, x in zip(self.layers, maps, strict=True)})
 
     @default_settings()
     @torch.no_grad()

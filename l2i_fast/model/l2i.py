@@ -293,11 +293,12 @@ class L2I:
 
         return StreamPool(self, n, samplerate, mode, **settings)
 
-    @default_settings()
     @torch.inference_mode()
     def relevance(self, z: Tensor, target: int) -> NDArray[np.float32]:
         """Return the relevance (K,) of the components for a class, from pooled activations `z` (K,)."""
-        relevance: NDArray[np.float32] = host(self.interpreter.relevance(z[None], torch.tensor([target]))[0])
+        relevance: NDArray[np.float32] = host(
+            self.interpreter.relevance(z[None], torch.tensor([target], device="cpu"))[0]
+        )
         return relevance
 
     def select(self, relevance: NDArray[np.float32], selection: Selection) -> tuple[int, ...]:

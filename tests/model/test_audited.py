@@ -112,6 +112,24 @@ def test_an_unfolded_network_lets_gradients_through() -> None:
     assert x.grad.any()
 
 
+def test_a_network_may_compute_in_another_precision(models: tuple[L2I, L2I], rng: np.random.Generator) -> None:
+    class Coarse(Foreign):
+        def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+            logits, maps = super()._run(features)
+            return logits.bfloat16(), [x.bfloat16() for x in maps]
+
+    ours, theirs = models
+    assert isinstance(theirs.network, Foreign)
+    coarse = L2I(Coarse(theirs.network.runtime, ours.classes), ours.interpreter)
+    y = rng.standard_normal(60000).astype(np.float32)
+    wanted, result = ours.interpret((y, 44100)), coarse.interpret((y, 44100))
+    assert result.probabilities.dtype == result.activations.dtype == np.float32
+    np.testing.assert_allclose(result.probabilities, wanted.probabilities, atol=0.01)
+    with coarse.stream(mode="synchronous") as stream:
+        stream.push(y, last=True)
+        assert stream.error is None
+
+
 def test_wrong_numbers_are_named() -> None:
     with refused(ValueError, "decision has length 2, but one probability for each of 3 classes is needed"):
         TorchNetwork(Classifier(3, width=0.0625), LogMel(Analysis()), ["a", "b", "c"], decision=[0.5, 0.5])
