@@ -29,7 +29,7 @@ from l2i_fast.bench.timing import threads
 from l2i_fast.data.scene import SCENES, demo_scene
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
-from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_settings
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_style
 
 #: Seconds of sound over which a load is measured.
 SECONDS = 4.0
@@ -230,7 +230,7 @@ def _memory(one: Memory) -> tuple[str, ...]:
     return f"{one.hours:g} h", f"{one.seconds:.0f}", *sizes
 
 
-@default_settings()
+@default_style()
 def save_picture(folder: Path, soak: Soak) -> list[Path]:
     """Write soak.png, a histogram of the times of pushes in real time, into `folder`, if there are any."""
     if not soak.lives:

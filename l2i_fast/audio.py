@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from l2i_fast.arrays import from_pcm, on_host, to_numpy
+from l2i_fast.defaults import default_settings
 from l2i_fast.files import as_path, write_whole
+from l2i_fast.forks import importing
 from l2i_fast.recording import RecordingFile, check_rate, import_optional, soundfile_reason
 
 __all__ = [
@@ -86,6 +88,7 @@ def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
     return read_sound(source, sr)[:2]
 
 
+@default_settings()
 def read_sound(source: Any, sr: int | None = None) -> Sound:
     """Read a recording as `read_audio` does, and tell whether it is complete."""
     complete = True
@@ -179,7 +182,8 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
         raise ValueError("samples holds NaN or infinity, but finite samples are needed")
     if (ending, subtype) == (".wav", "FLOAT"):
         # libsndfile writes the time of day into float WAV files; SciPy's bytes are reproducible.
-        from scipy.io import wavfile
+        with importing:
+            from scipy.io import wavfile
 
         write_whole(path, lambda part: wavfile.write(part, rate, x))
         return path

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from l2i_fast.arrays import Float32
+from l2i_fast.forks import importing
 from l2i_fast.stderr import discard_c_stderr
 
 #: Limits of sample rates in Hz: see `check_rate`.
@@ -169,7 +170,8 @@ def soundfile_reason(error: Exception) -> str:
 def import_optional(module: str, purpose: str) -> ModuleType:
     """Import an optional module, or raise ImportError with the purpose that needs it."""
     try:
-        return importlib.import_module(module)
+        with importing:
+            return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"{module} is needed to {purpose}; install it with: pip install {module}") from error
 

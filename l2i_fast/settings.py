@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, g
 import numpy as np
 from annotated_types import Ge, Lt
 
+from l2i_fast.forks import importing
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
@@ -39,7 +41,8 @@ class Section:
     """
 
     def __post_init__(self) -> None:
-        from pydantic import ValidationError
+        with importing:
+            from pydantic import ValidationError
 
         cls: Any = type(self)
         given = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(cls)}
@@ -139,7 +142,8 @@ def from_text(name: str, text: Any, hint: Any) -> Any:
     ValueError
         A text or a value that the annotation forbids: "top_k is 0, but must be at least 1".
     """
-    from pydantic import TypeAdapter, ValidationError
+    with importing:
+        from pydantic import TypeAdapter, ValidationError
 
     value = text
     try:
@@ -159,7 +163,8 @@ def _is_section(hint: Any) -> bool:
 @cache
 def _schema(cls: Any) -> type[BaseModel]:
     # A model of the same fields does the checking, so that sections stay ordinary dataclasses.
-    from pydantic import ConfigDict, create_model
+    with importing:
+        from pydantic import ConfigDict, create_model
 
     hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {field.name: (hints[field.name], ...) for field in dataclasses.fields(cls)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_lock = threading.Lock()
+from l2i_fast import forks
+
+_lock = forks.lock()
 _users = 0
 _real: int | None = None
 

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from l2i_fast.files import write_whole
-from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_settings
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_style
 
 RATE, N_FFT, HOP, BLOCK, REFRESH, FADE = 44100, 1024, 512, 512, 0.25, 4
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = COLOURS
@@ -126,5 +126,5 @@ def style(axes: Axes, title: str) -> None:
 
 if __name__ == "__main__":
     target = Path(__file__).with_name("latency.png")
-    with default_settings():
+    with default_style():
         write_whole(target, lambda path: draw().savefig(path, metadata={"Software": None}))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+
+from l2i_fast import forks
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ _cpu: CpuPrecision = "float32"
 _gpu: GpuPrecision = "float32"
 
 # Runs of exact convolutions that are under way, and the setting that they found.
-_lock = threading.Lock()
+_lock = forks.lock()
 _exact_runs, _before = 0, ""
 
 

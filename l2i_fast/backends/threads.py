@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from threadpoolctl import threadpool_limits
+
 from l2i_fast.arrays import positive_int
 from l2i_fast.backends import native
 
@@ -43,8 +45,6 @@ def one_blas_thread() -> Iterator[None]:
     Its threads spin for a while after each product, which slows the engine's. The limit is that of the process, and the
     thread that has set it must take it back: a call from another thread meanwhile sets none of its own.
     """
-    from threadpoolctl import threadpool_limits
-
     if not _limiting.acquire(blocking=False):
         yield
         return

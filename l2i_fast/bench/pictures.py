@@ -15,7 +15,7 @@ from l2i_fast.bench.hops import PERCENTILES
 from l2i_fast.bench.machine import ARRAYS, Ceilings, size_text
 from l2i_fast.bench.measurements import Measurements
 from l2i_fast.files import write_whole
-from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_settings
+from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_style
 
 MARKS = {"clip": "o", "batch": "s", "archive": "D", "hour": "^"}
 DEVICE_MARKS = {"cuda": "o", "triton": "s", "torch": "x", "torch.compile": "+"}
@@ -28,7 +28,7 @@ LEGEND: dict[str, Any] = {"frameon": False, "prop": {"family": FONT}}
 INTENSITY = np.geomspace(0.25, 4096, 200)
 
 
-@default_settings()
+@default_style()
 def save_pictures(folder: Path, measurements: Measurements) -> list[Path]:
     """Write into `folder` the pictures for which figures exist, and return their paths.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
 
+from l2i_fast import forks
+
 # Modules held in evaluation mode that are set to training, and the number of runs that hold them.
 _held: Counter[nn.Module] = Counter()
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 @contextmanager
@@ -35,13 +35,3 @@ def evaluating(network: nn.Module) -> Iterator[None]:
                 if not _held[module]:
                     del _held[module]
                     module.training = True
-
-
-def _renew_lock() -> None:
-    # A thread may have held it that the child process does not have.
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from l2i_fast.audio import write_audio
 from l2i_fast.defaults import default_settings
 from l2i_fast.files import as_path, whole_set
+from l2i_fast.forks import importing
 from l2i_fast.results.drawn import Drawn
 from l2i_fast.results.explanation import Explanation
 from l2i_fast.results.formats import AUDIO_FORMATS
@@ -31,7 +32,8 @@ class Saved(Drawn, Protocol):
 @default_settings()
 def save_result(result: Saved, folder: str | os.PathLike[str], audio_format: str) -> list[Path]:
     """Write sound, picture and figures of a result into a folder, whole or not at all: see `Result.save`."""
-    from l2i_fast.results.picture import save_picture  # matplotlib is slow to import
+    with importing:  # matplotlib is slow to import
+        from l2i_fast.results.picture import save_picture
 
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format is {audio_format!r}, but must be one of {', '.join(AUDIO_FORMATS)}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
+from l2i_fast import forks
 from l2i_fast.ops.stft import stft
 from l2i_fast.results.drawn import Drawn
 from l2i_fast.results.explanation import Explanation
@@ -39,18 +39,18 @@ BLOCK_FRAMES = 2048
 FONT = "DejaVu Sans"  # comes with matplotlib, so that the picture is the same everywhere
 
 
-_turn = Lock()
+_turn = forks.lock()
 
 
 @contextmanager
-def default_settings() -> Iterator[None]:
+def default_style() -> Iterator[None]:
     """Use matplotlib's default settings inside the `with` block, one thread at a time; then restore the user's."""
     settings: dict[Any, Any] = {name: value for name, value in rcParamsDefault.items() if name != "backend"}
     with _turn, rc_context(settings):
         yield
 
 
-@default_settings()
+@default_style()
 def save_picture(path: str | os.PathLike[str], result: Drawn, explanation: Explanation) -> None:
     """Write the picture of `explanation`, one of `result`'s, to `path` as PNG (1690 x 1105 pixels): see `draw`."""
     draw(result, explanation).savefig(path, format="png", metadata={"Software": None})

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from l2i_fast.arrays import Float32
+from l2i_fast.forks import importing
 
 #: Samples that soxr takes at a time: several of its own blocks at once would leave samples waiting for the next call.
 _PORTION = 512
@@ -87,7 +88,8 @@ class Rates:
 
 
 def _resampler(orig_sr: int, target_sr: int):  # type: ignore[no-untyped-def]
-    import soxr
+    with importing:
+        import soxr
 
     return soxr.ResampleStream(orig_sr, target_sr, 1, dtype="float32", quality="HQ")
 

@@ -72,8 +72,8 @@ def test_pictures_need_neither_the_users_settings_nor_a_home(tmp_path):
     work = """
 from io import BytesIO
 from matplotlib.figure import Figure
-from l2i_fast.results.picture import default_settings
-with default_settings():
+from l2i_fast.results.picture import default_style
+with default_style():
     figure = Figure()
     figure.text(0, 0, "text")
     figure.savefig(BytesIO())
