@@ -17,7 +17,7 @@ void analyze(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::
   const std::vector<float> half = scaled(window, n_fft, 0.5f);
   const double cost = plan.cost() + 1.0 * static_cast<double>(n_bins);
   parallel_frames(shape.n_clips, shape.n_frames, lanes, cost,
-                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
                     thread_local Workspace workspace;
                     const FlushDenormals flush;
                     const std::size_t size = plan.work_size(kernels.lanes);
@@ -32,6 +32,7 @@ void analyze(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::
                       kernels.log1p_tile(magnitudes, n_bins, n, V + row * n_bins);
                       kernels.mel_tile({magnitudes, M + row * bands.n_bands, bands.n_bands, bands.starts,
                                         bands.counts, bands.factors, n, bands.amin});
+                      poll(n);
                     }
                   });
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "interrupt.h"
 #include "products.h"
 #include "threads.h"
 #include "workspace.h"
@@ -23,6 +24,7 @@ constexpr std::ptrdiff_t kRows = 96;          // rows of a panel whose model is 
 constexpr std::ptrdiff_t kTilePanels = 2;     // panels of frames that are added to the sums for W together
 constexpr std::ptrdiff_t kTilesInFloat = 16;  // tiles summed in float32 before they go to float64
 constexpr std::ptrdiff_t kFramesPerTask = 192;
+constexpr double kMultiplyAdd = 0.05;  // its approximate time in nanoseconds
 
 constexpr int kNewtonSweeps = 2;
 constexpr float kMoreDamping = 2.5f, kLessDamping = 0.6f, kLeastDamping = 0.7f;
@@ -182,6 +184,7 @@ class Shared {
   // gram_ = left' right, for matrices of n rows.
   void take_gram(const float* left, const float* right, std::ptrdiff_t n) {
     const std::ptrdiff_t K = components.n_columns;
+    Poll poll(kMultiplyAdd);
     for (std::ptrdiff_t p = 0; p < components.count(); ++p) {
       const std::ptrdiff_t lanes = components.lanes(p), valid = components.valid(p), k = components.begin(p);
       const Window w = window(right, K, n, k, valid, lanes, edge_);
@@ -191,6 +194,7 @@ class Shared {
                        panel_);
       }
       for (std::ptrdiff_t j = 0; j < K; ++j) std::copy_n(panel_ + j * lanes, valid, gram_ + j * K + k);
+      poll(n * K * lanes);
     }
   }
 
@@ -225,6 +229,7 @@ class Worker {
       }
       if (sums_ == nullptr) continue;
       gather(t, tile_end - t);
+      poll_(2 * (tile_end - t) * p_.n_bins * p_.n_components);
       if (++pending == kTilesInFloat || tile_end == end) {
         flush();
         pending = 0;
@@ -282,7 +287,11 @@ class Worker {
         const std::ptrdiff_t rows = std::min(kRows, F - f);
         s_.W.accumulate(f, rows, panel_(V_ + f * lanes, lanes, rows, lanes), lanes, N_);
       }
-      for (int i = 0; i < update_.n_updates; ++i) step_with_gram(H_, lanes);
+      poll_(F * size);
+      for (int i = 0; i < update_.n_updates; ++i) {
+        step_with_gram(H_, lanes);
+        poll_(K * size);
+      }
       if (measure_) {
         if (s_.arithmetic.n_terms == 1) {  // too coarse for the residual of V: again in float32
           std::fill_n(N_, size, 0.0f);
@@ -295,11 +304,15 @@ class Worker {
         divergence_ += 0.5 * s_.nmf.dot(D_, H_, size);
       }
     } else if (s_.newton) {
-      for (int i = 0; i < update_.n_updates; ++i) newton_step(update_.damping + begin, n, lanes);
+      for (int i = 0; i < update_.n_updates; ++i) {
+        newton_step(update_.damping + begin, n, lanes);
+        poll_((4 * F + 2 * K) * size);
+      }
     } else {
       for (int i = 0; i < update_.n_updates; ++i) {
         products_with_model(lanes);
         s_.nmf.update_multiplicative(H_, N_, D_, size, update_.penalty, exponent_of(p_.beta), kFloor);
+        poll_(3 * F * size);
       }
     }
     if (update_.n_updates > 0) s_.nmf.from_panel(H_, lanes, n, K, H, p_.H_stride);
@@ -465,6 +478,7 @@ class Worker {
   float *V_ = nullptr, *mask_ = nullptr, *H_ = nullptr, *N_ = nullptr, *D_ = nullptr;
   float *up_ = nullptr, *down_ = nullptr, *edge_ = nullptr, *mask_edge_ = nullptr, *floats_ = nullptr;
   double divergence_ = 0;
+  Poll poll_{kMultiplyAdd};
 };
 
 // The frames of a task, in whole panels; the split depends only on the sizes and the number of threads.
@@ -599,9 +613,11 @@ double nmf_divergence(const NmfProblem& problem) {
     float* const model = workspace.get(static_cast<std::size_t>(3 * block));
     const Run run = run_of(task, n_tasks, problem.n_frames, shared.nmf.panel);
     double total = 0;
+    Poll poll(kMultiplyAdd);
     for (std::ptrdiff_t t = run.begin; t < run.end; t += kRows) {
-      total += measure_rows(shared, problem, t, std::min(kRows, run.end - t), model, model + block,
-                            model + 2 * block);
+      const std::ptrdiff_t n = std::min(kRows, run.end - t);
+      total += measure_rows(shared, problem, t, n, model, model + block, model + 2 * block);
+      poll(n * problem.n_bins * problem.n_components);
     }
     divergences[static_cast<std::size_t>(task)] = total;
   });
@@ -627,6 +643,7 @@ void nmf_update(float* W, std::ptrdiff_t n_rows, std::ptrdiff_t n_components, fl
   }
 
   const Panels rows{n_rows, nmf.panel, kernels.lanes};
+  Poll poll(kMultiplyAdd);
   for (std::ptrdiff_t p = 0; p < rows.count(); ++p) {
     const std::ptrdiff_t lanes = rows.lanes(p), valid = rows.valid(p), begin = rows.begin(p);
     float* const panel_rows = W + begin * K;
@@ -641,6 +658,7 @@ void nmf_update(float* W, std::ptrdiff_t n_rows, std::ptrdiff_t n_components, fl
       nmf.take_step(B, step, lane, K, lanes);
     }
     for (int i = 0; i < update.n_updates && !newton; ++i) {
+      poll(K * K * lanes);
       if (update.method == NmfMethod::coordinates) {
         nmf.update_coordinates(B, N, gram, K, lanes, update.penalty, fixed);
         continue;

@@ -92,7 +92,7 @@ void soft_mask(const MaskProblem& problem, float* Y) {
   const int lanes = kernels.lanes, most = Masker::kVectors * lanes;
   parallel_frames(
       problem.n_clips, problem.n_frames, most, mask_cost(problem),
-      [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+      [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
         const FlushDenormals flush;
         Masker masker(kernels, problem, b);
         for (std::ptrdiff_t t = first; t < last; t += most) {
@@ -103,6 +103,7 @@ void soft_mask(const MaskProblem& problem, float* Y) {
                                 Y + (b * problem.n_frames + t + i) * row, row, tile.mask + i,
                                 tile.n_vectors * lanes, problem.n_bins, std::min(lanes, n - i), problem.log});
           }
+          poll(n);
         }
       });
 }
@@ -115,7 +116,7 @@ void decode(const MaskProblem& problem, const FftPlan& plan, const float* window
   const Synthesis synthesis(plan, window, shape, length);
   if (synthesis.n_frames() == 0) std::fill_n(y, problem.n_clips * length, 0.0f);
   parallel_frames(problem.n_clips, synthesis.n_frames(), most, mask_cost(problem) + plan.cost(),
-                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
                     thread_local Workspace workspace;
                     const FlushDenormals flush;
                     float* const work = workspace.get(plan.work_size(lanes));
@@ -129,6 +130,7 @@ void decode(const MaskProblem& problem, const FftPlan& plan, const float* window
                                             masked.mask + i, masked.n_vectors * lanes, problem.log,
                                             synthesis.window(), work, tile.sums() + i * shape.hop, shape.hop);
                       }
+                      poll(tile.n());
                     }
                   });
 }
@@ -146,7 +148,7 @@ void gradients(const MaskProblem& problem, std::ptrdiff_t n_frames, double cost,
   const int lanes = kernels.lanes, most = Masker::kVectors * lanes;
   std::vector<double> sums(static_cast<std::size_t>(problem.n_clips * n_blocks * K));
   parallel_frames(problem.n_clips, n_frames, kBlock, 4 * mask_cost(problem) + cost,
-                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
                     thread_local Workspace workspace;
                     const FlushDenormals flush;
                     float* const weights = workspace.get(
@@ -168,6 +170,7 @@ void gradients(const MaskProblem& problem, std::ptrdiff_t n_frames, double cost,
                         for (int i = 0; i < n; ++i) out[i * K + k] = dh[k * tile.n_vectors * lanes + i];
                         for (int i = 0; i < lanes; ++i) sum[k] += dw[k * lanes + i];
                       }
+                      poll(n);
                     }
                   });
   for (std::ptrdiff_t b = 0; b < problem.n_clips; ++b) {

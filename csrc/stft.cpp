@@ -92,7 +92,7 @@ void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptr
   const std::ptrdiff_t n_fft = plan.tables().n, row = n_fft + 2;
   const std::vector<float> half = scaled(window, n_fft, 0.5f);
   parallel_frames(shape.n_clips, shape.n_frames, kernels.lanes, plan.cost(),
-                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
                     thread_local Workspace workspace;
                     const FlushDenormals flush;
                     float* const work = workspace.get(plan.work_size(kernels.lanes));
@@ -101,6 +101,7 @@ void stft(const FftPlan& plan, const float* y, std::ptrdiff_t y_stride, std::ptr
                       const auto n = static_cast<int>(std::min<std::ptrdiff_t>(kernels.lanes, last - t));
                       kernels.stft_tile(plan.tables(), frames.at(t, n), n, half.data(), work,
                                         X + (b * shape.n_frames + t) * row, row, nullptr);
+                      poll(n);
                     }
                   });
 }
@@ -112,7 +113,7 @@ void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const f
   const Synthesis synthesis(plan, window, shape, length);
   if (synthesis.n_frames() == 0) std::fill_n(y, shape.n_clips * length, 0.0f);
   parallel_frames(shape.n_clips, synthesis.n_frames(), kernels.lanes, plan.cost(),
-                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last) {
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
                     thread_local Workspace workspace;
                     const FlushDenormals flush;
                     float* const work = workspace.get(plan.work_size(kernels.lanes));
@@ -120,6 +121,7 @@ void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const f
                     for (; tile.n() > 0; tile.next()) {
                       kernels.istft_tile(plan.tables(), X + b * X_stride + tile.t() * row, row, tile.n(),
                                          synthesis.window(), work, tile.sums(), shape.hop);
+                      poll(tile.n());
                     }
                   });
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "interrupt.h"
 #include "kernels.h"
 #include "threads.h"
 #include "workspace.h"
@@ -143,17 +144,19 @@ struct Rows {
 // squared windows. The rows lie in the calling thread's memory and are valid until its next call.
 Rows synthesis_gradient(const Synthesis& synthesis, const float* dy, std::ptrdiff_t t, int n);
 
-// Runs task(clip, first, last) for parts that together cover n_clips x n_frames frames; `cost` is the
-// approximate time of a frame in nanoseconds. Parts begin at multiples of `step`.
+// Runs task(clip, first, last, poll) for parts that together cover n_clips x n_frames frames; `cost` is the
+// approximate time of a frame in nanoseconds. Parts begin at multiples of `step`. Tasks call poll(n) after
+// each n frames.
 template <typename F>
 void parallel_frames(std::ptrdiff_t n_clips, std::ptrdiff_t n_frames, std::ptrdiff_t step, double cost,
                      const F& task) {
   const std::ptrdiff_t steps = (n_frames + step - 1) / step;
   parallel_parts(
       n_clips * steps, cost * static_cast<double>(step), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        Poll poll(cost);
         while (begin < end) {
           const std::ptrdiff_t clip = begin / steps, stop = std::min(end, (clip + 1) * steps);
-          task(clip, (begin - clip * steps) * step, std::min((stop - clip * steps) * step, n_frames));
+          task(clip, (begin - clip * steps) * step, std::min((stop - clip * steps) * step, n_frames), poll);
           begin = stop;
         }
       });

@@ -108,6 +108,16 @@ void StreamPlan::sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* n
   }
 }
 
+double StreamPlan::update_cost() const {
+  constexpr double kMultiplyAdd = 0.05;
+  return kMultiplyAdd * static_cast<double>(K_ * components_);
+}
+
+double StreamPlan::cost() const {
+  return static_cast<double>(n_fft_) + 0.1 * static_cast<double>(n_bins_ * K_) +
+         settings_.n_updates * update_cost();
+}
+
 kernels::FrameFft StreamPlan::fft() const {
   return {n_fft_,           columns_.tables(), rows_.tables(),
           twiddles_.data(), split_.data(),     split_.data() + n_fft_ / 4};
@@ -173,9 +183,7 @@ std::ptrdiff_t Stream::push(const float* samples, std::ptrdiff_t n, float* out, 
                             const float* H, std::ptrdiff_t frame_stride, std::ptrdiff_t component_stride) {
   const FlushDenormals flush;
   Given given = {H, frame_stride, component_stride, 0};
-  const std::ptrdiff_t taken = advance(samples, n, out, until, given);
-  taken_ += taken;
-  return taken;
+  return advance(samples, n, out, until, given);
 }
 
 std::ptrdiff_t Stream::finish(std::ptrdiff_t n, float* out, std::ptrdiff_t until, const float* H,
@@ -184,7 +192,7 @@ std::ptrdiff_t Stream::finish(std::ptrdiff_t n, float* out, std::ptrdiff_t until
   begin_tail();
   Given given = {H, frame_stride, component_stride, 0};
   const std::ptrdiff_t written = advance(nullptr, n, out, until, given);
-  count_tail(written);
+  end_tail();
   return written;
 }
 
@@ -195,20 +203,21 @@ void Stream::begin_tail() {
   n_frames_ = 1 + taken_ / plan_->settings_.hop;
 }
 
-void Stream::count_tail(std::ptrdiff_t written) {
-  left_ -= written;
+void Stream::end_tail() {
   if (left_ == 0) reset();
 }
 
 std::ptrdiff_t Stream::advance(const float* samples, std::ptrdiff_t n, float* out, std::ptrdiff_t until,
                                Given& given) {
   std::ptrdiff_t done = 0;
+  Poll poll(plan_->cost());
   while (done < n) {
     done += take(samples == nullptr ? nullptr : samples + done, n - done, out + done);
     if (!complete()) break;
     const bool inside = in_signal();
     if (inside) analyse(given);
     drain();
+    poll(1);
     if (inside && hops() == until) break;
   }
   return done;
@@ -220,8 +229,10 @@ std::ptrdiff_t Stream::take(const float* samples, std::ptrdiff_t n, float* out) 
   if (samples != nullptr) {
     std::memcpy(to, samples, static_cast<std::size_t>(m) * sizeof(float));
     if (history_ > 0) peak_ = std::max(peak_, plan_->kernels_.stream->peak(samples, m));
+    taken_ += m;
   } else {
     std::fill_n(to, m, 0.0f);
+    left_ -= m;
   }
   // Enough samples are ready: a frame contributes to the output only after the sample that completes it.
   std::memcpy(out, ready_.data() + ready_at_, static_cast<std::size_t>(m) * sizeof(float));
@@ -251,8 +262,11 @@ void Stream::analyse(Given& given) {
     for (std::ptrdiff_t k = 0; k < plan.K_; ++k) h[k] = row[k * given.component_stride];
   } else {
     kernels.correlate(plan.W_.data(), n_vectors, n_groups, v_.data(), b_.data());
-    const float least = begin_updates(h);
-    kernels.update(plan.gram_.data(), plan.K_, b_.data(), least, plan.settings_.n_updates, h, d_.data());
+    float least = begin_updates(h);
+    plan.update_in_steps([&](int n_updates) {
+      kernels.update(plan.gram_.data(), plan.K_, b_.data(), least, n_updates, h, d_.data());
+      least = 0;
+    });
   }
   show_activations();
   std::ptrdiff_t n_selected = 0;

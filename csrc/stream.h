@@ -1,12 +1,14 @@
 // Streams: decode the selected components of a live signal, hop by hop.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "interrupt.h"
 #include "kernels.h"
 #include "log_mel.h"
 #include "stft.h"
@@ -27,6 +29,9 @@ class StreamPlan {
   // bands may be null, in which case no mel magnitudes are kept. Copies its arguments.
   StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride, std::ptrdiff_t K,
              const float* window, std::ptrdiff_t n_fft, const MelBands* bands, const Settings& settings);
+
+  // The approximate time of a frame in nanoseconds.
+  double cost() const;
 
  private:
   friend class Stream;
@@ -63,6 +68,20 @@ class StreamPlan {
   float entry(std::ptrdiff_t f, std::ptrdiff_t k) const { return W_.data()[packed(f, k)]; }  // of W
   std::ptrdiff_t packed(std::ptrdiff_t f, std::ptrdiff_t k) const;
   kernels::FrameFft fft() const;
+  double update_cost() const;  // the approximate time of one update of a frame in nanoseconds
+  // Runs update(n) for all updates of a frame, and polls where they last.
+  template <typename Update>
+  void update_in_steps(const Update& update) const {
+    const int most = static_cast<int>(std::clamp(1e6 / update_cost(), 1.0, 1e6));
+    Poll poll(update_cost());
+    for (int left = settings_.n_updates;;) {
+      const int n = std::min(left, most);
+      update(n);
+      left -= n;
+      if (left == 0) return;
+      poll(n);
+    }
+  }
   // Sums of squares of the windows that began `first` to `last` hops earlier.
   void sum_squares(std::ptrdiff_t first, std::ptrdiff_t last, float* norms) const;
 };
@@ -72,6 +91,9 @@ class StreamPlan {
 //
 // Frame t is centred on sample t * hop, with zeros before the first sample, as in decode. The output lags
 // behind the input by latency() = n_fft samples.
+//
+// Calls that last poll (interrupt.h). One that is ended early has taken the samples up to a frame, and the
+// stream goes on from there.
 class Stream {
  public:
   static constexpr int kFade = 4;  // hops over which old weights fade to new ones
@@ -134,7 +156,7 @@ class Stream {
   void drain();
 
   void begin_tail();
-  void count_tail(std::ptrdiff_t written);
+  void end_tail();
 
   void fade();
   float begin_updates(float* h) const;

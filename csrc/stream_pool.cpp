@@ -12,6 +12,7 @@ constexpr std::ptrdiff_t kBins = 64;  // rows of W that are read together, from 
 StreamPool::StreamPool(std::shared_ptr<const StreamPlan> plan)
     : plan_(std::move(plan)),
       fft_(FftPlan::of(plan_->n_fft_)),
+      poll_(plan_->cost()),
       W_(plan_->n_bins_ * plan_->K_),
       work_(static_cast<std::ptrdiff_t>(fft_->work_size(lanes()))),
       per_(kVectors * lanes()),
@@ -35,6 +36,7 @@ StreamPool::StreamPool(std::shared_ptr<const StreamPlan> plan)
 
 void StreamPool::push(std::span<Part> parts) {
   const FlushDenormals flush;
+  n_ = 0;
   for (Part& part : parts) {
     part.over = part.n == 0;
     if (part.ends) part.stream->begin_tail();
@@ -45,11 +47,7 @@ void StreamPool::push(std::span<Part> parts) {
   }
   analyse();
   for (Part& part : parts) {
-    if (part.ends) {
-      part.stream->count_tail(part.done);
-    } else {
-      part.stream->taken_ += part.done;
-    }
+    if (part.ends) part.stream->end_tail();
   }
 }
 
@@ -83,6 +81,7 @@ void StreamPool::analyse() {
     tile_[i]->stream->drain();
     tile_[i]->pending = false;
   }
+  poll_(n_);
   n_ = 0;
 }
 
@@ -136,8 +135,11 @@ void StreamPool::update() {
     std::copy_n(stream.h_.data(), K, rows_.data() + i * K);
   }
   nmf.to_panel(rows_.data(), K, n_, K, width_, h_.data());
-  plan.kernels_.stream_pool->update(plan.gram_.data(), K, n_vectors, b_.data(), least_.data(),
-                                    plan.settings_.n_updates, h_.data(), other_.data());
+  plan.update_in_steps([&](int n_updates) {
+    plan.kernels_.stream_pool->update(plan.gram_.data(), K, n_vectors, b_.data(), least_.data(), n_updates,
+                                      h_.data(), other_.data());
+    std::fill_n(least_.data(), width_, 0.0f);
+  });
   nmf.from_panel(h_.data(), width_, n_, K, rows_.data(), K);
   for (int i = 0; i < n_; ++i) {
     std::copy_n(rows_.data() + i * K, K, tile_[i]->stream->h_.data());

@@ -53,7 +53,8 @@ class StreamPool {
 
   static constexpr int kVectors = 2;  // of lanes in a tile
   Part* tile_[kVectors * kernels::kMostLanes];
-  int n_ = 0;                 // frames in the tile
+  int n_ = 0;  // frames in the tile
+  Poll poll_;
   std::ptrdiff_t width_ = 0;  // of its rows: whole vectors
 
   StreamPlan::Floats W_;

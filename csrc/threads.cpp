@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <cstdlib>
@@ -16,6 +17,8 @@
 #include <string>
 #include <system_error>
 #include <thread>
+
+#include "interrupt.h"
 
 namespace l2i {
 namespace {
@@ -42,14 +45,22 @@ class Job {
   Job(int n_tasks, TaskRef task) : n_tasks_(n_tasks), task_(task) {}
 
   void work() {
+    const Stoppable here(stopped_);
     for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < n_tasks_;) {
       try {
         task_(i);
       } catch (...) {
-        const std::lock_guard lock(mutex_);
-        if (!error_) error_ = std::current_exception();
-        next_.store(n_tasks_, std::memory_order_relaxed);
+        fail();
       }
+    }
+  }
+
+  // To be called by the caller while it waits for the other threads.
+  void check() {
+    try {
+      check_if_due();
+    } catch (...) {
+      fail();
     }
   }
 
@@ -59,9 +70,18 @@ class Job {
   }
 
  private:
+  // Keeps the first exception and ends the job.
+  void fail() {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::current_exception();
+    next_.store(n_tasks_, std::memory_order_relaxed);
+    stopped_.store(true, std::memory_order_relaxed);
+  }
+
   const int n_tasks_;
   const TaskRef task_;
   std::atomic<int> next_{0};
+  std::atomic<bool> stopped_{false};
   std::mutex mutex_;
   std::exception_ptr error_;
 };
@@ -84,7 +104,11 @@ class Pool {
     job.work();
     std::unique_lock lock(mutex_);
     wanted_ = 0;  // do not wait for threads that have not woken up yet
-    idle_.wait(lock, [this] { return working_ == 0; });
+    while (!idle_.wait_for(lock, std::chrono::milliseconds(100), [this] { return working_ == 0; })) {
+      lock.unlock();
+      job.check();
+      lock.lock();
+    }
   }
 
  private:

@@ -27,7 +27,8 @@ class TaskRef {
 
 // Runs task(0) .. task(n_tasks - 1) on at most num_threads() threads, the caller being one of them, and
 // returns when all are done. Which thread runs a task is left to chance: results must depend on the index
-// alone. After a task has thrown, those that have not begun are skipped, and its exception is thrown here.
+// alone. After a task has thrown, those that have not begun are skipped, those that poll (interrupt.h) end,
+// and its exception is thrown here.
 //
 // One caller at a time uses the other threads. Any other, in another thread or in a task, runs its tasks
 // itself. Idle threads sleep, and a forked child starts threads of its own.

@@ -8,7 +8,7 @@
 #include "bands.h"
 #include "bindings.h"
 #include "frames.h"
-#include "gil.h"
+#include "signals.h"
 
 namespace py = pybind11;
 
@@ -28,10 +28,9 @@ py::tuple analyze_array(const py::array& y, const py::array& window, std::ptrdif
   auto M = answer<float>(out[2], {shape.n_clips, shape.n_frames, mel.n_bands});
   float* const x = reinterpret_cast<float*>(X.mutable_data());
   float *const v = V.mutable_data(), *const decibels = M.mutable_data();
-  {
-    const GilRelease release;
+  without_gil([&] {
     analyze(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, mel, x, v, decibels);
-  }
+  });
   return py::make_tuple(X, V, M);
 }
 

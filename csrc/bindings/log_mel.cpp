@@ -3,7 +3,7 @@
 #include "arrays.h"
 #include "bands.h"
 #include "bindings.h"
-#include "gil.h"
+#include "signals.h"
 
 namespace py = pybind11;
 
@@ -15,8 +15,7 @@ py::array_t<float> log_mel_array(const py::array& X, const Bands& bands, float a
   const MelBands mel = bands.get(rows.size[2], amin);
   auto M = answer<float>(out, {rows.size[0], rows.size[1], mel.n_bands});
   float* const decibels = M.mutable_data();
-  const GilRelease release;
-  log_mel(mel, rows.data, rows.size[0] * rows.size[1], rows.size[2], decibels);
+  without_gil([&] { log_mel(mel, rows.data, rows.size[0] * rows.size[1], rows.size[2], decibels); });
   return M;
 }
 

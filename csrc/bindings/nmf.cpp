@@ -6,7 +6,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
-#include "gil.h"
+#include "signals.h"
 
 namespace py = pybind11;
 
@@ -83,15 +83,17 @@ double pass(const py::array& V, const std::optional<py::array>& mask, const py::
     check_sums(*numerator, *denominator, kind, problem.n_bins, problem.n_components);
     sums = NmfSums{numerator->mutable_data(), denominator->mutable_data()};
   }
-  const GilRelease release;
-  return nmf_pass(problem, update, sums, measure);
+  double d = 0;
+  without_gil([&] { d = nmf_pass(problem, update, sums, measure); });
+  return d;
 }
 
 double divergence(const py::array& V, const std::optional<py::array>& mask, const py::array& W,
                   const py::array& H, float beta) {
   const NmfProblem problem = problem_of(V, mask, W, H, beta);
-  const GilRelease release;
-  return nmf_divergence(problem);
+  double d = 0;
+  without_gil([&] { d = nmf_divergence(problem); });
+  return d;
 }
 
 void update(py::array W, const py::array_t<double>& numerator, const py::array_t<double>& denominator,
@@ -107,8 +109,7 @@ void update(py::array W, const py::array_t<double>& numerator, const py::array_t
   const bool* const stay = fixed_of(fixed, K);
   float* const rows = const_cast<float*>(w.data);
   const NmfSums sums{const_cast<double*>(numerator.data()), const_cast<double*>(denominator.data())};
-  const GilRelease release;
-  nmf_update(rows, F, K, beta, sums, kind, step, stay);
+  without_gil([&] { nmf_update(rows, F, K, beta, sums, kind, step, stay); });
 }
 
 void check_gram(const py::array_t<double>& gram, std::ptrdiff_t K) {
@@ -141,8 +142,9 @@ double newton_pass(const py::array& V, const std::optional<py::array>& mask, con
                        .damping = damping.mutable_data(),
                        .bin_weights = bin_weights.data(),
                        .least_mean = least_mean};
-  const GilRelease release;
-  return nmf_pass(problem, step, sums, gradient.has_value());
+  double d = 0;
+  without_gil([&] { d = nmf_pass(problem, step, sums, gradient.has_value()); });
+  return d;
 }
 
 void newton_update(py::array W, const py::array_t<double>& gradient, const py::array_t<double>& curvature,
@@ -158,8 +160,7 @@ void newton_update(py::array W, const py::array_t<double>& gradient, const py::a
   const NmfSums sums{const_cast<double*>(gradient.data()), const_cast<double*>(curvature.data()),
                      const_cast<double*>(gram.data())};
   const NmfUpdate step{.method = NmfMethod::newton, .penalty = {l1, l2}, .n_updates = 1, .damping = &damping};
-  const GilRelease release;
-  nmf_update(rows, F, K, 1, sums, NmfDenominator::full, step, stay);
+  without_gil([&] { nmf_update(rows, F, K, 1, sums, NmfDenominator::full, step, stay); });
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "frames.h"
-#include "gil.h"
+#include "signals.h"
 
 namespace py = pybind11;
 
@@ -36,8 +36,7 @@ py::array_t<Complex64> soft_mask_array(const py::array& X, const py::array& W, c
   const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
   auto Y = answer<Complex64>(out, {problem.n_clips, problem.n_frames, problem.n_bins});
   float* const rows = reinterpret_cast<float*>(Y.mutable_data());
-  const GilRelease release;
-  soft_mask(problem, rows);
+  without_gil([&] { soft_mask(problem, rows); });
   return Y;
 }
 
@@ -59,8 +58,8 @@ py::array_t<float> decode_array(const py::array& X, const py::array& W, const py
   require(length >= 0, "length must be at least 0");
   auto y = answer<float>(out, {problem.n_clips, length});
   float* const samples = y.mutable_data();
-  const GilRelease release;
-  decode(problem, *plan, v.data, {problem.n_clips, problem.n_frames, hop, start}, samples, length);
+  const StftShape shape{problem.n_clips, problem.n_frames, hop, start};
+  without_gil([&] { decode(problem, *plan, v.data, shape, samples, length); });
   return y;
 }
 
@@ -79,8 +78,7 @@ Gradients soft_mask_gradient_arrays(const py::array& X, const py::array& W, cons
           "dY must have the shape of X");
   Gradients result = empty_gradients(problem);
   float *const dH = result.first.mutable_data(), *const dweights = result.second.mutable_data();
-  const GilRelease release;
-  soft_mask_gradient(problem, d.data, dH, dweights);
+  without_gil([&] { soft_mask_gradient(problem, d.data, dH, dweights); });
   return result;
 }
 
@@ -94,9 +92,8 @@ Gradients decode_gradient_arrays(const py::array& X, const py::array& W, const p
   require(d.size[0] == problem.n_clips, "dy must have as many clips as X");
   Gradients result = empty_gradients(problem);
   float *const dH = result.first.mutable_data(), *const dweights = result.second.mutable_data();
-  const GilRelease release;
-  decode_gradient(problem, *plan, v.data, {problem.n_clips, problem.n_frames, hop, start}, d.data, d.size[1],
-                  dH, dweights);
+  const StftShape shape{problem.n_clips, problem.n_frames, hop, start};
+  without_gil([&] { decode_gradient(problem, *plan, v.data, shape, d.data, d.size[1], dH, dweights); });
   return result;
 }
 

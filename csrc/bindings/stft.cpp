@@ -3,7 +3,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "frames.h"
-#include "gil.h"
+#include "signals.h"
 
 namespace py = pybind11;
 
@@ -18,8 +18,7 @@ py::array_t<Complex64> stft_array(const py::array& y, const py::array& window, s
   const StftShape shape = shape_of(samples, w.size[0], hop, pad);
   auto X = answer<Complex64>(out, {shape.n_clips, shape.n_frames, w.size[0] / 2 + 1});
   float* const rows = reinterpret_cast<float*>(X.mutable_data());
-  const GilRelease release;
-  stft(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, rows);
+  without_gil([&] { stft(*plan, samples.data, samples.stride[0], samples.size[1], w.data, shape, rows); });
   return X;
 }
 
@@ -32,8 +31,8 @@ py::array_t<float> istft_array(const py::array& X, const py::array& window, std:
   require(hop >= 1 && start >= 0 && length >= 0, "hop must be at least 1, start and length at least 0");
   auto y = answer<float>(out, {rows.size[0], length});
   float* const samples = y.mutable_data();
-  const GilRelease release;
-  istft(*plan, rows.data, rows.stride[0], w.data, {rows.size[0], rows.size[1], hop, start}, samples, length);
+  const StftShape shape{rows.size[0], rows.size[1], hop, start};
+  without_gil([&] { istft(*plan, rows.data, rows.stride[0], w.data, shape, samples, length); });
   return y;
 }
 

@@ -17,7 +17,7 @@
 #include "bands.h"
 #include "bindings.h"
 #include "frames.h"
-#include "gil.h"
+#include "signals.h"
 #include "stream_pool.h"
 
 namespace py = pybind11;
@@ -40,8 +40,18 @@ std::shared_ptr<StreamPlan> make_plan(const py::array& W, const py::array& windo
                                       mel ? &*mel : nullptr, StreamPlan::Settings{hop, n_updates, log, eps});
 }
 
-// The most hops for which the GIL is kept: taking it back may last milliseconds, longer than the hops.
-constexpr std::ptrdiff_t kLong = 32;
+// Runs hops of a plan, without the GIL if they last: taking it back may last milliseconds, longer than a few
+// hops.
+template <typename Hops>
+void run_hops(const StreamPlan& plan, std::ptrdiff_t n, const Hops& hops) {
+  constexpr std::ptrdiff_t kMost = 32;
+  constexpr double kMostTime = 5e7;  // in nanoseconds
+  if (n > kMost || static_cast<double>(n) * plan.cost() > kMostTime) {
+    without_gil(hops);
+  } else {
+    hops();
+  }
+}
 
 // A stream that refuses a second call while one is running.
 class GuardedStream {
@@ -185,10 +195,8 @@ class GuardedStream {
     const Given rows = given(H, n_frames);
     py::array_t<float> out(n);
     float* const to = out.mutable_data();
-    std::optional<GilRelease> release;
-    if (n_frames > kLong) release.emplace();
-    const std::ptrdiff_t done = push(to, rows);
-    release.reset();
+    std::ptrdiff_t done = 0;
+    run_hops(stream_.plan(), n_frames, [&] { done = push(to, rows); });
     if (done == n) return out;
     return out[py::slice(0, done, 1)];
   }
@@ -285,9 +293,7 @@ class GuardedPool {
   void advance(std::vector<StreamPool::Part>& parts) {
     std::ptrdiff_t n_frames = 0;
     for (const auto& part : parts) n_frames += part.stream->frames_in(part.ends ? 0 : part.n, part.ends);
-    std::optional<GilRelease> release;
-    if (n_frames > kLong) release.emplace();
-    pool_.push(parts);
+    run_hops(*plan_, n_frames, [&] { pool_.push(parts); });
   }
 
   std::shared_ptr<StreamPlan> plan_;
