@@ -128,7 +128,8 @@ void decode(const MaskProblem& problem, const FftPlan& plan, const float* window
                       for (int i = 0; i < tile.n(); i += lanes) {
                         kernels.decode_tile(plan.tables(), X + i * row, row, std::min(lanes, tile.n() - i),
                                             masked.mask + i, masked.n_vectors * lanes, problem.log,
-                                            synthesis.window(), work, tile.sums() + i * shape.hop, shape.hop);
+                                            synthesis.window(), work, tile.sums() + i * synthesis.hop(),
+                                            synthesis.hop());
                       }
                       poll(tile.n());
                     }

@@ -120,7 +120,7 @@ void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const f
                     OverlapAdd tile(synthesis, y + b * length, first, last, kernels.lanes);
                     for (; tile.n() > 0; tile.next()) {
                       kernels.istft_tile(plan.tables(), X + b * X_stride + tile.t() * row, row, tile.n(),
-                                         synthesis.window(), work, tile.sums(), shape.hop);
+                                         synthesis.window(), work, tile.sums(), synthesis.hop());
                       poll(tile.n());
                     }
                   });
@@ -129,10 +129,11 @@ void istft(const FftPlan& plan, const float* X, std::ptrdiff_t X_stride, const f
 Synthesis::Synthesis(const FftPlan& plan, const float* window, const StftShape& shape, std::ptrdiff_t length)
     : plan_(plan),
       n_fft_(plan.tables().n),
-      hop_(shape.hop),
+      // A longer hop would leave out the same frames.
+      hop_(std::min(shape.hop, std::max<std::ptrdiff_t>(shape.start + length, 1))),
       start_(shape.start),
       length_(length),
-      n_frames_(std::min(shape.n_frames, (shape.start + length + shape.hop - 1) / shape.hop)),
+      n_frames_(std::min(shape.n_frames, (shape.start + length + hop_ - 1) / hop_)),
       end_(n_frames_ > 0 ? n_fft_ + hop_ * (n_frames_ - 1) : 0),
       window_(scaled(window, n_fft_, 1.0f / static_cast<float>(n_fft_))) {
   sum_windows(window);
@@ -198,8 +199,8 @@ OverlapAdd::OverlapAdd(const Synthesis& synthesis, float* y, std::ptrdiff_t firs
       first_(first),
       last_(last),
       t_(std::max<std::ptrdiff_t>(0, first - (synthesis.n_fft_ - 1) / synthesis.hop_)),
-      most_(most),
-      size_((most - 1) * synthesis.hop_ + std::max(synthesis.n_fft_, synthesis.hop_)) {
+      most_(static_cast<int>(std::min<std::ptrdiff_t>(most, std::max<std::ptrdiff_t>(last - t_, 1)))),
+      size_((most_ - 1) * synthesis.hop_ + std::max(synthesis.n_fft_, synthesis.hop_)) {
   thread_local Workspace workspace;
   sums_ = workspace.get(static_cast<std::size_t>(size_));
   std::fill_n(sums_, size_, 0.0f);

@@ -379,7 +379,7 @@ bool Stream::columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const {
   // The column of the frame that is being analysed may be half written.
   const auto kept = [&] {
     const std::ptrdiff_t now = hops();
-    return first >= 0 && first + n <= now && first > now - history_;
+    return first >= 0 && first <= now - n && first > now - history_;
   };
   if (!kept()) return false;
   for (std::ptrdiff_t t = first; t < first + n; ++t) {

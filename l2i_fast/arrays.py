@@ -29,6 +29,9 @@ Device: TypeAlias = "torch.device | None"
 #: The smallest normal and the largest float32.
 TINY, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
+#: More than any array holds: sizes up to this can be added and multiplied by one another in 64 bits.
+LONGEST = 2**40
+
 _PCM_BITS = {"int8": 8, "int16": 16, "int32": 32}
 
 
@@ -245,11 +248,13 @@ def like(array: Any, x: ArrayT) -> ArrayT:
 
 
 def positive_int(value: Any, name: str) -> int:
-    """Return `value` as an int of at least 1."""
+    """Return `value`, the size of something in memory, as an int from 1 to `LONGEST`."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}, but must be an integer") from None
     if number < 1:
         raise ValueError(f"{name} is {number}, but must be at least 1")
+    if number > LONGEST:
+        raise ValueError(f"{name} is {number}, but must be at most {LONGEST}")
     return number

@@ -40,22 +40,14 @@ py::array_t<Complex64> soft_mask_array(const py::array& X, const py::array& W, c
   return Y;
 }
 
-std::shared_ptr<const FftPlan> synthesis_plan(const MaskProblem& problem, const ArrayView& window,
-                                              std::ptrdiff_t hop, std::ptrdiff_t start) {
-  const auto plan = plan_of(window.size[0]);
-  require(problem.n_bins == window.size[0] / 2 + 1, "X must have one bin more than half the window's length");
-  require(hop >= 1 && start >= 0, "hop must be at least 1 and start at least 0");
-  return plan;
-}
-
 py::array_t<float> decode_array(const py::array& X, const py::array& W, const py::array& H,
                                 const py::array& weights, bool log, float eps, const py::array& window,
                                 std::ptrdiff_t hop, std::ptrdiff_t start, std::ptrdiff_t length,
                                 const py::object& out) {
   const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
   const auto v = view<float>(window, "window", 1, 1);
-  const auto plan = synthesis_plan(problem, v, hop, start);
-  require(length >= 0, "length must be at least 0");
+  const auto plan = plan_of(v.size[0]);
+  check_synthesis(problem.n_bins, v.size[0], hop, start, length);
   auto y = answer<float>(out, {problem.n_clips, length});
   float* const samples = y.mutable_data();
   const StftShape shape{problem.n_clips, problem.n_frames, hop, start};
@@ -88,7 +80,8 @@ Gradients decode_gradient_arrays(const py::array& X, const py::array& W, const p
   const MaskProblem problem = problem_of(X, W, H, weights, log, eps);
   const auto v = view<float>(window, "window", 1, 1);
   const auto d = view<float>(dy, "dy", 2, 2);
-  const auto plan = synthesis_plan(problem, v, hop, start);
+  const auto plan = plan_of(v.size[0]);
+  check_synthesis(problem.n_bins, v.size[0], hop, start, d.size[1]);
   require(d.size[0] == problem.n_clips, "dy must have as many clips as X");
   Gradients result = empty_gradients(problem);
   float *const dH = result.first.mutable_data(), *const dweights = result.second.mutable_data();

@@ -27,8 +27,7 @@ py::array_t<float> istft_array(const py::array& X, const py::array& window, std:
   const auto rows = view<Complex64>(X, "X", 3, 2);
   const auto w = view<float>(window, "window", 1, 1);
   const auto plan = plan_of(w.size[0]);
-  require(rows.size[2] == w.size[0] / 2 + 1, "X must have one bin more than half the window's length");
-  require(hop >= 1 && start >= 0 && length >= 0, "hop must be at least 1, start and length at least 0");
+  check_synthesis(rows.size[2], w.size[0], hop, start, length);
   auto y = answer<float>(out, {rows.size[0], length});
   float* const samples = y.mutable_data();
   const StftShape shape{rows.size[0], rows.size[1], hop, start};
@@ -45,6 +44,7 @@ bool in_range(const py::array& x, float low, float high) {
 }  // namespace
 
 void register_stft(py::module_& m) {
+  m.attr("LOUDEST") = kLoudest;
   m.attr("FFT_SIZES") = py::make_tuple(FftPlan::kSmallest, FftPlan::kLargest);
   m.def("stft", &stft_array, py::arg("y"), py::arg("window"), py::arg("hop"), py::arg("pad"),
         py::arg("out") = py::none(),

@@ -57,9 +57,7 @@ void run_hops(const StreamPlan& plan, std::ptrdiff_t n, const Hops& hops) {
 class GuardedStream {
  public:
   GuardedStream(std::shared_ptr<StreamPlan> plan, std::ptrdiff_t history)
-      : stream_(std::move(plan), history) {
-    require(history >= 0, "history must be at least 0");
-  }
+      : stream_(std::move(plan), checked(history)) {}
 
   // Returns as many samples as are taken: all that are given, or those up to the end of frame `until`.
   // Returns None if an argument has to be converted first: a check in Python would delay a live stream.
@@ -120,6 +118,11 @@ class GuardedStream {
 
  private:
   friend class GuardedPool;
+
+  static std::ptrdiff_t checked(std::ptrdiff_t history) {
+    require(history >= 0 && history <= kLongest, "history must be at least 0 and at most 2^40");
+    return history;
+  }
 
   class Lock {
    public:

@@ -53,11 +53,12 @@ def istft(rows: Complex64, window: Float32, hop: int, start: int, length: int, o
 def istft_adjoint(dy: Float32, window: Float32, hop: int, start: int, n_frames: int) -> Complex64:
     """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
     n_fft, wanted = window.size, slice(start, start + dy.shape[1])
+    rows = np.zeros((len(dy), n_frames, n_fft // 2 + 1), np.complex64)
+    n_frames = min(n_frames, -(-wanted.stop // hop))
     squares = _window_squares(window, hop, n_frames, wanted.stop)
     samples = np.zeros((len(dy), squares.size), np.float32)
     samples[:, wanted] = dy / squares[wanted]
     frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft, axis=1)[:, ::hop][:, :n_frames]
-    rows = np.empty((len(dy), n_frames, n_fft // 2 + 1), np.complex64)
     for b, t in _slices(frames.shape):
         rows[b, t] = scipy.fft.rfft(frames[b, t] * window) * (2 / n_fft)
     ends = [0] if n_fft % 2 else [0, -1]  # counted once, and without their imaginary parts

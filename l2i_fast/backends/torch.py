@@ -41,6 +41,7 @@ def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Te
     if not len(rows):  # which torch refuses
         return window.new_empty((0, length))
     n_fft = window.numel()
+    rows = rows[:, : max(1, -(-(start + length) // hop))]  # the others begin later
     frames = torch.fft.irfft(rows, n=n_fft) * window
     size = n_fft + hop * (rows.shape[1] - 1)
     y = _overlap_add(frames, hop, size) / _squares(window, hop, rows.shape[1], size)
@@ -117,13 +118,14 @@ def decode_gradient(
 
 def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
     """Gradients of the spectra (B, T, F), by real and imaginary part, from that of the samples (B, length)."""
-    n_fft = window.numel()
+    n_fft, later = window.numel(), n_frames - max(1, -(-(start + dy.shape[1]) // hop))
+    n_frames -= max(0, later)
     size = n_fft + hop * (n_frames - 1)
     samples = F.pad(dy, (start, max(0, size - start - dy.shape[1])))[:, :size]
     rows = stft(samples / _squares(window, hop, n_frames, size), window, hop, 0) * (2 / n_fft)
     ends = rows[..., :1] if n_fft % 2 else rows[..., :: n_fft // 2]  # counted once, and without their imaginary parts
     ends.copy_(ends.real / 2)
-    return rows
+    return F.pad(rows, (0, 0, 0, max(0, later)))  # frames that begin later
 
 
 @default_settings()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from l2i_fast.arrays import (
+    LONGEST,
     Device,
     Float32,
     constant,
@@ -114,6 +115,8 @@ class Synthesis:
         #: Window, hop and start.
         self.operands = constant(frame.window, device), frame.hop, start
 
+        if self.length > LONGEST:
+            raise ValueError(f"the answer has {self.length} samples, but can have at most {LONGEST}")
 
 def to_audio(y: Any, name: str = "y", device: Device = None) -> Any:
     """Return samples as float32 (..., N); integer PCM is scaled to [-1, 1), uint8 centred at 128.

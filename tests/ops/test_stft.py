@@ -256,6 +256,28 @@ def test_real_clips_round_trip(esc10: Dataset, cpu_path: str) -> None:
         assert relative(l2i.istft(X, 512, length=y.size), y) < 1e-6
 
 
+@pytest.mark.parametrize("n_fft", [1024, 600])
+@pytest.mark.parametrize("hop", [3000, 10**6, 2**40])
+def test_hops_far_beyond_the_end_leave_the_first_frame(hop: int, n_fft: int, rng: np.random.Generator) -> None:
+    X = l2i.stft(rng.standard_normal(5000), n_fft, 400)
+    W, H = np.ones((n_fft // 2 + 1, 2)), np.ones((2, X.shape[1]))
+    settings: dict[str, Any] = {"n_fft": n_fft, "window": "hamming", "length": 2000}
+    first = l2i.istft(X[:, :1], hop, **settings)
+    assert first[: n_fft // 2].all()
+    np.testing.assert_array_equal(l2i.istft(X, hop, **settings), first)
+    np.testing.assert_allclose(l2i.decode(X, W, H, np.ones(2), hop, **settings), first, rtol=1e-3, atol=1e-4)
+    h, weights = torch.from_numpy(H).requires_grad_(), torch.tensor([1.0, 0])
+    l2i.decode(torch.from_numpy(X), torch.from_numpy(W), h, weights, hop, **settings).square().sum().backward()
+    assert h.grad is not None
+    assert h.grad[:, 0].all()
+    assert not h.grad[:, 1:].any()
+
+
+def test_samples_beyond_memory_are_refused() -> None:
+    with pytest.raises(MemoryError):
+        l2i.istft(SPECTRUM, length=2**40)
+
+
 GOOD = np.ones(2000, np.float32)
 SPECTRUM = np.ones((513, 4), np.complex64)
 
@@ -278,6 +300,22 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.stft(GOOD, win_length=1025), ValueError, "win_length is 1025, but must not exceed n_fft=1024"),
         (lambda: l2i.stft(GOOD, window=np.ones(5)), ValueError, "window has shape (5,), but win_length=1024 values..."),
         (lambda: l2i.stft(GOOD, window=np.full(1024, np.nan)), ValueError, "window holds NaN or infinity, but..."),
+        (
+            lambda: l2i.stft(GOOD, n_fft=2**62),
+            ValueError,
+            f"n_fft is {2**62}, but must be at most {2**40}",
+        ),
+        (
+            lambda: l2i.stft(GOOD, hop_length=2**70),
+            ValueError,
+            f"hop_length is {2**70}, but must be at most {2**40}",
+        ),
+        (
+            lambda: l2i.istft(SPECTRUM, hop_length=2**40),
+            ValueError,
+            f"the answer has {3 * 2**40} samples, but can have at most {2**40}",
+        ),
+        (lambda: l2i.istft(SPECTRUM, length=2**63), ValueError, f"length is {2**63}, but must be at most {2**40}"),
         (lambda: l2i.stft(GOOD, window="nonesuch"), ValueError, "...window..."),
         (lambda: l2i.stft(GOOD, pad_mode="wrap"), ValueError, "pad_mode is 'wrap', but ..."),
         (lambda: l2i.stft(GOOD, n_fft=4096, center=False), ValueError, "y has 2000 samples, but n_fft=4096 are..."),
