@@ -67,7 +67,7 @@ class GuardedStream {
     const auto& array = reinterpret_borrow_array(samples);
     const auto* const x = static_cast<const float*>(array.data());
     const std::ptrdiff_t n = array.size();
-    require_finite(x, n);
+    check_samples(x, n);
     const Lock lock(*this);
     return run(n, false, H, [&](float* out, const Given& given) {
       return stream_.push(x, n, out, until, given.H, given.frame_stride, given.component_stride);
@@ -162,11 +162,14 @@ class GuardedStream {
            py::isinstance<py::array_t<float>>(object);
   }
 
-  static void require_finite(const float* x, std::ptrdiff_t n) {
-    if (current_kernels().in_range(x, n, -FLT_MAX, FLT_MAX)) return;
-    const float* const bad = std::find_if_not(x, x + n, [](float v) { return std::isfinite(v); });
-    throw py::value_error("block holds NaN or infinity (first at sample " + std::to_string(bad - x) +
-                          "), but finite samples are needed: none of it was taken");
+  static void check_samples(const float* x, std::ptrdiff_t n) {
+    if (current_kernels().in_range(x, n, -kLoudest, kLoudest)) return;
+    const float* const bad = std::find_if_not(x, x + n, [](float v) { return std::abs(v) <= kLoudest; });
+    const bool finite = std::isfinite(*bad);
+    throw py::value_error(
+        std::string("block holds ") + (finite ? "samples beyond 1e+30" : "NaN or infinity") +
+        " (first at sample " + std::to_string(bad - x) + "), but " +
+        (finite ? "samples from -1e+30 to 1e+30" : "finite samples") + " are needed: none of it was taken");
   }
 
   // Checks H (K, n) for the n frames that the call completes, or None.
@@ -187,6 +190,7 @@ class GuardedStream {
         const float value = h.data[k * h.stride[0] + t * h.stride[1]];
         require(value >= 0 && value <= FLT_MAX,
                 "H holds negative numbers, NaN or infinity, but must be non-negative and finite");
+        require(value <= 1e25f, "H holds numbers above 1e+25, but must hold at most that");
       }
     }
     return {h.data, h.stride[1], h.stride[0]};
@@ -249,7 +253,7 @@ class GuardedPool {
       for_each([&](std::size_t i, Stream& stream) {
         const auto row = static_cast<std::ptrdiff_t>(i);
         const float* const samples = rows.data + row * rows.stride[0];
-        GuardedStream::require_finite(samples, m);
+        GuardedStream::check_samples(samples, m);
         return StreamPool::Part{&stream, samples, m, to + row * m, -1, false};
       });
       return out;
@@ -266,7 +270,7 @@ class GuardedPool {
       if (!ends) {
         if (!py::isinstance<py::array>(block)) throw py::type_error("samples must be an array");
         samples = view<float>(py::reinterpret_borrow<py::array>(block), "samples", 1, 1);
-        GuardedStream::require_finite(samples.data, samples.size[0]);
+        GuardedStream::check_samples(samples.data, samples.size[0]);
       }
       const std::ptrdiff_t m = ends ? stream.left() : samples.size[0];
       float* const to = out.emplace_back(m).mutable_data();

@@ -3,7 +3,7 @@
 //   V[t, f] = log(1 + |X[t, f]|)
 //
 // dtypes: float32; magnitudes hold a vector of frames for each bin, V is frame-major.
-// Precision: log1p within 2 ulp; infinite magnitudes count as 1.8e19, the largest whose square is finite.
+// Precision: log1p within 2 ulp.
 // Cost: about 30 operations and a transpose per bin.
 #include "analyze.h"
 
@@ -16,8 +16,7 @@ void log1p_tile(const float* magnitudes, std::ptrdiff_t n_bins, int n_frames, fl
   for (std::ptrdiff_t f = 0; f < n_bins; f += kLanes) {
     const int width = n_bins - f < kLanes ? static_cast<int>(n_bins - f) : kLanes;
     Vec v[kLanes] = {};
-    for (int i = 0; i < width; ++i)
-      v[i] = log1p_positive(minimum(load(magnitudes + (f + i) * kLanes), broadcast(kLargestMagnitude)));
+    for (int i = 0; i < width; ++i) v[i] = log1p_positive(load(magnitudes + (f + i) * kLanes));
     transpose(v);
     for (int t = 0; t < n_frames; ++t) {
       float* out = V + t * n_bins + f;

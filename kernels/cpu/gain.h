@@ -5,9 +5,8 @@
 //
 // The power is taken to base 2, 2^(m log2(1 + a)), so that separating the whole exponent needs no constants.
 //
-// Precision: log2(1 + a) and 2^x - 1 as in vmath.h. |X| is the root of re^2 + im^2, so magnitudes below 1e-19
-// count as zero, and those above 1.8e19 as 1.8e19. Cost: about 45 operations, one root and two divisions per
-// vector, in one long dependency chain; taking each stage for all n vectors lets the chains overlap.
+// Precision: log2(1 + a) and 2^x - 1 as in vmath.h. Cost: about 40 operations and two divisions per vector,
+// in one long dependency chain; taking each stage for all n vectors lets the chains overlap.
 #pragma once
 
 #include "simd.h"
@@ -15,14 +14,10 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-template <int n, bool log>
-static inline void gains(const Vec* m, const Vec* re, const Vec* im, Vec* g) {
-  if (!log) {
-    for (int i = 0; i < n; ++i) g[i] = m[i];
-    return;
-  }
-  Vec a[n], x[n];
-  for (int i = 0; i < n; ++i) a[i] = minimum(magnitude(re[i], im[i]), broadcast(kLargestMagnitude));
+// From masks and magnitudes. g is m for all a below 1e-8, so a may be rough there.
+template <int n>
+static inline void gains(const Vec* m, const Vec* a, Vec* g) {
+  Vec x[n];
   for (int i = 0; i < n; ++i) x[i] = rounded(m[i] * log2_1p_positive(a[i]));
   for (int i = 0; i < n; ++i) x[i] = exp2m1_positive(x[i]);
   for (int i = 0; i < n; ++i) g[i] = a[i] > Vec{} ? x[i] / a[i] : m[i];

@@ -7,11 +7,12 @@
 // each band.
 //
 // dtypes: float32; spectrum rows are complex64 as (re, im) pairs, results frame-major.
-// Precision: float32, sums in bin order; log within 2 ulp. |X| is the root of re^2 + im^2: magnitudes below
-// 1e-19 count as zero. Cost: per bin a transpose, one root and two multiply-adds; per band about 20
-// operations for the logarithm.
+// Precision: float32, sums in bin order; log within 2 ulp. Magnitudes are the cheap ones of `roots`
+// (magnitude.h) unless their error shows in the sum of a band: then both kernels run again. Cost: per bin a
+// transpose, one root and two multiply-adds; per band about 20 operations for the logarithm.
 #include "log_mel.h"
 
+#include "magnitude.h"
 #include "simd.h"
 #include "vmath.h"
 
@@ -20,29 +21,51 @@ namespace {
 
 constexpr float kDecibels = 4.3429448190325183f;  // 10 / log(10)
 constexpr float kLargest = 3.402823466e38f;
+// Sums of magnitudes from this one on hardly depend on those below 1e-19.
+constexpr float kLeastSum = 0x1p-36f;
 constexpr int kBins = kLanes / 2;  // complex numbers in a vector
 
-}  // namespace
-
-void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames,
-                    float* magnitudes) {
+template <bool exact>
+static inline void put_magnitudes(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins,
+                                  int n_frames, float* magnitudes) {
   const float* row[kLanes];
   for (int t = 0; t < kLanes; ++t) row[t] = X + (t < n_frames ? t : n_frames - 1) * X_stride;
 
-  Vec v[kLanes];
+  Vec v[kLanes] = {}, a[kBins];
+  IntVec most = {};
   std::ptrdiff_t f = 0;
   for (; f + kBins <= n_bins; f += kBins) {
     for (int t = 0; t < kLanes; ++t) v[t] = load(row[t] + 2 * f);
     transpose(v);
-    for (int i = 0; i < kBins; ++i) store(magnitudes + (f + i) * kLanes, magnitude(v[2 * i], v[2 * i + 1]));
+    if constexpr (exact) {
+      magnitudes_of<kBins, 2>(v, v + 1, a);
+    } else {
+      roots<kBins, 2>(v, v + 1, a, most);
+    }
+    for (int i = 0; i < kBins; ++i) store(magnitudes + (f + i) * kLanes, a[i]);
   }
   for (; f < n_bins; ++f) {
-    Vec re, im;
     for (int t = 0; t < kLanes; ++t) {
-      re[t] = row[t][2 * f];
-      im[t] = row[t][2 * f + 1];
+      v[0][t] = row[t][2 * f];
+      v[1][t] = row[t][2 * f + 1];
     }
-    store(magnitudes + f * kLanes, magnitude(re, im));
+    if constexpr (exact) {
+      magnitudes_of<1>(v, v + 1, a);
+    } else {
+      roots<1>(v, v + 1, a, most);
+    }
+    store(magnitudes + f * kLanes, a[0]);
+  }
+}
+
+}  // namespace
+
+void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames, bool exact,
+                    float* magnitudes) {
+  if (exact) {
+    put_magnitudes<true>(X, X_stride, n_bins, n_frames, magnitudes);
+  } else {
+    put_magnitudes<false>(X, X_stride, n_bins, n_frames, magnitudes);
   }
 }
 
@@ -61,8 +84,10 @@ static inline Vec weighted_sum(const float* bins, const float* factors, std::int
 }
 
 template <bool decibels>
-void sum_bands(const MelTile& tile) {
+bool sum_bands(const MelTile& tile) {
+  const Vec least = broadcast(tile.amin < kLeastSum ? kLeastSum : 0.0f);
   Vec v[kLanes];
+  IntVec rough = {};
   const float* factors = tile.factors;
   for (std::ptrdiff_t m0 = 0; m0 < tile.n_bands; m0 += kLanes) {
     const int n_bands = tile.n_bands - m0 < kLanes ? static_cast<int>(tile.n_bands - m0) : kLanes;
@@ -75,6 +100,7 @@ void sum_bands(const MelTile& tile) {
     if (decibels) {
       for (int m = 0; m < kLanes; ++m) {
         const Vec sum = v[m], louder = sum < tile.amin ? broadcast(tile.amin) : sum;
+        if (m < n_bands) rough |= ~((sum >= least) & (sum <= kLargest));
         v[m] = sum <= kLargest ? log_positive(louder) * kDecibels : sum;  // infinity and NaN are kept
       }
     }
@@ -88,11 +114,12 @@ void sum_bands(const MelTile& tile) {
       }
     }
   }
+  return !any(rough);
 }
 
 }  // namespace
 
-void mel_tile(const MelTile& tile) { sum_bands<true>(tile); }
+bool mel_tile(const MelTile& tile) { return sum_bands<true>(tile); }
 void mel_sums_tile(const MelTile& tile) { sum_bands<false>(tile); }
 
 }  // namespace l2i::kernels::L2I_ISA

@@ -5,9 +5,9 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames,
+void magnitude_tile(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames, bool exact,
                     float* magnitudes);
-void mel_tile(const MelTile& tile);
+bool mel_tile(const MelTile& tile);
 void mel_sums_tile(const MelTile& tile);
 
 }  // namespace l2i::kernels::L2I_ISA

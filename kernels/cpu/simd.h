@@ -1,6 +1,6 @@
 // One vector of floats and its operations, for the instruction set that this file is compiled for.
 //
-// GCC and Clang vector extensions carry the arithmetic; only minimum and square root use intrinsics. All
+// GCC and Clang vector extensions carry the arithmetic; only minimum, square root and any use intrinsics. All
 // functions are static and in the namespace of the instruction set, so that no copy of them is linked
 // elsewhere.
 #pragma once
@@ -22,6 +22,7 @@ constexpr int kLanes = L2I_LANES;
 
 typedef float Vec __attribute__((vector_size(4 * L2I_LANES)));
 typedef std::int32_t IntVec __attribute__((vector_size(4 * L2I_LANES)));
+typedef std::uint32_t UnsignedVec __attribute__((vector_size(4 * L2I_LANES)));
 typedef float UnalignedVec __attribute__((vector_size(4 * L2I_LANES), aligned(4), may_alias));
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
@@ -51,6 +52,21 @@ static inline Vec square_root(Vec x) {
 #else
   for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
+#endif
+}
+
+// Whether a comparison holds in any lane.
+static inline bool any(IntVec x) {
+#if L2I_LANES == 16
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(x)) != 0;
+#elif L2I_LANES == 8
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(x)) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(x)) != 0;
+#else
+  std::int32_t all = 0;
+  for (int i = 0; i < kLanes; ++i) all |= x[i];
+  return all != 0;
 #endif
 }
 

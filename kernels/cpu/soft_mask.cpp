@@ -22,6 +22,7 @@
 #include "soft_mask.h"
 
 #include "gain.h"
+#include "magnitude.h"
 #include "simd.h"
 
 namespace l2i::kernels::L2I_ISA {
@@ -90,12 +91,19 @@ static inline void mask_blocks(const MaskTile& tile) {
   }
 }
 
-// dg/dm of the gain g.
-static inline Vec slope(bool log, Vec m, Vec re, Vec im) {
-  if (!log) return broadcast(1.0f);
-  const Vec a = minimum(magnitude(re, im), broadcast(kLargestMagnitude));
-  const Vec logarithm = log1p_positive(a);
-  return a > Vec{} ? (expm1_positive(m * logarithm) + 1.0f) * logarithm / a : broadcast(1.0f);
+// The gradient for m of the gain g, dg dg/dm, from X and dY.
+static inline Vec gain_gradient(bool log, Vec m, Vec re, Vec im, Vec dre, Vec dim) {
+  const Vec dg = re * dre + im * dim;
+  if (!log) return dg;
+  Vec a;
+  magnitudes_of<1, 1, false>(&re, &im, &a);
+  const Vec logarithm = log1p_positive(a), power = expm1_positive(m * logarithm) + 1.0f;
+  const Vec gradient = dg * (a > Vec{} ? power * logarithm / a : broadcast(1.0f));
+  // Above, the products may overflow where the gradient does not.
+  const IntVec loud = a > 1.8e19f;
+  if (any(loud)) [[unlikely]]
+    return loud ? (re / a * dre + im / a * dim) * logarithm * power : gradient;
+  return gradient;
 }
 
 // dP and dS of vector v of the tile: work[f] holds dP of all vectors for bin f, then dS.
@@ -117,8 +125,7 @@ static inline void bin_gradients(const MaskGradientTile& tile, int v) {
     for (int i = 0; i < n; ++i) {
       const std::ptrdiff_t at = ((f + i) * vectors + v) * kLanes;
       const Vec re = x[2 * i], im = x[2 * i + 1], m = load(forward.mask + at);
-      const Vec dg = re * dy[2 * i] + im * dy[2 * i + 1];
-      const Vec dP = dg * slope(tile.log, m, re, im) / load(forward.whole + at);
+      const Vec dP = gain_gradient(tile.log, m, re, im, dy[2 * i], dy[2 * i + 1]) / load(forward.whole + at);
       float* out = tile.work + ((f + i) * 2 * vectors + v) * kLanes;
       store(out, dP);
       store(out + vectors * kLanes, -m * dP);
@@ -171,7 +178,7 @@ static inline void apply(const ApplyTile& tile) {
     transpose(m);
     for (int t0 = 0; t0 < tile.n_frames; t0 += kGroup) {
       const int n = tile.n_frames - t0 < kGroup ? tile.n_frames - t0 : kGroup;
-      Vec first[kGroup] = {}, second[kGroup] = {}, re[kGroup], im[kGroup], g[kGroup];
+      Vec first[kGroup] = {}, second[kGroup] = {}, re[kGroup], im[kGroup], a[kGroup], gain[kGroup];
       for (int t = 0; t < n; ++t) {
         const float* x = tile.X + (t0 + t) * tile.X_stride + 2 * f;
         float edge[2 * kLanes] = {};
@@ -186,7 +193,12 @@ static inline void apply(const ApplyTile& tile) {
         re[t] = real_parts(first[t], second[t]);
         im[t] = imaginary_parts(first[t], second[t]);
       }
-      gains<kGroup, log>(m + t0, re, im, g);
+      const Vec* g = m + t0;
+      if (log) {
+        magnitudes_of<kGroup, 1, false>(re, im, a);
+        gains<kGroup>(m + t0, a, gain);
+        g = gain;
+      }
       for (int t = 0; t < n; ++t) {
         float* y = tile.Y + (t0 + t) * tile.Y_stride + 2 * f;
         const Vec low = first[t] * low_twice(g[t]), high = second[t] * high_twice(g[t]);

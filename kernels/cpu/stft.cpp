@@ -20,6 +20,7 @@
 
 #include "fft.h"
 #include "gain.h"
+#include "magnitude.h"
 #include "simd.h"
 
 namespace l2i::kernels::L2I_ISA {
@@ -44,6 +45,14 @@ static inline void put_rows(const Vec* v, int n_rows, float* out, std::ptrdiff_t
   }
 }
 
+// Writes the magnitudes of n bins, whose real and imaginary parts alternate.
+template <int n>
+static inline void put_magnitudes(const Vec* v, float* out) {
+  Vec a[n];
+  magnitudes_of<n, 2>(v, v + 1, a);
+  for (int i = 0; i < n; ++i) store(out + i * kLanes, a[i]);
+}
+
 }  // namespace
 
 void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, const float* window,
@@ -64,11 +73,10 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
         low[j][2 * i + 1] = even.i + odd.i;
         high[j][kLanes - 2 - 2 * i] = even.r - odd.r;
         high[j][kLanes - 1 - 2 * i] = odd.i - even.i;
-        if (magnitudes != nullptr) {
-          store(magnitudes + k * kLanes, magnitude(low[j][2 * i], low[j][2 * i + 1]));
-          store(magnitudes + (points - k) * kLanes,
-                magnitude(high[j][kLanes - 2 - 2 * i], high[j][kLanes - 1 - 2 * i]));
-        }
+      }
+      if (magnitudes != nullptr) {
+        put_magnitudes<kBins>(low[j], magnitudes + (k0 + j * kBins) * kLanes);
+        put_magnitudes<kBins>(high[j], magnitudes + (points - k0 - (j + 1) * kBins + 1) * kLanes);
       }
     }
     for (std::ptrdiff_t j = 0; j < n_blocks; ++j) {
@@ -87,7 +95,8 @@ void stft_tile(const FftTables& fft, const float* const* frames, int n_frames, c
     out[t * out_stride + points + 1] = -2 * imaginary[t];
   }
   if (magnitudes != nullptr) {
-    store(magnitudes + points / 2 * kLanes, magnitude(2 * load(real), 2 * load(imaginary)));
+    const Vec middle[2] = {2 * load(real), 2 * load(imaginary)};
+    put_magnitudes<1>(middle, magnitudes + points / 2 * kLanes);
   }
 }
 
@@ -97,34 +106,38 @@ namespace {
 // transformed: not at all, or by a mask.
 struct Unchanged {
   template <int n>
-  void apply(Vec*, std::ptrdiff_t) const {}
+  void apply(Vec*, std::ptrdiff_t) {}
 };
 
-template <bool log>
+// The mask acts on magnitudes, or on their logarithms: on those of `roots`, or on exact ones.
+enum class Gain { linear, rough, exact };
+
+template <Gain gain>
 struct Masked {
   template <int n>
-  void apply(Vec* v, std::ptrdiff_t f) const {
-    Vec m[n], re[n], im[n], g[n];
+  void apply(Vec* v, std::ptrdiff_t f) {
+    Vec m[n], a[n], g[n];
+    for (int i = 0; i < n; ++i) m[i] = load(mask + (f + i) * stride);
+    if constexpr (gain == Gain::rough) roots<n, 2>(v, v + 1, a, most);
+    if constexpr (gain == Gain::exact) magnitudes_of<n, 2, false>(v, v + 1, a);
+    if constexpr (gain != Gain::linear) gains<n>(m, a, g);
     for (int i = 0; i < n; ++i) {
-      m[i] = load(mask + (f + i) * stride);
-      re[i] = v[2 * i];
-      im[i] = v[2 * i + 1];
-    }
-    gains<n, log>(m, re, im, g);
-    for (int i = 0; i < n; ++i) {
-      v[2 * i] = rounded(re[i] * g[i]);  // as soft_mask would store it
-      v[2 * i + 1] = rounded(im[i] * g[i]);
+      const Vec x = gain == Gain::linear ? m[i] : g[i];
+      v[2 * i] = rounded(v[2 * i] * x);  // as soft_mask would store it
+      v[2 * i + 1] = rounded(v[2 * i + 1] * x);
     }
   }
 
   const float* mask;
   std::ptrdiff_t stride;
+  IntVec most = {};  // of `roots`
 };
 
+// Loads frames, changes them, and puts their points where the transform expects them; returns the change, by
+// value, so that its state stays in registers.
 template <typename Change>
-static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
-                           const Change& change, const float* window, float* work, float* sums,
-                           std::ptrdiff_t hop) {
+static inline Change load_bins(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride,
+                               int n_frames, Change change, float* work) {
   const std::ptrdiff_t points = fft.n / 2;
   const float* row[kLanes];
   for (int t = 0; t < kLanes; ++t) row[t] = rows + (t < n_frames ? t : n_frames - 1) * row_stride;
@@ -167,9 +180,12 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
   }
   change.template apply<1>(middle, points / 2);
   put(work, fft.order[points / 2], {-2 * middle[1], 2 * middle[0]});
+  return change;
+}
 
+static inline void inverse(const FftTables& fft, int n_frames, const float* window, float* work, float* sums,
+                           std::ptrdiff_t hop) {
   transform(fft, work);
-
   float* to[kLanes];
   for (int t = 0; t < n_frames; ++t) to[t] = sums + t * hop;
   add_frames(fft, work, n_frames, window, to);
@@ -179,17 +195,21 @@ static inline void inverse(const FftTables& fft, const float* rows, std::ptrdiff
 
 void istft_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                 const float* window, float* work, float* sums, std::ptrdiff_t hop) {
-  inverse(fft, rows, row_stride, n_frames, Unchanged{}, window, work, sums, hop);
+  load_bins(fft, rows, row_stride, n_frames, Unchanged{}, work);
+  inverse(fft, n_frames, window, work, sums, hop);
 }
 
 void decode_tile(const FftTables& fft, const float* rows, std::ptrdiff_t row_stride, int n_frames,
                  const float* mask, std::ptrdiff_t mask_stride, bool log, const float* window, float* work,
                  float* sums, std::ptrdiff_t hop) {
   if (log) {
-    inverse(fft, rows, row_stride, n_frames, Masked<true>{mask, mask_stride}, window, work, sums, hop);
+    const Masked<Gain::rough> rough{mask, mask_stride};
+    if (any(load_bins(fft, rows, row_stride, n_frames, rough, work).most > kLargestBits)) [[unlikely]]
+      load_bins(fft, rows, row_stride, n_frames, Masked<Gain::exact>{mask, mask_stride}, work);
   } else {
-    inverse(fft, rows, row_stride, n_frames, Masked<false>{mask, mask_stride}, window, work, sums, hop);
+    load_bins(fft, rows, row_stride, n_frames, Masked<Gain::linear>{mask, mask_stride}, work);
   }
+  inverse(fft, n_frames, window, work, sums, hop);
 }
 
 void scale(const float* from, const float* factors, std::ptrdiff_t n, float* to) {

@@ -21,6 +21,7 @@
 #include "stream.h"
 
 #include "fft.h"
+#include "magnitude.h"
 #include "vmath.h"
 
 namespace l2i::kernels::L2I_ISA {
@@ -117,13 +118,30 @@ void synthesis(const FrameFft& fft, const float* re, const float* im, const floa
   }
 }
 
-void magnitudes(const float* re, const float* im, std::ptrdiff_t n_vectors, float scale, float* a, float* v) {
-  const Vec per = broadcast(1.0f / scale);
-  for (std::ptrdiff_t j = 0; j < n_vectors * kLanes; j += kLanes) {
-    const Vec x = minimum(magnitude(load(re + j), load(im + j)), broadcast(kLargestMagnitude));
-    store(a + j, x);
-    store(v + j, log1p_positive(minimum(x * per, broadcast(kLargestMagnitude))));
+// n vectors from re and im on.
+template <int n>
+static inline void some_magnitudes(const float* re, const float* im, Vec per, float* a, float* v) {
+  const Vec largest = broadcast(kLargestMagnitude);
+  Vec r[n], i[n], x[n];
+  for (int j = 0; j < n; ++j) {
+    r[j] = load(re + j * kLanes);
+    i[j] = load(im + j * kLanes);
   }
+  magnitudes_of<n>(r, i, x);
+  for (int j = 0; j < n; ++j) {
+    store(a + j * kLanes, x[j]);
+    store(v + j * kLanes, log1p_positive(minimum(x[j] * per, largest)));
+  }
+}
+
+void magnitudes(const float* re, const float* im, std::ptrdiff_t n_vectors, float scale, float* a, float* v) {
+  constexpr int kBlock = 4;
+  const Vec per = broadcast(1.0f / scale);
+  std::ptrdiff_t j = 0;
+  for (; j + kBlock <= n_vectors; j += kBlock)
+    some_magnitudes<kBlock>(re + j * kLanes, im + j * kLanes, per, a + j * kLanes, v + j * kLanes);
+  for (; j < n_vectors; ++j)
+    some_magnitudes<1>(re + j * kLanes, im + j * kLanes, per, a + j * kLanes, v + j * kLanes);
 }
 
 // The sums of the lanes of each vector, in the order of the vectors.
@@ -232,7 +250,7 @@ static inline void mask_bins(const FrameMask& frame, std::ptrdiff_t j) {
     const std::ptrdiff_t at = (j + l) * kLanes;
     Vec g = part[l] / (whole[l][0] + frame.eps);
     if (log) {
-      const Vec a = load(frame.a + at) * per;
+      const Vec a = minimum(load(frame.a + at) * per, broadcast(kLargestMagnitude));
       const Vec louder = expm1_positive(g * load(frame.v + at)) / a;
       g = a > Vec{} ? louder : g;
     }

@@ -13,6 +13,7 @@
 #include "stream_pool.h"
 
 #include "fft.h"
+#include "magnitude.h"
 #include "vmath.h"
 
 namespace l2i::kernels::L2I_ISA {
@@ -22,11 +23,11 @@ constexpr int kHeight = 8;  // components whose products stay in registers, of t
 
 // Bin k of the spectra, its magnitudes and their logarithms.
 static inline void put_bin(const PoolFrames& tile, std::ptrdiff_t k, Complex x, Vec per) {
-  const Vec largest = broadcast(kLargestMagnitude);
-  const Vec a = minimum(magnitude(x.r, x.i), largest);
+  Vec a;
+  magnitudes_of<1>(&x.r, &x.i, &a);
   put(tile.X, k, x);
   store(tile.a + k * kLanes, a);
-  store(tile.v + k * tile.width, log1p_positive(minimum(a * per, largest)));
+  store(tile.v + k * tile.width, log1p_positive(minimum(a * per, broadcast(kLargestMagnitude))));
 }
 
 void spectra(const PoolFrames& tile, const float* const* frames, const float* window) {
@@ -51,7 +52,7 @@ template <bool log>
 static inline Complex masked_bin(const PoolFrames& tile, std::ptrdiff_t k, const float* mask, Vec per) {
   Vec g = load(mask + k * tile.width);
   if (log) {
-    const Vec a = load(tile.a + k * kLanes) * per;
+    const Vec a = minimum(load(tile.a + k * kLanes) * per, broadcast(kLargestMagnitude));
     const Vec louder = expm1_positive(g * load(tile.v + k * tile.width)) / a;
     g = a > Vec{} ? louder : g;
   }

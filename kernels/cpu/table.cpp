@@ -29,12 +29,9 @@ bool in_range(const float* x, std::ptrdiff_t size, float low, float high) {
     }
   }
   for (int j = 1; j < kStep; ++j) bad[0] |= bad[j];
-  std::int64_t parts[kLanes / 2];
-  __builtin_memcpy(parts, &bad[0], sizeof parts);
-  std::int64_t outside = 0;
-  for (const std::int64_t part : parts) outside |= part;
+  bool outside = any(bad[0]);
   for (; i < size; ++i) outside |= !(x[i] >= low && x[i] <= high);
-  return outside == 0;
+  return !outside;
 }
 
 }  // namespace

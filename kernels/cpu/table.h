@@ -291,10 +291,12 @@ struct Kernels {
   void (*mask_gradient_tile)(const MaskGradientTile& tile);
 
   // log_mel.cpp
-  // |X| of rows of n_bins complex numbers: for each bin a vector of frames.
+  // |X| of rows of n_bins complex numbers: for each bin a vector of frames. Unless `exact`, they are rough
+  // below 1e-15, and infinite above 1.8e19.
   void (*magnitude_tile)(const float* X, std::ptrdiff_t X_stride, std::ptrdiff_t n_bins, int n_frames,
-                         float* magnitudes);
-  void (*mel_tile)(const MelTile& tile);
+                         bool exact, float* magnitudes);
+  // Returns whether inexact magnitudes were enough.
+  bool (*mel_tile)(const MelTile& tile);
   void (*mel_sums_tile)(const MelTile& tile);  // the sums themselves, not in decibels
 
   // analyze.cpp

@@ -13,11 +13,6 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-// |X|, infinite where its square is. Magnitudes below 1e-19 come out as zero.
-static inline Vec magnitude(Vec re, Vec im) { return square_root(re * re + im * im); }
-
-constexpr float kLargestMagnitude = 1.8446743e19f;  // of a finite square
-
 constexpr std::int32_t kHalfRootBits = 0x3f3504f3;  // sqrt(1/2)
 constexpr float kLog2 = 0.693147181f;
 
@@ -33,7 +28,7 @@ static inline Parts parts(Vec x) {
           __builtin_convertvector(shifted >> 23, Vec)};
 }
 
-// 1 + x, for 0 <= x <= 1.8e19.
+// 1 + x, for 0 <= x <= 1.2e38.
 static inline Parts parts_of_successor(Vec x) {
   // 1 + x rounds to 2^n m with m in [sqrt(1/2), sqrt(2)); f = (1 + x) 2^-n - 1 is rounded once.
   const IntVec n = (reinterpret_cast<IntVec>(x + 1.0f) - kHalfRootBits) >> 23;
@@ -54,7 +49,7 @@ static inline Vec logarithm(Parts x) { return log_of_fraction(x.f) + x.n * kLog2
 // x normal and positive.
 static inline Vec log_positive(Vec x) { return logarithm(parts(x)); }
 
-// 0 <= x <= 1.8e19.
+// 0 <= x <= 1.2e38.
 static inline Vec log1p_positive(Vec x) { return logarithm(parts_of_successor(x)); }
 
 // The logarithm to base 2 of 1 + x.

@@ -3,19 +3,24 @@
 //   g = expm1(m log1p(a)) / a with a = |X| / s, and m where a = 0, if the mask acts on log(1 + a)
 //   g = m                                                          otherwise
 //
-// Precision: log1pf and expm1f of the platform, 2 ulp at most. |X| is the root of re^2 + im^2, so magnitudes
-// below 1e-22 count as zero, and those above 1.8e19 as 1.8e19, as on the CPU.
+// Precision: log1pf and expm1f of the platform, 2 ulp at most. Magnitudes above 1.2e38 count as 1.2e38, as on
+// the CPU.
 #pragma once
 
 #include "team.h"
 
 namespace l2i::cuda {
 
-constexpr float kTiny = 1.17549435e-38f;            // the smallest normal number
-constexpr float kLargestMagnitude = 1.8446743e19f;  // of a finite square
+constexpr float kTiny = 1.17549435e-38f;  // the smallest normal number
+constexpr float kLargestMagnitude = 1.2e38f;
 
 L2I_DEVICE float magnitude(Complex x, float per) {
-  return fminf(fminf(sqrtf(x.r * x.r + x.i * x.i), kLargestMagnitude) * per, kLargestMagnitude);
+  // By powers of two, so that no square overflows or vanishes.
+  const float most = fmaxf(fabsf(x.r), fabsf(x.i));
+  const float down = most > 0x1p60f ? 0x1p-65f : most < 0x1p-30f ? 0x1p75f : 1.0f;
+  const float up = most > 0x1p60f ? 0x1p65f : most < 0x1p-30f ? 0x1p-75f : 1.0f;
+  const float r = x.r * down, i = x.i * down;
+  return fminf(fminf(sqrtf(r * r + i * i) * up, kLargestMagnitude) * per, kLargestMagnitude);
 }
 
 L2I_DEVICE Complex masked(Complex x, float mask, bool log, float per) {

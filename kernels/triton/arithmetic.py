@@ -60,7 +60,7 @@ def dot_parts(a, a_low, b, b_low, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def log1p(a):
-    """Return log(1 + a) for 0 <= a <= 1.8e19, within 2 ulp, as in kernels/cpu/vmath.h.
+    """Return log(1 + a) for 0 <= a <= 1.2e38, within 2 ulp, as in kernels/cpu/vmath.h.
 
     1 + a rounds to 2^e m with m in [sqrt(1/2), sqrt(2)); f = (1 + a) 2^-e - 1 is rounded once, and a minimax polynomial
     gives (log(1 + f) - f + f^2 / 2) / f^3.

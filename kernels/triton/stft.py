@@ -41,16 +41,23 @@ import triton.language as tl
 
 from .arithmetic import dot, expm1, log1p
 
-#: The largest magnitude whose square is finite; larger ones count as this.
-LARGEST_MAGNITUDE = tl.constexpr(1.8446743e19)
+#: Larger magnitudes count as this, as in kernels/cpu/magnitude.h.
+LARGEST_MAGNITUDE = tl.constexpr(1.2e38)
 #: Arguments that are not specialised, since clips have any length: 1 and multiples of 16 would be compiled separately.
 VARYING = ["n_rows", "n_frames", "n_samples", "y_stride", "n_programs", "n_tiles", "X_stride", "length"]
 
 
 @triton.jit
 def magnitude(re, im):
-    """Return |X|: 0 below 1e-19, at most 1.8e19; NaN is kept."""
-    a = tl.sqrt(re * re + im * im)
+    """Return |X|, at most 1.2e38; NaN is kept."""
+    # By powers of two, so that no square overflows or vanishes: above 2^60 by 2^-65, below 2^-30 by 2^75.
+    most = tl.maximum(tl.abs(re), tl.abs(im))
+    down = tl.where(most > 1.152921504606847e18, 2.710505431213761e-20, 1.0)
+    down = tl.where(most < 9.313225746154785e-10, 3.777893186295716e22, down)
+    up = tl.where(most > 1.152921504606847e18, 3.6893488147419103e19, 1.0)
+    up = tl.where(most < 9.313225746154785e-10, 2.6469779601696886e-23, up)
+    re, im = re * down, im * down
+    a = tl.sqrt(re * re + im * im) * up
     return tl.where(a > LARGEST_MAGNITUDE, LARGEST_MAGNITUDE, a)
 
 

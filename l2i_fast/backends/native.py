@@ -46,6 +46,7 @@ except ImportError as error:
     raise ImportError(f"the native module of l2i_fast does not load, but is needed: {error}") from error
 
 __all__ = [
+    "LOUDEST",
     "MelBands",
     "PoolEngine",
     "StreamEngine",
@@ -76,6 +77,8 @@ __all__ = [
 ]
 
 MelBands = _core.MelBands
+#: The largest samples that transforms and streams take: spectra of louder ones might leave float32.
+LOUDEST = _core.LOUDEST
 StreamEngine = _core.Stream
 PoolEngine = _core.StreamPool
 

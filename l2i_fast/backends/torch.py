@@ -18,8 +18,8 @@ from l2i_fast.arrays import TINY, Device
 from l2i_fast.backends.live_streams import FADE, LEAST, Plan, State, Tick
 from l2i_fast.defaults import default_settings
 
-#: Magnitudes above count as this one: their squares are still float32. As in kernels/cpu.
-LARGEST_MAGNITUDE = 1.8446743e19
+#: Larger magnitudes count as this, as in kernels/cpu/magnitude.h.
+LARGEST_MAGNITUDE = 1.2e38
 #: Least value of W H in logarithms and negative powers, and what replaces denominators of 0: scikit-learn's.
 FLOOR = float(np.finfo(np.float32).eps)
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast.arrays import Float32, contiguous, like, namespace, on_host, to_float32, to_numpy
+from l2i_fast.arrays import LARGEST, TINY, Float32, contiguous, like, namespace, on_host, to_float32, to_numpy
 from l2i_fast.backends.dispatch import device_of, serving
+from l2i_fast.backends.native import in_range
 from l2i_fast.defaults import default_settings
 from l2i_fast.nmf.checks import at_least, at_safe_scale, check_device_solver, check_fit, check_lengths, non_negative
 from l2i_fast.nmf.factorize import Factorization, beta_of, update_H_only
@@ -57,8 +58,9 @@ def activations(
     Raises
     ------
     ValueError
-        For negative or non-finite input, shapes that do not fit, n_iter or sparsity below 0. On a GPU values are
-        neither checked nor brought to another scale.
+        For negative or non-finite input, shapes that do not fit, n_iter or sparsity below 0, V so large for W that H
+        leaves float32, H0 1e15 times as large as V and W let expect. On a GPU values are neither checked nor brought
+        to another scale.
     """
     beta = beta_of(beta_loss)
     at_least(0, n_iter=n_iter, sparsity=sparsity)
@@ -89,20 +91,29 @@ def _solve_on_host(
     solver: str,
     lengths: Any,
 ) -> Float32:
-    # Frames beyond the lengths are left out, and the others are brought to a scale that float32 can multiply.
+    # Frames beyond the lengths are left out, and all is brought to a scale at which float32 can multiply.
     seen = _within(lengths, shape[:-2], shape[-2])
     used = contiguous(non_negative(rows if seen is None else rows[seen], "V")).reshape(-1, len(W))
-    used, peak = at_safe_scale(used)
+    (used, peak), (W, peak_W) = at_safe_scale(used), at_safe_scale(W)
+    unit = peak / peak_W
+    too_large = f"V and W hold up to {peak:g} and {peak_W:g}, but H must be float32"
+    if not TINY <= unit <= LARGEST:
+        raise ValueError(too_large)
     H = np.ones(shape, np.float32)
     if H0 is not None:
-        H[...] = H0 / np.float32(peak)
+        if not in_range(H0, low=0, high=min(1e15 * unit, LARGEST)):
+            raise ValueError(f"H0 holds {H0.max():g}, but at most {1e15 * unit:g} is possible with this V and W")
+        H[...] = H0 / np.float32(unit)
     h = H.reshape(-1, shape[-1]) if seen is None else H[seen]
-    update_H_only(Factorization(used, W, h, beta), solver, n_iter, sparsity * peak ** (1 - beta))
+    update_H_only(Factorization(used, W, h, beta), solver, n_iter, sparsity * peak ** (1 - beta) / peak_W)
     if seen is not None:
         H[...] = 0
         H[seen] = h
-    if peak != 1:
-        H *= np.float32(peak)
+    if unit != 1:
+        with np.errstate(over="ignore"):
+            H *= np.float32(unit)
+        if not in_range(H):
+            raise ValueError(too_large)
     return H
 
 

@@ -141,6 +141,7 @@ def _known_components(known: Any, n_bins: int) -> Float32:
     W = non_negative(on_host(known), "known")
     if W.ndim != 2 or len(W) != n_bins:
         raise ValueError(f"known has shape {W.shape}, but (F, K0) with F={n_bins} as in the spectrograms is needed")
+    W = np.ldexp(W, -np.frexp(W.max(0))[1])  # squares may leave float32
     norms = np.linalg.norm(W, axis=0)
     if not norms.all():
         raise ValueError("known holds a component that is zero everywhere, but each needs a positive entry")

@@ -24,11 +24,14 @@ from l2i_fast.arrays import (
     to_float32,
     to_numpy,
 )
-from l2i_fast.backends.native import in_range
+from l2i_fast.backends.native import LOUDEST, in_range
 from l2i_fast.defaults import default_settings
 from l2i_fast.forks import importing
 
 Window = str | float | tuple[Any, ...] | Callable[[int], ArrayLike] | ArrayLike
+
+#: Sum of a window's magnitudes with which spectra of the loudest samples are float32.
+_LARGEST_WINDOW = 8e7
 
 _PAD_MODES = ("constant", "edge", "linear_ramp", "reflect", "symmetric")
 
@@ -112,11 +115,11 @@ class Synthesis:
         self.length = frame.n_fft + frame.hop * (n_frames - 1) - 2 * start
         if length is not None:
             self.length = positive_int(length, "length")
+        if self.length > LONGEST:
+            raise ValueError(f"the answer has {self.length} samples, but can have at most {LONGEST}")
         #: Window, hop and start.
         self.operands = constant(frame.window, device), frame.hop, start
 
-        if self.length > LONGEST:
-            raise ValueError(f"the answer has {self.length} samples, but can have at most {LONGEST}")
 
 def to_audio(y: Any, name: str = "y", device: Device = None) -> Any:
     """Return samples as float32 (..., N); integer PCM is scaled to [-1, 1), uint8 centred at 128.
@@ -126,13 +129,16 @@ def to_audio(y: Any, name: str = "y", device: Device = None) -> Any:
     TypeError
         For samples that are neither floating nor int8, int16, int32 or uint8.
     ValueError
-        For no samples and, unless they are on a device, NaN or infinity.
+        For no samples and, unless they are on a device, NaN or infinity, or samples beyond 1e30.
     """
     array = taken(y, name, device)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"{name} has shape {tuple(array.shape)}, but at least one sample is needed")
     audio = to_float32(from_pcm(array, name), name, device)
-    if device is None and not in_range(audio):
+    if device is None and not in_range(audio, -LOUDEST, LOUDEST):
+        if in_range(audio):
+            allowed = f"samples from {-LOUDEST:g} to {LOUDEST:g}"
+            raise ValueError(f"{name} holds samples beyond {LOUDEST:g}, but {allowed} are needed")
         raise ValueError(f"{name} holds NaN or infinity, but finite samples are needed")
     return audio
 
@@ -171,8 +177,12 @@ def _padded_window(window: ArrayLike, width: int, n_fft: int) -> Float32:
     values = np.asarray(window, dtype=np.float64)
     if values.shape != (width,):
         raise ValueError(f"window has shape {values.shape}, but win_length={width} values are needed")
-    if not np.isfinite(values).all():
-        raise ValueError("window holds NaN or infinity, but finite values are needed")
+    with np.errstate(over="ignore"):
+        total = float(np.abs(values).sum())
+    if not total <= _LARGEST_WINDOW:
+        if not np.isfinite(values).all():
+            raise ValueError("window holds NaN or infinity, but finite values are needed")
+        raise ValueError(f"window has magnitudes that sum to {total:g}, but at most {_LARGEST_WINDOW:g} is possible")
     padded = np.zeros(n_fft, np.float32)
     left = (n_fft - width) // 2
     padded[left : left + width] = values

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Device, detached, like, needs_gradient, to_float32
+from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Device, Float32, detached, like, needs_gradient, to_float32
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.backends.native import in_range
 from l2i_fast.forks import importing
@@ -61,8 +61,9 @@ def soft_mask(
     Raises
     ------
     ValueError
-        For shapes that do not fit, negative or non-finite W or H, weights outside [0, 1], X or W that require
-        grad, or an `out` that `stft` would refuse. Values of tensors on a GPU are not checked.
+        For shapes that do not fit, negative or non-finite W or H, W and H so large that ``W H`` might leave float32,
+        weights outside [0, 1], X or W that require grad, or an `out` that `stft` would refuse. Values of tensors on a
+        GPU are not checked.
     """
     mask = _operands(X, W, H, weights, domain, eps)
     tracked = needs_gradient(H, weights)
@@ -164,9 +165,9 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
     )
     shared = _common_lead((*lead, n_bins, n_frames), tuple(W.shape), tuple(H.shape), tuple(weights.shape))
     if device is None:  # values on a device are not checked, since that would wait for it
-        for name, values in (("W", W), ("H", H)):
-            if not in_range(values, low=0):
-                raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
+        # Products of such numbers and their sums are float32; others are looked at more closely.
+        if not (in_range(W, low=0, high=1e15) and in_range(H, low=0, high=1e15)):
+            _check_factors(W, H)
         if not in_range(weights, low=0, high=1):
             raise ValueError("weights holds numbers outside [0, 1] or NaN, but all must lie in [0, 1]")
     else:
@@ -190,6 +191,17 @@ def _tracked(mask: _Mask, answer: Any, gradient: Any) -> Any:
 
     on_host = mask.device is None
     return tracked(tuple(mask.given.values()), mask.lead, answer, lambda d: gradient(d.numpy() if on_host else d))
+
+
+def _check_factors(W: Float32, H: Float32) -> None:
+    for name, values in (("W", W), ("H", H)):
+        if not in_range(values, low=0):
+            raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
+    peaks, K = [float(values.max(initial=0)) for values in (W, H)], W.shape[1]
+    if not peaks[0] * peaks[1] * K <= LARGEST:
+        raise ValueError(
+            f"W and H hold up to {peaks[0]:g} and {peaks[1]:g}, but sums of K={K} products must not exceed {LARGEST:g}"
+        )
 
 
 def check_mask(domain: str, eps: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, positive_int, to_float32, to_numpy
 from l2i_fast.backends.dispatch import serving
-from l2i_fast.backends.native import StreamEngines, in_range, takes_frames
+from l2i_fast.backends.native import LOUDEST, StreamEngines, in_range, takes_frames
 from l2i_fast.ops.framing import Frame, Window
 from l2i_fast.ops.soft_mask import check_mask
 from l2i_fast.settings import Domain
@@ -44,7 +44,8 @@ class StreamDecoder(Unique):
     Raises
     ------
     ValueError
-        For a dictionary that is negative, not finite or of another shape, or a setting out of range.
+        For a dictionary that is negative, not finite, of another shape, or whose largest entry lies outside 1e-9 to
+        1e9; for a setting out of range.
     """
 
     def __init__(
@@ -149,8 +150,8 @@ class StreamDecoder(Unique):
         Raises
         ------
         TypeError, ValueError
-            For samples of another dtype or shape, NaN or infinity, activations that do not fit. The block is then
-            ignored, and the stream remains usable.
+            For samples of another dtype or shape, NaN, infinity, or beyond 1e30; for activations that do not fit. The
+            block is then ignored, and the stream remains usable.
         """
         # The engine returns None for a block that has to be converted first.
         if not last and (y := self._engine.push(block, -1, H)) is not None:
@@ -177,6 +178,8 @@ class StreamDecoder(Unique):
             raise ValueError(f"{name} has shape {values.shape}, but (K, n) = {shape} is needed, n being frames_in(...)")
         if not in_range(values, low=0):
             raise ValueError(f"{name} holds negative numbers, NaN or infinity, but must be non-negative and finite")
+        if not in_range(values, low=0, high=1e25):
+            raise ValueError(f"{name} holds numbers above 1e+25, but must hold at most that")
         return values
 
 
@@ -207,6 +210,9 @@ def stream_settings(
         raise ValueError(f"W has shape {values.shape}, but (F, K) with F - 1 a power of two from 16 to 32768 is needed")
     if not in_range(values, low=0):
         raise ValueError("W holds negative numbers, NaN or infinity, but must be non-negative and finite")
+    peak = float(values.max())
+    if peak and not 1e-9 <= peak <= 1e9:  # products of its entries would leave float32
+        raise ValueError(f"W has a largest entry of {peak:g}, but one from 1e-09 to 1e+09 is needed")
     frame = Frame(2 * (values.shape[0] - 1), hop_length, win_length, window)
     if frame.hop > frame.window.size:
         raise ValueError(f"hop_length is {frame.hop}, but must be at most the {frame.window.size} samples of a frame")
@@ -238,9 +244,10 @@ def mono(block: Any, channels: int = 1) -> Float32:
 
 
 def require_finite(samples: Float32) -> None:
-    """Check that a block holds neither NaN nor infinity."""
-    if not in_range(samples):
-        first = int(np.argmin(np.isfinite(samples)))
-        raise ValueError(
-            f"block holds NaN or infinity (first at sample {first}), but finite samples are needed: it is ignored"
-        )
+    """Check that a block holds neither NaN nor infinity, nor samples too loud for a spectrum."""
+    if not in_range(samples, -LOUDEST, LOUDEST):
+        first = int(np.argmin(np.abs(samples) <= LOUDEST))
+        held, needed = "NaN or infinity", "finite samples"
+        if np.isfinite(samples[first]):
+            held, needed = f"samples beyond {LOUDEST:g}", f"samples from {-LOUDEST:g} to {LOUDEST:g}"
+        raise ValueError(f"block holds {held} (first at sample {first}), but {needed} are needed: it is ignored")

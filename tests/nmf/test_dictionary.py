@@ -178,6 +178,35 @@ def test_the_scale_of_the_data_changes_nothing_but_scale(beta: float, exponent: 
     np.testing.assert_allclose(learnt[1], learnt[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", ["mu", "hals", "newton"])
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**-20, 2.0**20, 2.0**80])
+@pytest.mark.parametrize("beta", [2.0, 1.0])
+def test_the_scale_of_the_dictionary_changes_nothing_but_scale(
+    beta: float, scale: float, solver: str, rng: np.random.Generator
+) -> None:
+    if solver == "hals" and beta != 2:
+        pytest.skip("hals minimises the Euclidean loss only")
+    V, W = problem(rng, F=30, K=3, T=80)
+    W /= W.max()
+    start = rng.random((3, V.shape[1]), np.float32)
+    H = activations(V, W, beta, 30, start, 0.05, solver)
+    got = activations(V, np.float32(scale) * W, beta, 30, start / np.float32(scale), 0.05 * scale, solver)
+    np.testing.assert_allclose(got * np.float32(scale), H, rtol=1e-4, atol=1e-6)
+    known = np.stack((W[:, 0], np.float32(scale) * W[:, 1]), 1)
+    learnt = learn_dictionary(V, 1, max_iter=3, known=known)
+    np.testing.assert_allclose(learnt[:, :2], W[:, :2] / np.linalg.norm(W[:, :2], axis=0), rtol=1e-5)
+
+
+def test_activations_that_leave_float32_are_refused(rng: np.random.Generator) -> None:
+    V, W = problem(rng)
+    V, W = V / V.max(), W / W.max()
+    with refused(ValueError, "V and W hold up to 1e+30 and 1e-20, but H must be float32"):
+        activations(np.float32(1e30) * V, np.float32(1e-20) * W)
+    H0 = np.full((W.shape[1], V.shape[1]), 1e38)
+    with refused(ValueError, "H0 holds 1e+38, but at most 1e+15 is possible with this V and W"):
+        activations(V, W, H0=H0)
+
+
 def test_learning_stops_once_settled(rng: np.random.Generator) -> None:
     V, _ = problem(rng, F=30, K=3, T=100)
     objectives: list[float] = []

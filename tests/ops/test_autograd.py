@@ -65,6 +65,23 @@ def wide(x: NDArray[Any]) -> Tensor:
     return torch.from_numpy(x).to(torch.complex128 if x.dtype.kind == "c" else torch.float64)
 
 
+@pytest.mark.parametrize("level", [1e-30, 1e-20, 1e-17, 1e17, 1e20, 1e30])
+def test_any_level(level: float, rng: np.random.Generator, cpu_path: str) -> None:
+    X, W, H, weights = operands(rng, 65, 4, 37)
+    X = (level * np.exp(1j * np.angle(X)) * rng.random(X.shape)).astype(np.complex64)
+    d = torch.polar(torch.ones(X.shape), torch.from_numpy(rng.uniform(0, 6, X.shape).astype(np.float32)))
+    answers = []
+    for dtype in (torch.float32, torch.float64):
+        h, w = leaf(H, dtype), leaf(weights, dtype)
+        if dtype is torch.float32:
+            Y = l2i.soft_mask(torch.from_numpy(X), torch.from_numpy(W), h, w, "log", EPS)
+        else:
+            Y = masked(wide(X), wide(W), h, w, "log")
+        answers.append(torch.autograd.grad(Y, (h, w), d.to(Y.dtype)))
+    for ours, exact in zip(*answers, strict=True):
+        assert relative(ours, exact) < 1e-4
+
+
 @pytest.mark.parametrize("domain", ["log", "magnitude"])
 @pytest.mark.parametrize(("F", "K", "T"), SIZES)
 def test_soft_mask(F: int, K: int, T: int, domain: Any, rng: np.random.Generator, cpu_path: str) -> None:

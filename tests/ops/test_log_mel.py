@@ -71,6 +71,20 @@ def test_at_odd_sizes(n_fft: int, n_mels: int, n: int, rng: np.random.Generator,
         np.testing.assert_allclose(clip, reference.log_mel(expected, bands, 1e-3), rtol=0, atol=2e-5)
 
 
+def test_any_magnitude_has_its_decibels(rng: np.random.Generator, cpu_path: str) -> None:
+    bands = librosa.filters.mel(sr=44100, n_fft=1024, n_mels=128)
+    X = rng.standard_normal((513, 75)) + 1j * rng.standard_normal((513, 75))
+    X *= 10.0 ** rng.uniform(-30, 36, 75)  # frames of one tile differ
+    X[:, ::7] = 0
+    X[rng.random(X.shape) < 0.1] *= 1e-9
+    X = X.astype(np.complex64)
+    M = l2i.log_mel(X, amin=1e-35)
+    np.testing.assert_allclose(M, reference.log_mel(X, bands, 1e-35), rtol=0, atol=1e-4)
+    largest = np.full((513, 3), 3.4e38 * (1 + 1j), np.complex64)
+    assert (l2i.log_mel(largest) > 360).all()
+    assert np.isfinite(l2i.log_mel(largest)).all()
+
+
 def test_does_not_hide_nan_and_infinity(cpu_path: str) -> None:
     X = np.ones((513, 3), np.complex64)
     X[20, 0], X[20, 1] = np.nan, np.inf

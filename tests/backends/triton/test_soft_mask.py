@@ -137,7 +137,7 @@ def test_no_clips_and_no_frames(device, B, T):
 
 
 def test_gain_is_accurate_at_every_magnitude(device):
-    a = np.logspace(-18, 18, 960).astype(np.float32)
+    a = np.logspace(-31, 32, 960).astype(np.float32)
     X = torch.from_numpy(a.reshape(1, 10, 96) + 0j).to(device)
     for weight in (1e-6, 0.1, 0.5, 0.9999, 1.0):
         W, H = torch.ones((96, 1), device=device), torch.ones((1, 10, 1), device=device)
@@ -156,7 +156,7 @@ def test_extreme_magnitudes_have_an_answer(device):
     Y = serving.soft_mask(X, W, H, weights.to(device), True, 1e-6).cpu()
     assert Y.isfinite().all()
     assert Y[0, 0, 0] == 0
-    np.testing.assert_allclose(Y[0, 0, 2], X[0, 0, 2].cpu(), rtol=1e-5)
+    np.testing.assert_allclose(Y[0, 0, 2:], X[0, 0, 2:].cpu(), rtol=1e-4)  # m is 1 - 1e-6, and an exponent
     dY = (1 / (1 + X.abs())).to(torch.complex64)
     for gradient in serving.soft_mask_gradient(X, W, H, weights.to(device), True, 1e-6, dY):
         assert gradient.isfinite().all()

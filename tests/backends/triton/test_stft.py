@@ -192,11 +192,11 @@ def test_any_bands(n_rows: int, n_bins: int, n_bands: int, rng: np.random.Genera
 
 def test_log_magnitude_is_accurate_at_every_level(device: torch.device) -> None:
     """To a few units in the last place of the argument of log1p."""
-    levels = np.logspace(-18, 16, 300).astype(np.float32)
+    levels = np.logspace(-30, 30, 300).astype(np.float32)
     clips = torch.zeros((300, 256))
     clips[:, 20] = torch.from_numpy(levels)
     window, bands = torch.ones(256, device=device), mel_bands(256, 9)
-    X, V, mel = with_triton.analyze(clips.to(device), window, 256, 0, bands.to(device), 1e-30)
+    X, V, mel = with_triton.analyze(clips.to(device), window, 256, 0, bands.to(device), 1e-37)
     a = X.cpu().to(torch.complex128).abs()
     assert (a > 0).all()
     assert (V.cpu() / torch.log1p(a) - 1).abs().max() < 8 * 2.0**-24
