@@ -7,7 +7,6 @@ tensors, stay tensors. Where it matters, `device` tells the two apart: None for 
 
 from __future__ import annotations
 
-import operator
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
@@ -245,16 +244,3 @@ def like(array: Any, x: ArrayT) -> ArrayT:
     """Return an answer as the kind of array that `x` is, sharing its memory."""
     wrap = is_tensor(x) and not is_tensor(array)
     return cast("ArrayT", sys.modules["torch"].from_numpy(array) if wrap else array)
-
-
-def positive_int(value: Any, name: str) -> int:
-    """Return `value`, the size of something in memory, as an int from 1 to `LONGEST`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, but must be an integer") from None
-    if number < 1:
-        raise ValueError(f"{name} is {number}, but must be at least 1")
-    if number > LONGEST:
-        raise ValueError(f"{name} is {number}, but must be at most {LONGEST}")
-    return number

@@ -7,14 +7,18 @@ section is made; it is imported then and not before, so that importing this modu
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
+
+from l2i_fast.arguments import LARGEST_INT, shown
 
 from l2i_fast.forks import importing
 
@@ -26,7 +30,10 @@ SectionT = TypeVar("SectionT", bound="Section")
 
 #: Where a mask acts: on the logarithmic magnitude or on the magnitude.
 Domain: TypeAlias = Literal["log", "magnitude"]
-PositiveInt: TypeAlias = Annotated[int, Ge(1)]
+PositiveInt: TypeAlias = Annotated[int, Ge(1), Le(LARGEST_INT)]
+
+#: Levels of objects and lists within one another that a JSON file may have.
+_JSON_LEVELS = 50
 
 
 class Section:
@@ -74,10 +81,10 @@ class Analysis(Section):
     """
 
     sample_rate: PositiveInt = 44100
-    n_fft: Annotated[int, Ge(2)] = 1024
+    n_fft: Annotated[int, Ge(2), Le(LARGEST_INT)] = 1024
     hop_length: PositiveInt = 512
     n_mels: PositiveInt = 128
-    amin: Annotated[float, Ge(1e-30)] = 1e-6
+    amin: Annotated[float, Ge(1e-30), Le(1e30)] = 1e-6
     peak: Literal["absolute", "signed"] = "absolute"
 
     def __post_init__(self) -> None:
@@ -110,6 +117,49 @@ class Selection(Section):
     domain: Domain = "log"
 
 
+def read_json(file: Path) -> Any:
+    """Read a JSON file in UTF-8.
+
+    Raises
+    ------
+    ValueError
+        For anything else, also for what Python's parser lets through: NaN and infinity, a name that an object has
+        twice, and lists or objects nested more than 50 deep.
+    """
+    try:
+        text = file.read_text("utf-8-sig")
+        values = json.loads(text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_object)
+        if _deeper(values, _JSON_LEVELS):
+            raise RecursionError
+    except RecursionError:
+        raise ValueError(f"{file} cannot be read as JSON: it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
+    return values
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {number}")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has {twice!r} twice")
+    return values
+
+
+def _deeper(values: Any, levels: int) -> bool:
+    """Tell whether lists and objects are nested more than `levels` deep."""
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else None
+    return inner is not None and (levels == 0 or any(_deeper(value, levels - 1) for value in inner))
+
+
 def from_dict(cls: type[SectionT], values: Any, where: str) -> SectionT:
     """Build a section, nested ones too, from plain data; `where` names the source in errors.
 
@@ -119,7 +169,7 @@ def from_dict(cls: type[SectionT], values: Any, where: str) -> SectionT:
         An unknown setting, or a value that its annotation forbids.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} is {values!r}, but must be an object with named values")
+        raise ValueError(f"{where} is {shown(values)}, but must be an object with named values")
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -168,7 +218,8 @@ def _schema(cls: Any) -> type[BaseModel]:
 
     hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {field.name: (hints[field.name], ...) for field in dataclasses.fields(cls)}
-    model: type[BaseModel] = create_model(cls.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model: type[BaseModel] = create_model(cls.__name__, __config__=config, **fields)
     return model
 
 
@@ -183,11 +234,11 @@ def _sentence(error: ErrorDetails) -> str:
     kind, place, value, limits = error["type"], error["loc"], error["input"], error.get("ctx", {})
     match kind:
         case "greater_than_equal":
-            allowed = f"at least {limits['ge']:g}"
+            allowed = f"at least {_written(limits['ge'])}"
         case "greater_than":
             allowed = f"greater than {limits['gt']:g}"
         case "less_than_equal":
-            allowed = f"at most {limits['le']:g}"
+            allowed = f"at most {_written(limits['le'])}"
         case "less_than":
             allowed = f"less than {limits['lt']:g}"
         case "multiple_of":
@@ -195,15 +246,21 @@ def _sentence(error: ErrorDetails) -> str:
         case "literal_error":
             names = limits["expected"].replace("'", "").replace(" or ", ", ")
             allowed = f"one of {names}"
-        case "too_long":
-            allowed = f"a list of at most {limits['max_length']}"
-        case "missing":  # an item of a tuple
-            place, allowed = place[:-1], f"a list of at least {int(place[-1]) + 1}"
+        case "finite_number":
+            allowed = "finite"
+        case "too_long":  # of a pair
+            allowed = f"a list of {limits['max_length']}"
+        case "missing":  # an item of a pair
+            place, allowed = place[:-1], "a list of 2"
         case _:
             kinds = {"int": "an integer", "float": "a number", "string": "a string", "bool": "a Boolean"}
             kinds |= {"tuple": "a list", "dataclass": f"of type {limits.get('class_name')}"}
             allowed = kinds.get(kind.split("_")[0]) or error["msg"].removeprefix("Input should be ")
-    return f"{_path(place)} is {value!r}, but must be {allowed}"
+    return f"{_path(place)} is {shown(value)}, but must be {allowed}"
+
+
+def _written(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _path(place: Sequence[int | str]) -> str:

@@ -18,6 +18,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from l2i_fast.arguments import shown
 from l2i_fast.arrays import Device, is_tensor
 from l2i_fast.forks import importing
 
@@ -138,8 +139,9 @@ def find_device(name: str | torch.device) -> torch.device:
     """
     import torch
 
-    if not re.fullmatch(r"cpu(:0)?|cuda(:(0|[1-9][0-9]?))?", str(name)):
-        raise ValueError(f"device is {str(name)!r}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
+    text = str(name) if isinstance(name, str | torch.device) else ""
+    if not re.fullmatch(r"cpu(:0)?|cuda(:(0|[1-9][0-9]?))?", text):
+        raise ValueError(f"device is {shown(text or name)}, but must be 'cpu', 'cuda' or 'cuda:' and a number")
     device = torch.device(name)
     n = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= n:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from l2i_fast import forks
+from l2i_fast.arguments import one_of
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +115,5 @@ def exact_convolutions(device: torch.device) -> Iterator[None]:
 
 
 def _checked(precision: T, allowed: object) -> T:
-    if precision not in get_args(allowed):
-        raise ValueError(f"precision is {precision!r}, but must be one of {', '.join(get_args(allowed))}")
+    one_of(precision, "precision", get_args(allowed))
     return precision

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
-from l2i_fast.arrays import positive_int
+from l2i_fast.arguments import integer
 from l2i_fast.backends import native
 
 
 def get_num_threads() -> int:
     """Return the number of threads that a native operation may use, the calling one included.
 
-    Initially this is the environment variable OMP_NUM_THREADS if it is a positive integer, otherwise the number of
-    processors that the process may run on. Torch has a number of its own.
+    Initially this is the environment variable OMP_NUM_THREADS if it is a positive integer, or a list that begins with
+    one ("4,2"), otherwise the number of processors that the process may run on. Torch has a number of its own.
     """
     return native.get_num_threads()
 
@@ -32,7 +32,7 @@ def set_num_threads(n: int) -> None:
     ValueError
         For n < 1.
     """
-    native.set_num_threads(min(positive_int(n, "n"), 2**31 - 1))
+    native.set_num_threads(integer(n, "n"))
 
 
 _limiting = threading.Lock()

@@ -29,7 +29,7 @@ def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
         If no folder is named, its layout is neither of the two, or its table is broken.
     """
     chosen = path if path is not None else os.environ.get("L2I_DATA")
-    if not chosen:
+    if chosen is None or chosen == "":
         raise ValueError(
             "path is empty, but the folder of a data set is needed, here or in the environment variable L2I_DATA"
         )

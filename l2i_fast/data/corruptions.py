@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from l2i_fast.arguments import generator_of, number
 from l2i_fast.audio import Audio, as_mono_float32
 
 
@@ -28,7 +29,7 @@ def mix_at_level(y: Any, other: Any, level_db: float) -> Audio:
         y + added. If y or the N samples of other are silent, no such level exists, and y is returned unchanged.
     """
     signal, added = as_mono_float32(y, "y"), as_mono_float32(other, "other")
-    _check_decibel("level_db", level_db)
+    level_db = _decibel(level_db, "level_db")
     added = np.resize(added, signal.shape)
     level = _rms(added)
     if level == 0:
@@ -55,13 +56,12 @@ def add_noise(y: Any, snr_db: float, rng: np.random.Generator | int | None = Non
         Silence stays silence.
     """
     signal = as_mono_float32(y, "y")
-    _check_decibel("snr_db", snr_db)
-    return mix_at_level(signal, np.random.default_rng(rng).standard_normal(len(signal)), -snr_db)
+    snr_db, noise = _decibel(snr_db, "snr_db"), generator_of(rng, "rng").standard_normal(len(signal))
+    return mix_at_level(signal, noise, -snr_db)
 
 
-def _check_decibel(name: str, value: float) -> None:
-    if not abs(value) <= 200:
-        raise ValueError(f"{name} is {value}, but must lie within +-200 dB")
+def _decibel(value: float, name: str) -> float:
+    return number(value, name, -200, 200)
 
 
 def _rms(y: Audio) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from l2i_fast.arguments import is_several, shown
 from l2i_fast.audio import check_rate, read_audio
 
 AUDIO_ENDINGS = (".wav", ".ogg", ".flac", ".mp3")
@@ -59,19 +60,21 @@ class Dataset:
         ------
         ValueError
             For an unknown fold, class or split; the error lists those that exist.
+        TypeError
+            For folds that are no integers, and classes or splits that are no strings.
         """
         clips = self.clips
         if folds is not None:
-            wanted = {folds} if isinstance(folds, (int, np.integer)) else set(folds)
+            wanted = _wanted("folds", folds, (int, np.integer))
             _check_known("folds", wanted, {c.fold for c in clips if c.fold is not None})
             clips = tuple(c for c in clips if c.fold in wanted)
         if split is not None:
-            splits = {split} if isinstance(split, str) else set(split)
+            splits = _wanted("split", split, str)
             _check_known("split", splits, {c.split for c in clips if c.split is not None})
             clips = tuple(c for c in clips if c.split in splits)
         if classes is None:
             return replace(self, clips=clips)
-        names = {classes} if isinstance(classes, str) else set(classes)
+        names = _wanted("classes", classes, str)
         _check_known("classes", names, set(self.classes))
         kept = [i for i, name in enumerate(self.classes) if name in names]
         index = {old: new for new, old in enumerate(kept)}
@@ -87,6 +90,16 @@ class Dataset:
         y, _ = read_audio(clip.path, check_rate("sr", sr))
         length = round(self.duration * sr)
         return np.pad(y[:length], (0, max(0, length - len(y))))
+
+
+def _wanted(name: str, value: Any, kind: type | tuple[type, ...]) -> set[Any]:
+    """Return one or several names or numbers as a set."""
+    several = list(value) if is_several(value) else [value]
+    for one in several:
+        if not isinstance(one, kind) or isinstance(one, bool):
+            what = "strings" if kind is str else "integers"
+            raise TypeError(f"{name} holds {shown(one)}, but must hold {what}")
+    return set(several)
 
 
 def _check_known(name: str, wanted: set[Any], known: set[Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
+from l2i_fast.arguments import generator_of, one_of
 from l2i_fast.audio import check_rate, scale_to_peak
 from l2i_fast.data.corruptions import mix_at_level
 
@@ -32,11 +33,10 @@ def demo_scene(kind: str = "clock_tick", seed: int = 0, sr: int = 44100) -> Audi
     y : float32, shape (5 * sr,)
         Its peak is 0.9.
     """
-    if kind not in SCENES:
-        raise ValueError(f"kind is {kind!r}, but must be one of {', '.join(SCENES)}")
+    one_of(kind, "kind", SCENES)
     if check_rate("sr", sr) < 8000:
         raise ValueError(f"sr is {sr}, but must be at least 8000 Hz")
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed, "seed")
     behind, level_db = SCENES[kind]
     front = SOUNDS[kind](sr, 5.0, rng)
     mixed, _ = scale_to_peak(mix_at_level(front, SOUNDS[behind](sr, 5.0, rng), level_db))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from l2i_fast.arguments import generator_of, integer
 from l2i_fast.arrays import host
 from l2i_fast.data import Dataset
 from l2i_fast.defaults import default_settings
@@ -44,7 +45,7 @@ def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_
         found, needed = (", ".join(classes) for classes in (dataset.classes, model.classes))
         raise ValueError(f"dataset has the classes {found}, but must have the model's, {needed}")
     records: list[Record] = []
-    rng = np.random.default_rng(seed)
+    rng, batch_size = generator_of(seed, "seed"), integer(batch_size, "batch_size")
     for start in range(0, len(dataset.clips), batch_size):
         clips = dataset.clips[start : start + batch_size]
         signals = [dataset.audio(clip, model.sample_rate) for clip in clips]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.arguments import number
+
 Record = dict[str, Any]
 
 
@@ -27,7 +29,7 @@ def _pooled(errors: NDArray[np.float64], norms: NDArray[np.float64]) -> float:
 
 def duplicate_components(dictionary: NDArray[np.float32], cosine: float = 0.95) -> int:
     """Count the pairs of columns of W (F, K), of unit norm, whose cosine is greater than `cosine`."""
-    return int((np.triu(dictionary.T @ dictionary, 1) > cosine).sum())
+    return int((np.triu(dictionary.T @ dictionary, 1) > number(cosine, "cosine")).sum())
 
 
 def summarize(records: Sequence[Record]) -> dict[str, float]:

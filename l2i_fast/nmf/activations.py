@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.arguments import integer, number
 from l2i_fast.arrays import LARGEST, TINY, Float32, contiguous, like, namespace, on_host, to_float32, to_numpy
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.backends.native import in_range
 from l2i_fast.defaults import default_settings
-from l2i_fast.nmf.checks import at_least, at_safe_scale, check_device_solver, check_fit, check_lengths, non_negative
+from l2i_fast.nmf.checks import at_safe_scale, check_fit, check_lengths, check_solver, non_negative
 from l2i_fast.nmf.factorize import Factorization, beta_of, update_H_only
 
 
@@ -63,18 +64,19 @@ def activations(
         to another scale.
     """
     beta = beta_of(beta_loss)
-    at_least(0, n_iter=n_iter, sparsity=sparsity)
+    n_iter, sparsity = integer(n_iter, "n_iter", 0), number(sparsity, "sparsity", 0)
     device = device_of(V=V, W=W, **({} if H0 is None else {"H0": H0}))
-    check_device_solver(solver, device)
+    check_solver(solver, device)
     checked = non_negative if device is None else to_float32
     v, w = to_float32(V, "V", device), contiguous(checked(W, "W", device))
     lead = check_fit(tuple(v.shape), tuple(w.shape))
     shape = (*lead, v.shape[-1], w.shape[1])
     h0 = None
     if H0 is not None:
-        h0 = checked(H0, "H0", device).swapaxes(-1, -2)
-        if tuple(h0.shape) != shape:
-            raise ValueError(f"H0 has shape {tuple(H0.shape)}, but {(*lead, shape[-1], shape[-2])} is needed")
+        h0, needed = checked(H0, "H0", device), (*lead, shape[-1], shape[-2])
+        if tuple(h0.shape) != needed:
+            raise ValueError(f"H0 has shape {tuple(h0.shape)}, but {needed} is needed")
+        h0 = h0.swapaxes(-1, -2)
     solve = _solve_on_host if device is None else _solve_on_device
     h = solve(v.swapaxes(-1, -2), w, h0, shape, beta, n_iter, sparsity, solver, lengths)
     return like(h.swapaxes(-1, -2), V)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
+from l2i_fast.arguments import one_of
 from l2i_fast.arrays import Device, contiguous, to_float32
 from l2i_fast.backends.dispatch import device_of
 from l2i_fast.backends.native import in_range
 
+SOLVERS = ("mu", "hals", "newton")
 #: Peaks of V between which products of float32 neither overflow nor vanish.
 _SAFE_PEAKS = 1e-6, 1e6
-
-
-def at_least(low: int, **values: float) -> None:
-    """Check that the values are at least `low`."""
-    for name, value in values.items():
-        if not value >= low:
-            raise ValueError(f"{name} is {value}, but must be at least {low}")
 
 
 def check_fit(V: tuple[int, ...], W: tuple[int, ...]) -> tuple[int, ...]:
@@ -37,10 +33,12 @@ def check_lengths(lengths: Any, lead: tuple[int, ...]) -> None:
         raise TypeError(f"lengths has dtype {lengths.dtype}, but integers are needed")
 
 
-def check_device_solver(solver: str, device: Device) -> None:
-    """Check that the backends on this device have a solver."""
+def check_solver(solver: str, device: Device, allowed: Iterable[str] = SOLVERS) -> None:
+    """Check that a solver is known, and that the backends on this device have it."""
+    one_of(solver, "solver", allowed)
     if device is not None and solver != "mu":
-        raise ValueError(f"solver is {solver!r}, but tensors on a device have 'mu' only: pass them with .cpu()")
+        remedy = "unset L2I_BACKEND" if device.type == "cpu" else "pass them with .cpu()"
+        raise ValueError(f"solver is {solver!r}, but backends on tensors have 'mu' only: {remedy}")
 
 
 def non_negative(x: Any, name: str, device: Device = None) -> Any:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from l2i_fast.arguments import function_or_none, generator_of, integer, number
 from l2i_fast.arrays import Float32, double, is_tensor, like, namespace, on_host, placed
 from l2i_fast.backends.threads import one_blas_thread
 from l2i_fast.defaults import default_settings
-from l2i_fast.nmf.checks import at_least, at_safe_scale, frames_of, non_negative
+from l2i_fast.nmf.checks import at_safe_scale, frames_of, non_negative
 from l2i_fast.nmf.components import (
     EPS,
     LOWEST_PEAK,
@@ -90,13 +91,18 @@ def learn_dictionary(
         If `sparsity` is so large that W H is less than a thousandth of V. The components, which have unit norm, then
         say little about V.
     """
-    at_least(1, n_components=n_components, max_iter=max_iter)
-    at_least(0, sparsity=sparsity, tol=tol)
+    n_components, max_iter = integer(n_components, "n_components"), integer(max_iter, "max_iter")
+    sparsity, max_cosine, tol = (
+        number(sparsity, "sparsity", 0),
+        number(max_cosine, "max_cosine", 0, 1),
+        number(tol, "tol", 0),
+    )
+    function_or_none(callback, "callback")
     beta = beta_of(beta_loss)
     V = _sounding_frames(clips_or_V)
     V, peak = at_safe_scale(V, LOWEST_PEAK)
     l1 = sparsity * power(peak, 1 - beta)
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state, "random_state")
     stay = _known_components(known, V.shape[1])
     W, H = initial(V, n_components, rng, stay)
     stay = placed(stay, V)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,9 +18,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from l2i_fast.arguments import function_or_none, integer, number, one_of
 from l2i_fast.arrays import LARGEST, TINY, Float32, host, is_tensor, on_host, placed, to_numpy, unmasked
 from l2i_fast.backends.dispatch import device_of
 from l2i_fast.defaults import default_settings
+from l2i_fast.nmf.checks import check_solver
 from l2i_fast.nmf.factorize import Callback, beta_of, factorize
 from l2i_fast.nmf.initialize import initialize
 
@@ -172,8 +173,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         TypeError
             For parameters of the wrong type and sparse X.
         """
-        beta = self._check_parameters()
         place, X = _place_of(X), _as_sklearn_takes(X, "X")
+        beta = self._check_parameters(place)
         X, weights = self._check_data(X, mask, reset=True)
         scale = _scale_of(X, beta)
         X, root = _divided(X, scale), math.sqrt(scale)
@@ -182,8 +183,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         else:
             if W is not None or H is not None:
                 warnings.warn("W and H are ignored unless init='custom'", RuntimeWarning, stacklevel=3)
-            K = self.n_components
-            W, H = initialize(X, X.shape[1] if K is None or K == "auto" else K, self.init, self.random_state)
+            named = self.n_components is None or _is_named(self.n_components, "auto")
+            K = X.shape[1] if named else integer(self.n_components, "n_components")
+            W, H = initialize(X, K, self.init, self._seed())
         if self.init == "nndsvd" and self.solver == "mu":
             message = "multiplicative updates keep the zeros of init='nndsvd': 'nndsvda' or 'nndsvdar' has none"
             warnings.warn(message, UserWarning, stacklevel=3)
@@ -216,8 +218,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             See `fit_transform`.
         """
         check_is_fitted(self)
-        beta = self._check_parameters()
         place, X = _place_of(X), _as_sklearn_takes(X, "X")
+        beta = self._check_parameters(place)
         X, weights = self._check_data(X, mask, reset=False)
         H = self.components_
         scale, scale_H = _scale_of(X, beta), _scale_of(H, beta)
@@ -331,23 +333,30 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         return report
 
-    def _check_parameters(self) -> float:
-        """Check the parameters and return beta."""
-        if self.n_components not in (None, "auto"):
-            _check_integer("n_components", self.n_components, "an integer of at least 1, 'auto' or None")
-        _check_integer("max_iter", self.max_iter, "an integer of at least 1")
-        for name, value, allowed in (("init", self.init, (None, *_INITS)), ("solver", self.solver, tuple(_SOLVERS))):
-            if value not in allowed:
-                raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(str, allowed))}")
-        for name, largest in (("tol", math.inf), ("alpha_W", math.inf), ("alpha_H", math.inf), ("l1_ratio", 1.0)):
-            value = getattr(self, name)
-            if name != "alpha_H" or value != "same":
-                _check_number(name, value, 0.0, largest)
-        beta = beta_of(self.beta_loss) if isinstance(self.beta_loss, str) else self.beta_loss
-        _check_number("beta_loss", beta, -math.inf, math.inf)
+    def _check_parameters(self, place: Any) -> float:
+        """Check the parameters, for the tensor `place` or None, and return beta."""
+        if self.n_components is not None and not _is_named(self.n_components, "auto"):
+            integer(self.n_components, "n_components")
+        integer(self.max_iter, "max_iter")
+        if self.init is not None:
+            one_of(self.init, "init", _INITS)
+        check_solver(self.solver, None if place is None else place.device, _SOLVERS)
+        for name, most in (("tol", math.inf), ("alpha_W", math.inf), ("alpha_H", math.inf), ("l1_ratio", 1.0)):
+            if name != "alpha_H" or not _is_named(self.alpha_H, "same"):
+                number(getattr(self, name), name, 0, most)
+        function_or_none(self.callback, "callback")
+        if not isinstance(self.verbose, bool):
+            integer(self.verbose, "verbose", 0)
+        self._seed()
+        beta = beta_of(self.beta_loss)
         if _SOLVERS[self.solver] == "hals" and beta != 2:
             raise ValueError(f"beta_loss is {self.beta_loss!r}, but solver {self.solver!r} minimises 'frobenius' only")
-        return float(beta)
+        return beta
+
+    def _seed(self) -> int | np.random.RandomState | None:
+        if isinstance(self.random_state, np.random.RandomState | None):
+            return self.random_state
+        return integer(self.random_state, "random_state", 0, 2**32 - 1)
 
     def _check_data(self, X: Any, mask: Any, reset: bool) -> tuple[Floats, Floats | None]:
         """Return X as float32 or float64 with missing entries filled in, and the weights of its entries."""
@@ -396,18 +405,8 @@ def _as_sklearn_takes(x: Any, name: str) -> Any:
     return unmasked(x, name)
 
 
-def _check_integer(name: str, value: Any, allowed: str) -> None:
-    if not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}, but must be {allowed}")
-    if value < 1:
-        raise ValueError(f"{name} is {value!r}, but must be {allowed}")
-
-
-def _check_number(name: str, value: Any, least: float, largest: float) -> None:
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r}, but a number is needed")
-    if not (math.isfinite(value) and least <= float(value) <= largest):
-        raise ValueError(f"{name} is {value!r}, but must be finite and from {least:g} to {largest:g}")
+def _is_named(value: Any, name: str) -> bool:
+    return isinstance(value, str) and value == name
 
 
 def _custom(W: Any, H: Any, shape: tuple[int, int], n_components: Any) -> tuple[Floats, Floats]:
@@ -424,7 +423,7 @@ def _custom(W: Any, H: Any, shape: tuple[int, int], n_components: Any) -> tuple[
         if not array.any():
             raise ValueError(f"{name} is zero everywhere, but some entries must be positive")
         start.append(array)
-    K = len(start[1]) if n_components == "auto" else int(n_components)
+    K = len(start[1]) if _is_named(n_components, "auto") else int(n_components)
     for name, array, wanted in zip("WH", start, ((shape[0], K), (K, shape[1])), strict=True):
         if array.shape != wanted:
             raise ValueError(f"{name} has shape {array.shape}, but {wanted} is needed")

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.arguments import number, shown
 from l2i_fast.arrays import double, is_tensor, namespace
 from l2i_fast.backends.dispatch import serving_backend
 from l2i_fast.backends.precision import CpuPrecision, get_cpu_precision
-from l2i_fast.nmf.checks import check_device_solver
+from l2i_fast.nmf.checks import check_solver
 from l2i_fast.nmf.newton import N_GENTLE, Newton
 
 #: Called after each iteration with its number, the largest number, and the objective if it was computed.
 Callback = Callable[[int, int, "float | None"], None]
 
-SOLVERS = ("mu", "hals", "newton")
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
@@ -28,12 +28,10 @@ def beta_of(beta_loss: float | str) -> float:
     """Return the exponent beta of a loss given by scikit-learn's name or as a number."""
     if isinstance(beta_loss, str):
         if beta_loss not in LOSSES:
-            raise ValueError(f"beta_loss is {beta_loss!r}, but must be a number or one of {', '.join(sorted(LOSSES))}")
+            allowed = ", ".join(sorted(LOSSES))
+            raise ValueError(f"beta_loss is {shown(beta_loss)}, but must be a number or one of {allowed}")
         return LOSSES[beta_loss]
-    beta = float(beta_loss)
-    if not np.isfinite(beta):
-        raise ValueError(f"beta_loss is {beta}, but must be finite")
-    return beta
+    return number(beta_loss, "beta_loss")
 
 
 class Factorization:
@@ -124,8 +122,6 @@ def update_H_only(f: Factorization, solver: str, n_iter: int, l1: float = 0.0, l
 
 def _method_of(solver: str, f: Factorization) -> tuple[str, int]:
     """Return the method of a solver for this loss and its sweeps in an iteration; only "mu" has several precisions."""
-    if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}, but must be one of {', '.join(SOLVERS)}")
     if solver == "newton":
         f.precision = "float32"  # of its first iterations, too, which are multiplicative
     if solver == "newton" and f.beta == 2 and f.mask is None:
@@ -186,7 +182,7 @@ def factorize(
     if not (update_W or update_H):
         raise ValueError("update_W and update_H are both False, but one of W and H must change")
     f = Factorization(V, W, H, beta, mask)
-    check_device_solver(solver, f.device)
+    check_solver(solver, f.device)
     if not update_W and not tol and callback is None:
         update_H_only(f, solver, max_iter, l1_H, l2_H)
         return max_iter, f.divergence()

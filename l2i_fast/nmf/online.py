@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from l2i_fast.arguments import function_or_none, generator_of, integer, is_several, number, shown
 from l2i_fast.arrays import Float64, double, is_tensor, like, namespace, placed
 from l2i_fast.backends.threads import one_blas_thread
 from l2i_fast.defaults import default_settings
-from l2i_fast.nmf.checks import at_least, at_safe_scale, frames_of
+from l2i_fast.nmf.checks import at_safe_scale, frames_of
 from l2i_fast.nmf.components import (
     EPS,
     LOWEST_PEAK,
@@ -81,14 +82,18 @@ def learn_dictionary_online(
     RuntimeWarning
         If `sparsity` is too large to learn from the blocks: see `learn_dictionary`.
     """
-    at_least(1, n_components=n_components, n_epochs=n_epochs, n_updates=n_updates)
-    at_least(0, sparsity=sparsity, forget=forget)
+    n_components, n_epochs = integer(n_components, "n_components"), integer(n_epochs, "n_epochs")
+    n_updates, max_cosine = integer(n_updates, "n_updates"), number(max_cosine, "max_cosine", 0, 1)
+    sparsity, forget = number(sparsity, "sparsity", 0), number(forget, "forget", 0)
+    function_or_none(callback, "callback")
     if forget >= 1:
         raise ValueError(f"forget is {forget}, but must be below 1")
+    if not is_several(blocks):
+        raise TypeError(f"blocks is {shown(blocks)}, but must be an iterable of spectrograms")
     if n_epochs > 1 and isinstance(blocks, Iterator):
         raise ValueError("blocks is an iterator, which ends after one epoch, but n_epochs is above 1: pass a list")
     beta = beta_of(beta_loss)
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state, "random_state")
     W: Any = None
     kind: Any = None
     learnt = False

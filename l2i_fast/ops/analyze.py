@@ -8,10 +8,10 @@ from typing import Any, Generic, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast.arrays import ArrayT, Device, like, positive_int
+from l2i_fast.arrays import ArrayT, Device, like
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.ops.framing import Frames, Window
-from l2i_fast.ops.log_mel import check_floor, limit, mel_bands
+from l2i_fast.ops.log_mel import Mel
 from l2i_fast.ops.operands import public, target
 
 
@@ -73,15 +73,14 @@ def analyze(
     ValueError, TypeError
         As in `stft` and `log_mel`, and if parts of `out` share memory.
     """
-    check_floor(amin, top_db)
+    mel = Mel(sr, n_mels, fmin, fmax, amin, top_db)
     device = device_of(y=y)
     frames = Frames(y, n_fft, hop_length, win_length, window, center, pad_mode, device)
-    n_mels = positive_int(n_mels, "n_mels")
-    bands = mel_bands(float(sr), frames.n_fft, n_mels, float(fmin), fmax, device)
-    into = _targets(out, y, frames, n_mels, device)
-    run = partial(serving("analyze", device, frames.n_fft), *frames.operands, bands, amin)
+    bands = mel.bands(frames.n_fft, device)
+    into = _targets(out, y, frames, mel.n_mels, device)
+    run = partial(serving("analyze", device, frames.n_fft), *frames.operands, bands, mel.amin)
     rows = run() if into is None else run(into)
-    limit(rows[2], top_db)
+    mel.limit(rows[2])
     return Spectra(*(like(public(part, frames.lead), y) for part in rows)) if out is None else Spectra(*out)
 
 

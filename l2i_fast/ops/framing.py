@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from l2i_fast.arguments import flag, integer, one_of, shown
 from l2i_fast.arrays import (
     LONGEST,
     Device,
@@ -19,7 +20,6 @@ from l2i_fast.arrays import (
     from_pcm,
     is_tensor,
     namespace,
-    positive_int,
     taken,
     to_float32,
     to_numpy,
@@ -40,15 +40,16 @@ class Frame:
     """Checked frame length and hop, and the window padded to the frame length (float32)."""
 
     def __init__(self, n_fft: int, hop_length: int | None, win_length: int | None, window: Window) -> None:
-        self.n_fft = positive_int(n_fft, "n_fft")
-        if self.n_fft < 2:
-            raise ValueError("n_fft is 1, but must be at least 2")
-        width = self.n_fft if win_length is None else positive_int(win_length, "win_length")
+        self.n_fft = integer(n_fft, "n_fft", 2)
+        width = self.n_fft if win_length is None else integer(win_length, "win_length", most=LONGEST)
         if width > self.n_fft:
             raise ValueError(f"win_length is {width}, but must not exceed n_fft={self.n_fft}")
-        self.hop = max(1, width // 4) if hop_length is None else positive_int(hop_length, "hop_length")
+        self.hop = max(1, width // 4) if hop_length is None else integer(hop_length, "hop_length", most=LONGEST)
         if isinstance(window, str | float | int | tuple):
-            self.window = _named_window(window, width, self.n_fft)
+            try:
+                self.window = _named_window(window, width, self.n_fft)
+            except TypeError:  # a parameter is a list, which no cache can look up
+                self.window = _named_window.__wrapped__(window, width, self.n_fft)
         elif callable(window):
             self.window = _padded_window(to_numpy(window(width), "window"), width, self.n_fft)
         else:
@@ -71,9 +72,8 @@ class Frames:
     ) -> None:
         audio = to_audio(y, "y", device)
         frame = Frame(n_fft, hop_length, win_length, window)
-        pad = frame.n_fft // 2 if center else 0
-        if pad_mode not in _PAD_MODES:
-            raise ValueError(f"pad_mode is {pad_mode!r}, but must be one of {', '.join(_PAD_MODES)}")
+        pad = frame.n_fft // 2 if flag(center, "center") else 0
+        one_of(pad_mode, "pad_mode", _PAD_MODES)
         if center and pad_mode != "constant":
             audio, pad = _padded(audio, pad, pad_mode), 0
         *lead, n_samples = audio.shape
@@ -109,12 +109,12 @@ class Synthesis:
         frame = Frame(2 * (n_bins - 1) if n_fft is None else n_fft, hop_length, win_length, window)
         if frame.n_fft // 2 + 1 != n_bins:
             raise ValueError(f"X has {n_bins} bins, but n_fft={frame.n_fft} has {frame.n_fft // 2 + 1}")
-        start = frame.n_fft // 2 if center else 0
+        start = frame.n_fft // 2 if flag(center, "center") else 0
         self.n_fft = frame.n_fft
         #: Samples of the answer, from position `start` of the overlap-add on.
         self.length = frame.n_fft + frame.hop * (n_frames - 1) - 2 * start
         if length is not None:
-            self.length = positive_int(length, "length")
+            self.length = integer(length, "length", most=LONGEST)
         if self.length > LONGEST:
             raise ValueError(f"the answer has {self.length} samples, but can have at most {LONGEST}")
         #: Window, hop and start.
@@ -131,10 +131,10 @@ def to_audio(y: Any, name: str = "y", device: Device = None) -> Any:
     ValueError
         For no samples and, unless they are on a device, NaN or infinity, or samples beyond 1e30.
     """
-    array = taken(y, name, device)
+    array = from_pcm(taken(y, name, device), name)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"{name} has shape {tuple(array.shape)}, but at least one sample is needed")
-    audio = to_float32(from_pcm(array, name), name, device)
+    audio = to_float32(array, name, device)
     if device is None and not in_range(audio, -LOUDEST, LOUDEST):
         if in_range(audio):
             allowed = f"samples from {-LOUDEST:g} to {LOUDEST:g}"
@@ -167,14 +167,23 @@ def _named_window(window: str | float | tuple[Any, ...], width: int, n_fft: int)
     with importing:
         from scipy.signal import get_window
 
-    padded = _padded_window(get_window(window, width, fftbins=True), width, n_fft)
+    try:
+        if isinstance(window, bool):
+            raise TypeError
+        with np.errstate(all="ignore"):  # values that are not finite are refused
+            values = get_window(window, width, fftbins=True)
+    except (TypeError, ValueError, LookupError, ArithmeticError):
+        raise ValueError(f"window is {shown(window)}, but must be one that scipy.signal.get_window makes") from None
+    padded = _padded_window(values, width, n_fft)
     padded.flags.writeable = False
     return padded
 
 
 @default_settings()
 def _padded_window(window: ArrayLike, width: int, n_fft: int) -> Float32:
-    values = np.asarray(window, dtype=np.float64)
+    values = np.asarray(window)
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"window has dtype {values.dtype}, but real numbers are needed")
     if values.shape != (width,):
         raise ValueError(f"window has shape {values.shape}, but win_length={width} values are needed")
     with np.errstate(over="ignore"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
-from l2i_fast.arrays import LARGEST, TINY, Array, ArrayT, Device, Float32, detached, like, needs_gradient, to_float32
+from l2i_fast.arguments import one_of, positive_float32
+from l2i_fast.arrays import LARGEST, Array, ArrayT, Device, Float32, detached, like, needs_gradient, to_float32
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.backends.native import in_range
 from l2i_fast.forks import importing
@@ -206,10 +207,8 @@ def _check_factors(W: Float32, H: Float32) -> None:
 
 def check_mask(domain: str, eps: float) -> None:
     """Check that `domain` is known and `eps` in range."""
-    if domain not in ("log", "magnitude"):
-        raise ValueError(f"domain is {domain!r}, but must be 'log' or 'magnitude'")
-    if not TINY <= eps <= LARGEST:
-        raise ValueError(f"eps is {eps}, but must be positive, and a normal number as float32")
+    one_of(domain, "domain", get_args(Domain))
+    positive_float32(eps, "eps")
 
 
 def _common_lead(

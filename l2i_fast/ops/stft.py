@@ -84,7 +84,8 @@ def istft(
     Parameters
     ----------
     X : array or tensor, complex, shape (..., n_fft // 2 + 1, T)
-        Spectrum. Complex64 numbers whose frames are contiguous are not copied.
+        Spectrum. Complex64 numbers whose frames are contiguous are not copied. Values are not checked: NaN gives NaN in
+        the samples of its frame.
     hop_length, win_length, window, center
         As given to `stft`.
     n_fft : int, optional

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.arguments import one_of
 from l2i_fast.audio import write_audio
 from l2i_fast.defaults import default_settings
 from l2i_fast.files import as_path, whole_set
@@ -35,8 +36,7 @@ def save_result(result: Saved, folder: str | os.PathLike[str], audio_format: str
     with importing:  # matplotlib is slow to import
         from l2i_fast.results.picture import save_picture
 
-    if audio_format not in AUDIO_FORMATS:
-        raise ValueError(f"audio_format is {audio_format!r}, but must be one of {', '.join(AUDIO_FORMATS)}")
+    one_of(audio_format, "audio_format", AUDIO_FORMATS)
     folder = as_path("folder", folder)
     summary = result.to_dict()
     stems = file_stems(result.explanations)

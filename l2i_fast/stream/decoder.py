@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from l2i_fast.arrays import LARGEST, TINY, Array, Float32, from_pcm, positive_int, to_float32, to_numpy
+from l2i_fast.arguments import flag, integer, positive_float32
+from l2i_fast.arrays import LONGEST, Array, Float32, from_pcm, to_float32, to_numpy
 from l2i_fast.backends.dispatch import serving
 from l2i_fast.backends.native import LOUDEST, StreamEngines, in_range, takes_frames
 from l2i_fast.ops.framing import Frame, Window
@@ -102,9 +103,7 @@ class StreamDecoder(Unique):
 
     @scale.setter
     def scale(self, scale: float) -> None:
-        if not TINY <= scale <= LARGEST:
-            raise ValueError(f"scale is {scale}, but must be positive, and a normal number as float32")
-        self._publish(self._weights, float(scale), self._start)
+        self._publish(self._weights, positive_float32(scale, "scale"), self._start)
 
     @property
     def start(self) -> Float32 | None:
@@ -127,7 +126,7 @@ class StreamDecoder(Unique):
 
     def frames_in(self, n: int, last: bool = False) -> int:
         """Return the number of frames that `n` more samples complete, or, if they are the last, of all frames left."""
-        return self._engine.frames_in(n, last)
+        return self._engine.frames_in(integer(n, "n", 0, LONGEST), flag(last, "last"))
 
     def push(self, block: Array, H: Array | None = None, last: bool = False) -> Float32:
         """Take a block of the signal and return as many samples.
@@ -217,7 +216,7 @@ def stream_settings(
     if frame.hop > frame.window.size:
         raise ValueError(f"hop_length is {frame.hop}, but must be at most the {frame.window.size} samples of a frame")
     check_mask(domain, eps)
-    positive_int(n_iter, "n_iter")
+    integer(n_iter, "n_iter")
     return values, frame
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i_fast.arrays import LARGEST, TINY, Array, detached, is_tensor, on_host, positive_int, to_numpy
+from l2i_fast.arguments import integer, positive_float32, shown
+from l2i_fast.arrays import LARGEST, TINY, Array, detached, is_tensor, on_host, to_float32
 from l2i_fast.backends.dispatch import find_device, serving
 from l2i_fast.backends.live_streams import Plan, State
 from l2i_fast.backends.native import in_range
@@ -66,7 +67,7 @@ class DeviceStreams(Unique):
         device: str | torch.device = "cuda",
     ) -> None:
         values, frame = stream_settings(on_host(W), hop_length, n_iter, domain, eps, win_length, window)
-        n, K = positive_int(n_streams, "n_streams"), values.shape[1]
+        n, K = integer(n_streams, "n_streams"), values.shape[1]
         self.device = torch.zeros((), device=find_device(device)).device  # with its index
         wide = torch.from_numpy(values.astype(np.float64))
         self._plan = Plan(
@@ -137,7 +138,7 @@ class DeviceStreams(Unique):
 
     @scale.setter
     def scale(self, scale: Array | float) -> None:
-        values = np.float32(scale) if isinstance(scale, int | float) else scale
+        values = np.float32(positive_float32(scale, "scale")) if isinstance(scale, int | float) else scale
         self._publish(self._state.next_scale, self._values(values, "scale", TINY, LARGEST))
 
     @property
@@ -201,7 +202,11 @@ class DeviceStreams(Unique):
         else:
             named = torch.full((n,), which is None)
             if which is not None:
-                named[which] = True
+                try:
+                    named[which] = True
+                except (IndexError, TypeError, ValueError, RuntimeError):
+                    allowed = f"indices from 0 to {n - 1} or a mask of shape {(n,)}"
+                    raise ValueError(f"which is {shown(which)}, but must be {allowed}") from None
             rows = named.to(self.device, non_blocking=True)
         if tuple(rows.shape) != (n,):
             raise ValueError(f"which has shape {tuple(rows.shape)}, but a mask of shape {(n,)} is needed")
@@ -250,14 +255,14 @@ class DeviceStreams(Unique):
 
     def _values(self, x: Array | np.float32, name: str, low: float, high: float) -> Tensor:
         shape = tuple(self._state.next_scale.shape if name == "scale" else self._state.next_weights.shape)
-        values = detached(x) if is_tensor(x) else torch.from_numpy(np.array(to_numpy(x, name)))
+        values = detached(x) if is_tensor(x) else torch.from_numpy(np.array(to_float32(x, name)))
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError(f"{name} has dtype {values.dtype}, but real numbers are needed")
         if tuple(values.shape) not in (shape, shape[1:]):
             raise ValueError(f"{name} has shape {tuple(values.shape)}, but {shape} or {shape[1:]} is needed")
         values = values.to(torch.float32).contiguous()
         if values.device.type == "cpu" and not in_range(np.atleast_1d(values.numpy()), low, high):
-            raise ValueError(f"{name} holds numbers outside [{low:g}, {high:g}] or NaN")
+            raise ValueError(f"{name} holds numbers outside [{low:g}, {high:g}] or NaN, but all must lie in it")
         # Pinned memory would be read later, when it may have changed.
         return values.to(self.device, non_blocking=not values.is_pinned())
 

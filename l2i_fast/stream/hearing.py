@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 import torch
 
-from l2i_fast.arrays import Float32, positive_int
+from l2i_fast.arguments import flag, integer, number
+from l2i_fast.arrays import Float32
 from l2i_fast.backends.native import PoolEngine
 from l2i_fast.defaults import default_settings
 from l2i_fast.networks.incremental import GRID
@@ -76,7 +77,7 @@ class Hearing:
             seconds = network.min_frames * a.hop_length / a.sample_rate
             raise ValueError(f"window is {window} seconds, but this model's classifier needs at least {seconds:.2f}")
         reason = network.why_not_incremental(model.interpreter)
-        if incremental and reason:
+        if incremental is not None and flag(incremental, "incremental") and reason:
             raise ValueError(f"incremental is True, but {reason}")
         self.incremental = not reason and incremental is not False
         self.network = None if reason else network.incremental(model.interpreter, self.window)
@@ -84,15 +85,16 @@ class Hearing:
         self._engines = stream_engines(
             model.dictionary,
             a.hop_length,
-            positive_int(settings.get("n_iter", 10), "n_iter"),
+            integer(settings.get("n_iter", 10), "n_iter"),
             self.selection.domain,
             filters=network.front_end.filters,
         )
 
     def _frames(self, seconds: float, name: str) -> int:
         a = self.model.analysis
+        seconds = number(seconds, name)
         if not 0 < seconds <= 3600:
-            raise ValueError(f"{name} is {seconds}, but must be a time above 0 and at most 3600 seconds")
+            raise ValueError(f"{name} is {seconds:g}, but must be a time above 0 and at most 3600 seconds")
         return max(1, round(seconds * a.sample_rate / a.hop_length))
 
     def new_signal(self) -> Signal:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 import numpy as np
 
 from l2i_fast import forks
+from l2i_fast.arguments import integer, one_of
 from l2i_fast.arrays import Array, Float32
+from l2i_fast.audio import check_rate
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Hearing
 from l2i_fast.stream.refresh import StreamSettings
 from l2i_fast.stream.signal import Signal, StreamBase
-from l2i_fast.stream.stream import Mode, check_mode
+from l2i_fast.stream.stream import Mode
 from l2i_fast.stream.unique import Unique
 from l2i_fast.stream.worker import Worker
 
@@ -73,19 +75,17 @@ class StreamPool(Unique):
         mode: Mode = "realtime",
         **settings: Unpack[StreamSettings],
     ) -> None:
-        check_mode(mode)
-        if samplerate is not None and samplerate != model.sample_rate:
+        self.mode = one_of(mode, "mode", get_args(Mode))
+        n = integer(n, "n", 0)
+        if samplerate is not None and check_rate("samplerate", samplerate) != model.sample_rate:
             raise ValueError(f"samplerate is {samplerate}, but a pool of this model takes {model.sample_rate} Hz only")
         self._hearing = Hearing(model, **settings)
         self.sample_rate = model.sample_rate
-        self.mode = mode
         self._engine = self._hearing.new_pool()
         # Replaced as a whole, so that the worker can read it without the lock.
         self._signals: Mapping[PooledStream, Signal] = {}
         self._lock = forks.lock()
         self._worker = Worker(self._hearing, self, lambda pool: tuple(pool._signals.values()), "pool")
-        if n < 0:
-            raise ValueError(f"n is {n}, but must be at least 0")
         for _ in range(n):
             self.join()
 

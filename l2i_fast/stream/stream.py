@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 import numpy as np
 
-from l2i_fast.arrays import Array, Float32, positive_int
+from l2i_fast.arguments import integer, one_of
+from l2i_fast.arrays import Array, Float32
 from l2i_fast.audio import check_rate
 from l2i_fast.stream.decoder import mono, require_finite
 from l2i_fast.stream.hearing import Hearing
@@ -61,7 +62,7 @@ class Stream(StreamBase):
         mode: Mode = "realtime",
         **settings: Unpack[StreamSettings],
     ) -> None:
-        check_mode(mode)
+        self.mode = one_of(mode, "mode", get_args(Mode))
         self.sample_rate = model.sample_rate if samplerate is None else check_rate("samplerate", samplerate)
         self._rates: Rates | None = None
         if self.sample_rate != model.sample_rate:
@@ -69,8 +70,7 @@ class Stream(StreamBase):
         self._hearing = Hearing(model, **settings)
         super().__init__(self._hearing.new_signal())
         self._engine = self._signal.engine
-        self.channels = positive_int(channels, "channels")
-        self.mode = mode
+        self.channels = integer(channels, "channels")
         self._worker = Worker(self._hearing, self, lambda stream: (stream._signal,), "stream")
 
     @property
@@ -171,9 +171,3 @@ class Stream(StreamBase):
                 self._hearing.refresh([self._signal])
             if done == n:
                 return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def check_mode(mode: str) -> None:
-    """Raise ValueError for an unknown mode."""
-    if mode not in ("realtime", "synchronous"):
-        raise ValueError(f"mode is {mode!r}, but must be 'realtime' or 'synchronous'")

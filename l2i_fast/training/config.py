@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Le
 
-from l2i_fast.settings import Analysis, PositiveInt, Section, Selection, from_dict
+from l2i_fast.arguments import LARGEST_INT
+from l2i_fast.settings import Analysis, PositiveInt, Section, Selection, from_dict, read_json
 
 Theta: TypeAlias = Literal["attention", "max"]
-Count: TypeAlias = Annotated[int, Ge(0)]
+Count: TypeAlias = Annotated[int, Ge(0), Le(LARGEST_INT)]
+Seed: TypeAlias = Annotated[int, Ge(0), Le(2**63 - 1)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Dropout: TypeAlias = Annotated[float, Ge(0), Le(0.99)]
@@ -69,7 +70,7 @@ class ClassifierConfig(Section):
     embedding: PositiveInt = 256
     dropout: Dropout = 0.2
     epochs: PositiveInt = 80
-    batch_size: Annotated[int, Ge(2)] = 16
+    batch_size: Annotated[int, Ge(2), Le(LARGEST_INT)] = 16
     learning_rate: NonNegative = 2e-3
     weight_decay: NonNegative = 0.02
     warmup: Annotated[float, Ge(0), Le(0.99)] = 0.15
@@ -131,13 +132,13 @@ class InterpreterConfig(Section):
     beta: tuple[tuple[int, float], ...] = ((0, 0.5), (20, 1.0))
     delta: float = 0.4
     shift: bool = False
-    crop: int = 0
+    crop: Count = 0
     mixing: Share = 0.0
     masked_in: float = 0.0
     masked_out: float = 0.0
     masked_out_limit: float = 5.0
     mask_mean: float = 0.0
-    mask_start: int = 0
+    mask_start: Count = 0
     softness: Annotated[float, Ge(1e-6)] = 0.05
 
     def __post_init__(self) -> None:
@@ -162,7 +163,7 @@ class TrainingConfig(Section):
         With several labels, the lowest probability at which each class is predicted; empty is 0.5 for all.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     classes: tuple[str, ...] = ()
     decision: tuple[Share, ...] = ()
     analysis: Analysis = field(default_factory=Analysis)
@@ -195,13 +196,7 @@ def load_config(path: str | Path | None) -> TrainingConfig:
     if path is None:
         return TrainingConfig()
     recipes = {p.stem: p for p in (Path(__file__).parent / "recipes").glob("*.json")}
-    file = recipes.get(str(path), Path(path))
-    try:
-        values = json.loads(file.read_text())
-    except OSError as error:
-        raise ValueError(
-            f"config is {str(path)!r}, but must be a JSON file or one of {', '.join(sorted(recipes))}"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} cannot be read as JSON: {error}") from error
-    return from_dict(TrainingConfig, values, str(path))
+    file = recipes.get(str(path)) or Path(path)
+    if not file.is_file():
+        raise ValueError(f"config is {str(path)!r}, but must be a JSON file or one of {', '.join(sorted(recipes))}")
+    return from_dict(TrainingConfig, read_json(file), str(path))

@@ -230,7 +230,7 @@ TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices
         ("--target", "-1", {"targets": -1}, f"targets names -1, but {TARGETS}"),
         ("--threshold", "1", {"threshold": 1.0}, "threshold is 1.0, but must be less than 1"),
         ("--threshold", "-0.1", {"threshold": -0.1}, "threshold is -0.1, but must be at least 0"),
-        ("--threshold", "nan", {"threshold": float("nan")}, "threshold is nan, but must be less than 1"),
+        ("--threshold", "nan", {"threshold": float("nan")}, "threshold is nan, but must be finite"),
         ("--top-k", "0", {"top_k": 0}, "top_k is 0, but must be at least 1"),
         ("--domain", "mel", {"domain": "mel"}, "domain is 'mel', but must be one of log, magnitude"),
     ],

@@ -393,12 +393,12 @@ def test_unused_arguments_are_reported(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"n_components": 0}, ValueError, "n_components is 0, but must be an integer of at least 1, 'auto' or None"),
-        ({"n_components": 2.0}, TypeError, "n_components is 2.0, but must be an integer of at least 1, 'auto' or None"),
+        ({"n_components": 0}, ValueError, "n_components is 0, but must be at least 1"),
+        ({"n_components": 2.0}, TypeError, "n_components is 2.0, but must be an integer"),
         (
             {"n_components": "all"},
             TypeError,
-            "n_components is 'all', but must be ... 'auto' or None",
+            "n_components is 'all', but must be an integer",
         ),
         (
             {"n_components": 6, "init": "nndsvd"},
@@ -408,7 +408,7 @@ def test_unused_arguments_are_reported(rng: np.random.Generator) -> None:
         (
             {"init": "svd"},
             ValueError,
-            "init is 'svd', but must be one of None, random, nndsvd, nndsvda, nndsvdar, custom",
+            "init is 'svd', but must be one of random, nndsvd, nndsvda, nndsvdar, custom",
         ),
         ({"init": "custom"}, ValueError, "init is 'custom', but W or H is missing: both are needed"),
         ({"solver": "simplex"}, ValueError, "solver is 'simplex', but must be one of mu, cd, hals, newton"),
@@ -418,15 +418,15 @@ def test_unused_arguments_are_reported(rng: np.random.Generator) -> None:
             ValueError,
             "beta_loss is 'cosine', but must be a number or one of frobenius, itakura-saito, kullback-leibler",
         ),
-        ({"beta_loss": None}, TypeError, "beta_loss is None, but a number is needed"),
-        ({"beta_loss": float("nan")}, ValueError, "beta_loss is nan, but must be finite and from -inf to inf"),
-        ({"tol": -1}, ValueError, "tol is -1, but must be finite and from 0 to inf"),
-        ({"tol": "small"}, TypeError, "tol is 'small', but a number is needed"),
-        ({"max_iter": 0}, ValueError, "max_iter is 0, but must be an integer of at least 1"),
-        ({"max_iter": 1.5}, TypeError, "max_iter is 1.5, but must be an integer of at least 1"),
-        ({"alpha_W": -0.1}, ValueError, "alpha_W is -0.1, but must be finite and from 0 to inf"),
-        ({"alpha_H": "different"}, TypeError, "alpha_H is 'different', but a number is needed"),
-        ({"l1_ratio": 1.1}, ValueError, "l1_ratio is 1.1, but must be finite and from 0 to 1"),
+        ({"beta_loss": None}, TypeError, "beta_loss is None, but must be a number"),
+        ({"beta_loss": float("nan")}, ValueError, "beta_loss is nan, but must be finite"),
+        ({"tol": -1}, ValueError, "tol is -1, but must be at least 0"),
+        ({"tol": "small"}, TypeError, "tol is 'small', but must be a number"),
+        ({"max_iter": 0}, ValueError, "max_iter is 0, but must be at least 1"),
+        ({"max_iter": 1.5}, TypeError, "max_iter is 1.5, but must be an integer"),
+        ({"alpha_W": -0.1}, ValueError, "alpha_W is -0.1, but must be at least 0"),
+        ({"alpha_H": "different"}, TypeError, "alpha_H is 'different', but must be a number"),
+        ({"l1_ratio": 1.1}, ValueError, "l1_ratio is 1.1, but must be at most 1"),
     ],
 )
 def test_bad_parameters_are_refused(

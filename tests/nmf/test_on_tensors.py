@@ -95,9 +95,9 @@ def test_estimator(backend, tensor, rng, loss, masked):
 def test_unusable_tensors_are_refused(tensor, rng, monkeypatch):
     monkeypatch.setenv("L2I_BACKEND", "torch")
     V, W = tensor(nmf_problem(rng)), tensor(rng.random((18, 5)).astype(np.float32))
-    with refused(ValueError, "solver is 'newton', but tensors on a device have 'mu' only: pass them with .cpu()"):
+    with refused(ValueError, "solver is 'newton', but backends on tensors have 'mu' only: ..."):
         l2i.activations(V, W, solver="newton")
-    with refused(ValueError, "solver is 'hals', but tensors on a device have 'mu' only: pass them with .cpu()"):
+    with refused(ValueError, "solver is 'cd', but backends on tensors have 'mu' only: ..."):
         l2i.NMF(3, solver="cd").fit(V)
     with refused(ValueError, "V has shape (7, 20), but (..., F, T) with F=18 as in W is needed"):
         l2i.activations(V[:7], W)

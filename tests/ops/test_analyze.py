@@ -97,7 +97,7 @@ def test_silence_and_no_clips() -> None:
     ("settings", "message"),
     [
         ({"amin": 0}, "amin is 0, but must be positive, and a normal number as float32"),
-        ({"top_db": -1}, "top_db is -1, but must not be negative"),
+        ({"top_db": -1}, "top_db is -1, but must be at least 0"),
         ({"n_mels": 0}, "n_mels is 0, but must be at least 1"),
         ({"n_fft": 1}, "n_fft is 1, but must be at least 2"),
         ({"hop_length": 0}, "hop_length is 0, but must be at least 1"),

@@ -122,7 +122,7 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.log_mel(SPECTRUM, n_fft=512), ValueError, "X has 513 bins, but n_fft=512 has 257"),
         (lambda: l2i.log_mel(GOOD, amin=0), ValueError, "amin is 0, but ..."),
         (lambda: l2i.log_mel(GOOD, amin=np.nan), ValueError, "amin is nan, but ..."),
-        (lambda: l2i.log_mel(GOOD, top_db=-1), ValueError, "top_db is -1, but must not be negative"),
+        (lambda: l2i.log_mel(GOOD, top_db=-1), ValueError, "top_db is -1, but must be at least 0"),
         (lambda: l2i.log_mel(GOOD, n_mels=0), ValueError, "n_mels is 0, but must be at least 1"),
     ],
 )

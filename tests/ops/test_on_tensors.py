@@ -137,7 +137,7 @@ def test_unusable_tensors_are_refused(tensor, rng, monkeypatch):
         l2i.soft_mask(X, W, H[:, :6], weights)
     with refused(ValueError, "X requires grad, which is not supported here: pass X.detach()"):
         l2i.decode(X.requires_grad_(), W, H, weights)
-    with refused(ValueError, "domain is 'power', but must be 'log' or 'magnitude'"):
+    with refused(ValueError, "domain is 'power', but must be one of log, magnitude"):
         l2i.soft_mask(X.detach(), W, H, weights, "power")
     with refused(TypeError, "y has dtype torch.int64, but ..."):
         l2i.stft(y.long())

@@ -317,7 +317,7 @@ NAN = np.full(300, np.nan, np.float32)
         ("decode", {"W": np.full((33, 5), np.nan)}, "W holds negative numbers, NaN or infinity, but ..."),
         ("decode", {"hop_length": 0}, "hop_length is 0, but must be at least 1"),
         ("analyze", {"y": NAN}, "y holds NaN or infinity, but finite samples are needed"),
-        ("analyze", {"top_db": -1.0}, "top_db is -1.0, but must not be negative"),
+        ("analyze", {"top_db": -1.0}, "top_db is -1.0, but must be at least 0"),
         ("analyze", {"n_mels": 0}, "n_mels is 0, but must be at least 1"),
     ],
 )

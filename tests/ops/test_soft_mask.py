@@ -270,7 +270,7 @@ def test_bad_operands_are_refused(function: Any, name: str, value: Any, kind: ty
 
 def test_bad_settings_are_refused() -> None:
     X, W, H, weights = ONES
-    with refused(ValueError, "domain is 'power', but must be 'log' or 'magnitude'"):
+    with refused(ValueError, "domain is 'power', but must be one of log, magnitude"):
         l2i.soft_mask(X, W, H, weights, "power")  # type: ignore[arg-type]
     for eps in (0, -1, np.nan, np.inf, 1e-40):
         with refused(ValueError, f"eps is {eps}, but must be positive, and a normal number as float32"):

@@ -303,7 +303,7 @@ SPECTRUM = np.ones((513, 4), np.complex64)
         (lambda: l2i.stft(GOOD + 0j), TypeError, "y has dtype complex64, but ..."),
         (lambda: l2i.stft(GOOD.astype(np.int64)), TypeError, "y has dtype int64, but ..."),
         (lambda: l2i.stft(GOOD > 0), TypeError, "y has dtype bool, but ..."),
-        (lambda: l2i.stft(GOOD, n_fft=0), ValueError, "n_fft is 0, but must be at least 1"),
+        (lambda: l2i.stft(GOOD, n_fft=0), ValueError, "n_fft is 0, but must be at least 2"),
         (lambda: l2i.stft(GOOD, n_fft=1), ValueError, "n_fft is 1, but must be at least 2"),
         (lambda: l2i.stft(GOOD, n_fft=10.5), TypeError, "n_fft is 10.5, but must be an integer"),
         (lambda: l2i.stft(GOOD, hop_length=0), ValueError, "hop_length is 0, but must be at least 1"),

@@ -535,7 +535,7 @@ OF_A_DICTIONARY = "but (F, K) with F - 1 a power of two from 16 to 32768 is need
         ({"hop_length": 65}, ValueError, "hop_length is 65, but must be at most the 64 samples of a frame"),
         ({"hop_length": 1.5}, TypeError, "hop_length is 1.5, but must be an integer"),
         ({"n_iter": 0}, ValueError, "n_iter is 0, but must be at least 1"),
-        ({"domain": "power"}, ValueError, "domain is 'power', but must be 'log' or 'magnitude'"),
+        ({"domain": "power"}, ValueError, "domain is 'power', but must be one of log, magnitude"),
         ({"eps": 0}, ValueError, "eps is 0, but must be positive, and a normal number as float32"),
         ({"eps": np.nan}, ValueError, "eps is nan, but must be positive, and a normal number as float32"),
     ],

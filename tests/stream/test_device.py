@@ -273,9 +273,9 @@ def test_wrong_arguments_are_refused(rng, device):
     assert ours.hops.tolist() == [0, 0]
     with refused(ValueError, "weights has shape (3,), but (2, 5) or (5,) is needed"):
         ours.weights = np.ones(3)
-    with refused(ValueError, "weights holds numbers outside [0, 1] or NaN"):
+    with refused(ValueError, "weights holds numbers outside [0, 1] or NaN, but all must lie in it"):
         ours.weights = np.full(5, np.nan)
-    with refused(ValueError, "scale holds numbers outside [1.17549e-38, 3.40282e+38] or NaN"):
+    with refused(ValueError, "scale is 0, but must be positive, and a normal number as float32"):
         ours.scale = 0
     with refused(TypeError, "start has dtype torch.complex64, but real numbers are needed"):
         ours.start = torch.ones(5, dtype=torch.complex64)

@@ -296,7 +296,7 @@ def test_configuration_files(tmp_path: Path) -> None:
         ),
         (
             '{"interpreter": {"beta": [[0, 1.0, 2]]}}',
-            ".interpreter.beta[0] is (0, 1.0, 2), but must be a list of at most 2",
+            ".interpreter.beta[0] is (0, 1.0, 2), but must be a list of 2",
         ),
         (
             '{"interpreter": {"crop": 3}}',
