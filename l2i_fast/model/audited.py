@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from l2i_fast.arguments import flag, integer, is_several, number, shown
 from l2i_fast.backends.dispatch import find_device
 from l2i_fast.backends.precision import exact_convolutions
 from l2i_fast.defaults import default_settings
@@ -54,12 +55,17 @@ class Incremental(Protocol):
 
 
 def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
-    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{what} is {names!r}, but must be a list of names")
+    several = isinstance(names, Sequence) and not isinstance(names, str)
+    if not several or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{what} is {shown(names)}, but must be a list of names")
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
         raise ValueError(f"{what} names {twice[0]!r} twice, but each name must stand once")
     return tuple(names)
+
+
+def _kind(answer: Any) -> str:
+    return f"a tensor of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
 
 
 class AuditedNetwork(ABC):
@@ -97,19 +103,22 @@ class AuditedNetwork(ABC):
         decision: Sequence[float] | None = None,
         min_frames: int = 1,
     ) -> None:
+        if not hasattr(front_end, "analysis"):
+            raise TypeError(f"front_end is {shown(front_end)}, but a FrontEnd is needed, such as LogMel")
         self.classes = _names(classes, "classes")
         self.front_end = front_end
         self.layers = _names(layers, "layers")
-        self.multilabel = multilabel
-        self.decision = tuple(decision) if decision is not None else (0.5,) * len(self.classes)
-        self.min_frames = min_frames
+        self.multilabel = flag(multilabel, "multilabel")
+        self.min_frames = integer(min_frames, "min_frames")
         self.device = torch.device("cpu")
+        if decision is None:
+            decision = (0.5,) * len(self.classes)
+        if not is_several(decision):
+            raise TypeError(f"decision is {shown(decision)}, but must be a list of probabilities")
+        self.decision = tuple(number(p, f"decision[{i}]", 0, 1) for i, p in enumerate(decision))
         if len(self.decision) != len(self.classes):
             n, needed = len(self.decision), len(self.classes)
             raise ValueError(f"decision has length {n}, but one probability for each of {needed} classes is needed")
-        for p in self.decision:
-            if not 0 <= p <= 1:
-                raise ValueError(f"decision holds {p}, but probabilities from 0 to 1 are needed")
 
     @abstractmethod
     def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
@@ -137,11 +146,18 @@ class AuditedNetwork(ABC):
             features = F.pad(features, (0, 0, 0, short), value=self.front_end.silence)
         with exact_convolutions(self.device):
             logits, maps = self._run(features)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ValueError(f"the network returns {_kind(logits)}, but logits of shape (B, C) are needed")
         if logits.shape[-1] != len(self.classes):
             raise ValueError(
                 f"classes has length {len(self.classes)}, but the network returns {logits.shape[-1]} logits"
             )
-        return Answers(logits.float(), {name: x.float() for name, x in zip(self.layers, maps, strict=True)})
+        named = dict(zip(self.layers, maps, strict=True))
+        for name, values in named.items():
+            if not isinstance(values, Tensor) or values.ndim != 4:
+                needed = "a map of shape (B, channels, time, frequency)"
+                raise ValueError(f"the layer {name!r} returns {_kind(values)}, but {needed} is needed")
+        return Answers(logits.float(), {name: x.float() for name, x in named.items()})
 
     @default_settings()
     @torch.no_grad()
@@ -170,20 +186,19 @@ class AuditedNetwork(ABC):
         ValueError
             A name or an index of no class.
         """
-        if isinstance(targets, (int, str, np.integer)):
-            targets = [targets]
-        indices = []
-        for target in targets:
-            if isinstance(target, str) and target in self.classes:
-                indices.append(self.classes.index(target))
-            elif isinstance(target, (int, np.integer)) and 0 <= target < len(self.classes):
-                indices.append(int(target))
-            else:
-                raise ValueError(
-                    f"targets names {target!r}, but must name classes ({', '.join(self.classes)}) or hold indices "
-                    f"from 0 to {len(self.classes) - 1}"
-                )
-        return list(dict.fromkeys(indices))
+        several: Any = targets if is_several(targets) else [targets]
+        return list(dict.fromkeys(self._find_class(target) for target in several))
+
+    def _find_class(self, target: Any) -> int:
+        if isinstance(target, str) and target in self.classes:
+            return self.classes.index(target)
+        try:
+            return integer(target, "targets", 0, len(self.classes) - 1)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"targets names {shown(target)}, but must name classes ({', '.join(self.classes)}) or hold indices "
+                f"from 0 to {len(self.classes) - 1}"
+            ) from None
 
     def check_interpreter(self, interpreter: Interpreter) -> None:
         """Check that an interpreter is for these classes and for spectra of this length.
@@ -254,9 +269,11 @@ class TorchNetwork(AuditedNetwork):
         decision: Sequence[float] | None = None,
         fold: bool = True,
     ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module is {shown(module)}, but a torch module is needed")
         super().__init__(classes, front_end, layers, multilabel, decision, getattr(module, "min_frames", 1))
         self.module = module.eval()
-        running = module.fused() if fold and isinstance(module, Classifier) else module
+        running = module.fused() if flag(fold, "fold") and isinstance(module, Classifier) else module
         # Channels last: two to three times faster convolutions on the CPU.
         self.hidden = HiddenMaps(running.to(memory_format=torch.channels_last), layers)  # type: ignore[call-overload]
 
@@ -268,6 +285,14 @@ class TorchNetwork(AuditedNetwork):
 
     def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         return self.hidden(features)
+
+    def check_interpreter(self, interpreter: Interpreter) -> None:
+        """Check also that an interpreter reads the maps of a `Classifier`: see `AuditedNetwork.check_interpreter`."""
+        super().check_interpreter(interpreter)
+        if isinstance(self.module, Classifier):  # others may not take the shortest input
+            channels, read = self.map_channels(), tuple(interpreter.config["hidden_channels"])
+            if channels != read:
+                raise ValueError(f"interpreter reads maps of {read} channels, but those of the network have {channels}")
 
     def why_not_incremental(self, interpreter: nn.Module) -> str | None:
         """Return why network and interpreter cannot follow a signal frame by frame; None if they can."""

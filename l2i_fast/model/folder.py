@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from l2i_fast.arguments import shown
 from l2i_fast.files import as_path, whole_set
 from l2i_fast.model.audited import AuditedNetwork, TorchNetwork
 from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
-from l2i_fast.settings import Analysis, Selection, from_dict
+from l2i_fast.settings import Analysis, Selection, from_dict, read_json
 
 #: Version of the layout of a model folder.
 FORMAT = 1
 #: Modules of audited networks that a folder can hold, each with a `config` of the arguments that build it again. The
 #: name is that of its section in config.json and the prefix of its weights.
 KINDS: dict[str, type[Classifier]] = {"classifier": Classifier}
+#: The other entries of config.json, besides its format.
+_ENTRIES = "name", "classes", "multilabel", "decision", "analysis", "selection", "layers", "interpreter", "training"
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Contents(NamedTuple):
@@ -49,7 +55,8 @@ def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
     TypeError
         `folder` is no path.
     ValueError
-        A network of a kind that `read_model` could not build again from its configuration.
+        A network of a kind that `read_model` could not build again from its configuration, or a record of the training
+        that JSON cannot write.
     """
     network = contents.network
     kind, module, analysis = _writable(network)
@@ -72,9 +79,13 @@ def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
         "interpreter": contents.interpreter.config,
         "training": dict(contents.training),
     }
+    try:
+        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"training holds what JSON cannot write: {error}") from error
     with whole_set(folder, last="config.json") as partial:
         (partial / "model.safetensors").write_bytes(save(weights, metadata={"fingerprint": fingerprint}))
-        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (partial / "config.json").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -102,13 +113,10 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
     """
     folder = find_model(name_or_folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    try:
-        config = json.loads(config_file.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{config_file} cannot be read as JSON: {error}") from error
+    config = read_json(config_file)
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:
-        raise ValueError(f"the format of {config_file} is {found!r}, but must be {FORMAT}")
+        raise ValueError(f"the format of {config_file} is {shown(found)}, but must be {FORMAT}")
     try:
         weights = load_file(weights_file)
         with safe_open(weights_file, "pt") as file:
@@ -120,9 +128,15 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         raise ValueError(f"the fingerprint of {weights_file} is {fingerprint}, but config.json is of {needed}")
     try:
         kind = next((kind for kind in KINDS if kind in config), next(iter(KINDS)))
+        for name in (*_ENTRIES, kind):
+            if name not in config:
+                raise ValueError(f"config.json has no entry {name!r}")
+        if "interpreter.dictionary" not in weights:
+            raise ValueError("the weight interpreter.dictionary is missing")
+        dictionary = weights["interpreter.dictionary"]
         with torch.device("meta"):  # without memory: initial values would be drawn from the caller's random numbers
-            module = KINDS[kind](**config[kind])
-            interpreter = Interpreter(weights["interpreter.dictionary"], **config["interpreter"])
+            module = _built(KINDS[kind], kind, config[kind])
+            interpreter = _built(Interpreter, "interpreter", config["interpreter"], dictionary)
         _load_weights(module, f"{kind}.", weights)
         _load_weights(interpreter, "interpreter.", weights)
         front_end = LogMel(from_dict(Analysis, config["analysis"], "analysis"))
@@ -132,9 +146,23 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         network.check_interpreter(interpreter)
         selection = from_dict(Selection, config["selection"], "selection")
         return Contents(network, interpreter, selection, config["name"], config["training"])
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except (TypeError, RuntimeError, ValueError) as error:
         what = " ".join(str(error).split()).rstrip(".")  # torch writes several lines
         raise ValueError(f"{folder} does not hold a model of this format: {what}") from error
+
+
+def _built(cls: type[ModuleT], section: str, values: Any, *given: Any) -> ModuleT:
+    """Return a module built from a section of config.json, after arguments that are `given`."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{section} is {shown(values)}, but must be an object with named values")
+    try:
+        inspect.signature(cls).bind(*given, **values)
+    except TypeError as error:  # says which argument is missing or unknown
+        raise ValueError(f"{section} does not fit {cls.__name__}: {error}") from None
+    try:
+        return cls(*given, **values)
+    except (TypeError, ValueError) as error:  # it begins with the argument's name
+        raise ValueError(f"{section}.{error}") from None
 
 
 def _load_weights(module: nn.Module, prefix: str, weights: Mapping[str, Tensor]) -> None:
@@ -147,6 +175,9 @@ def _load_weights(module: nn.Module, prefix: str, weights: Mapping[str, Tensor])
     wrong = sorted((set(missing) - counters) | set(unexpected))
     if wrong:
         raise ValueError(f"the weight {prefix}{wrong[0]} is {'missing' if wrong[0] in missing else 'unexpected'}")
+    for name, values in state.items():
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"the weight {prefix}{name} holds NaN or infinity")
 
 
 def shipped_models() -> dict[str, Path]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from l2i_fast.arguments import shown
 from l2i_fast.arrays import ArrayT, Float32, is_tensor
 from l2i_fast.backends.dispatch import device_of
 from l2i_fast.ops.analyze import analyze
@@ -50,6 +51,8 @@ class LogMel:
     """
 
     def __init__(self, analysis: Analysis) -> None:
+        if not isinstance(analysis, Analysis):
+            raise TypeError(f"analysis is {shown(analysis)}, but an Analysis is needed")
         self.analysis = analysis
 
     def __repr__(self) -> str:
@@ -64,7 +67,7 @@ class LogMel:
     def filters(self) -> Float32:
         """Mel filters (F, n_mels)."""
         a = self.analysis
-        return mel_filters(float(a.sample_rate), a.n_fft, a.n_mels, 0.0, None)
+        return mel_filters(float(a.sample_rate), a.n_fft, a.n_mels, 0.0, a.sample_rate / 2)
 
     @cached_property
     def _filters(self) -> Tensor:

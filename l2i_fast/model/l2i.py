@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from l2i_fast.arguments import is_several, shown
 from l2i_fast.arrays import host
 from l2i_fast.audio import read_sound, scale_to_peak
 from l2i_fast.backends.precision import exact_convolutions
@@ -71,7 +72,15 @@ class L2I:
         if not hasattr(network, "front_end"):
             kind = type(network).__name__
             raise TypeError(f"network is a {kind}, but an AuditedNetwork is needed: wrap torch modules in TorchNetwork")
+        if not hasattr(interpreter, "dictionary"):
+            raise TypeError(f"interpreter is a {type(interpreter).__name__}, but an Interpreter is needed")
         network.check_interpreter(interpreter)
+        if not isinstance(selection, Selection):
+            raise TypeError(f"selection is {shown(selection)}, but a Selection is needed")
+        if not isinstance(name, str):
+            raise TypeError(f"name is {shown(name)}, but must be a string")
+        if not isinstance(training, Mapping | None):
+            raise TypeError(f"training is {shown(training)}, but must be a mapping")
         self.network = network
         # Channels last: two to three times faster convolutions on the CPU.
         self.interpreter: Interpreter = interpreter.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -210,9 +219,9 @@ class L2I:
 
         Recordings of equal length go through the networks together; none is padded to the length of another.
         """
-        if isinstance(sources, (str, os.PathLike)):
+        if not is_several(sources):
             raise TypeError(
-                f"sources is {str(sources)!r}, but must be a list of recordings; interpret takes a single one"
+                f"sources is {shown(sources)}, but must be a list of recordings; interpret takes a single one"
             )
         selection = self.selection_with(threshold, top_k, domain)
         wanted = None if targets is None else self.network.find_classes(targets)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from l2i_fast.arguments import integer, number
 from l2i_fast.networks.convolution import Conv2d
 
 #: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of 8 (three poolings).
@@ -31,7 +32,7 @@ class Classifier(nn.Module):
     embedding : int
         Size of the last hidden layer: 256 for one label, 512 for several in the paper.
     width : float
-        Factor on every channel count but `embedding`; 1 is the paper's network.
+        Factor on every channel count but `embedding`, from 0.01 to 4; 1 is the paper's network.
     dropout : float
         Dropout before the linear layer: 0.2 for one label, 0.15 for several in the paper.
 
@@ -53,10 +54,11 @@ class Classifier(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        n_classes, embedding = integer(n_classes, "n_classes"), integer(embedding, "embedding")
+        width, dropout = number(width, "width", 0.01, 4), number(dropout, "dropout", 0, 1)
+        n_mels = integer(n_mels, "n_mels")
         if n_mels < 128 or n_mels % 64:
             raise ValueError(f"n_mels is {n_mels}, but must be a multiple of 64 and at least 128")
-        if not 0 < width <= 4:
-            raise ValueError(f"width is {width}, but must be greater than 0 and at most 4")
         #: The arguments that build this network again.
         self.config = {
             "n_classes": n_classes,
@@ -97,6 +99,8 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) of log-mel spectrograms `x` (B, 1, T, n_mels) in dB, T at least `min_frames`."""
+        if x.shape[-1] != len(self.mean):
+            raise ValueError(f"x has {x.shape[-1]} mel bands, but {len(self.mean)} are needed")
         x = self._front(x)
         for block in self.blocks[3:]:
             x = self.pool(block(x))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from l2i_fast.networks.psi import Psi
+from l2i_fast.arguments import integer, number, one_of, shown
+from l2i_fast.networks.psi import Psi, channels_of
 from l2i_fast.networks.theta import ThetaAttention, ThetaMax
 
 THETAS = {"attention": ThetaAttention, "max": ThetaMax}
@@ -44,12 +46,15 @@ class Interpreter(nn.Module):
         streamable: bool = False,
     ) -> None:
         super().__init__()
-        if theta not in THETAS:
-            raise ValueError(f"theta is {theta!r}, but must be one of {', '.join(sorted(THETAS))}")
+        _check_dictionary(dictionary)
+        one_of(theta, "theta", sorted(THETAS))
+        n_classes = integer(n_classes, "n_classes")
+        if dropout is not None:
+            dropout = number(dropout, "dropout", 0, 1)
         #: The arguments, except the dictionary, that build this interpreter again.
-        self.config = {
+        self.config: dict[str, Any] = {
             "n_classes": n_classes,
-            "hidden_channels": list(hidden_channels),
+            "hidden_channels": list(channels_of(hidden_channels)),
             "theta": theta,
             "rows": rows,
             "width": width,
@@ -78,3 +83,14 @@ class Interpreter(nn.Module):
         product = z * self.theta.out.weight[target]
         largest = product.amax(dim=1, keepdim=True)
         return torch.where(largest > 0, product / largest.clamp(min=torch.finfo(z.dtype).tiny), 0.0)
+
+
+def _check_dictionary(dictionary: Tensor) -> None:
+    if not isinstance(dictionary, Tensor):
+        raise TypeError(f"dictionary is {shown(dictionary)}, but a tensor (F, K) is needed")
+    if dictionary.dtype != torch.float32:
+        raise TypeError(f"dictionary has dtype {dictionary.dtype}, but torch.float32 is needed")
+    if dictionary.ndim != 2 or 0 in dictionary.shape:
+        raise ValueError(f"dictionary has shape {tuple(dictionary.shape)}, but (F, K) is needed")
+    if not bool(((dictionary >= 0) & (dictionary < torch.inf)).all()):
+        raise ValueError("dictionary holds negative numbers, NaN or infinity, but must be non-negative and finite")

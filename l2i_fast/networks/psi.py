@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from l2i_fast.arguments import flag, integer, number, shown
 from l2i_fast.networks.convolution import Conv1d, Conv2d
-
-T = TypeVar("T")
 
 
 class Psi(nn.Module):
@@ -47,8 +45,11 @@ class Psi(nn.Module):
         streamable: bool = False,
     ) -> None:
         super().__init__()
-        self.streamable = streamable
-        c4, c5, c6 = _three(hidden_channels, "hidden_channels")
+        self.streamable, self.rows = flag(streamable, "streamable"), integer(rows, "rows", 4)
+        if rows % 4:
+            raise ValueError(f"rows is {rows}, but must be a multiple of 4")
+        c4, c5, c6 = self.channels = channels_of(hidden_channels)
+        width = number(width, "width", 0.01, 4)
         narrow, wide = max(8, round(128 * width)), max(8, round(256 * width))
         self.a = Conv2d(c5, wide, 3, padding=1)
         self.b = Conv2d(c6, narrow, 3, padding=1)
@@ -60,7 +61,8 @@ class Psi(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], n_frames: int) -> Tensor:
         """Return activations H (B, K, T) for maps c4, c5, c6, each (B, channels, time, frequency); T = `n_frames`."""
-        c4, c5, c6 = (m.transpose(2, 3).contiguous(memory_format=torch.channels_last) for m in _three(maps, "maps"))
+        _check_maps(maps, self.channels, self.rows)
+        c4, c5, c6 = (m.transpose(2, 3).contiguous(memory_format=torch.channels_last) for m in maps)
         n = c6.shape[3]
         branches = (self.branch5(c5[..., : 2 * n]), self.branch6(c6), self.branch4(c4[..., : 4 * n]))
         return self.to_frames(self.join(torch.cat(branches, dim=1)), n_frames)
@@ -107,7 +109,22 @@ class Psi(nn.Module):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=not self.streamable)
 
 
-def _three(items: Sequence[T], name: str) -> Sequence[T]:
-    if len(items) != 3:
-        raise ValueError(f"{name} has length {len(items)}, but one for each of three maps is needed")
-    return items
+def channels_of(hidden_channels: Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of three maps as ints, or raise an error that names what they are."""
+    if not isinstance(hidden_channels, Sequence):
+        raise TypeError(f"hidden_channels is {shown(hidden_channels)}, but must be a list of three integers")
+    if len(hidden_channels) != 3:
+        n = len(hidden_channels)
+        raise ValueError(f"hidden_channels has length {n}, but one for each of three maps is needed")
+    return tuple(integer(c, f"hidden_channels[{i}]") for i, c in enumerate(hidden_channels))
+
+
+def _check_maps(maps: Sequence[Tensor], channels: Sequence[int], rows: int) -> None:
+    if len(maps) != 3:
+        raise ValueError(f"maps has length {len(maps)}, but one for each of three maps is needed")
+    n = maps[2].shape[2]
+    for i, (x, c) in enumerate(zip(maps, channels, strict=True)):
+        finer = 4 >> i  # than c6, in time and frequency
+        if (x.shape[1], x.shape[3]) != (c, rows * finer // 4) or x.shape[2] < n * finer:
+            needed = f"({len(x)}, {c}, {n * finer} or more, {rows * finer // 4})"
+            raise ValueError(f"maps[{i}] has shape {tuple(x.shape)}, but {needed} is needed")

@@ -140,6 +140,53 @@ def test_wrong_numbers_are_named() -> None:
         interpreter([torch.zeros(1, 8, 16, 16)] * 4, 128)
 
 
+class Net(torch.nn.Module):
+    """Returns whatever a function makes of two linear maps of the features."""
+
+    def __init__(self, answer: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.used, self.unused = (torch.nn.Conv2d(1, 3, 1) for _ in range(2))
+        self.flat = torch.nn.Flatten()
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Any:
+        """Return the answer."""
+        maps = self.used(x)
+        return self.answer(maps, self.flat(maps))
+
+
+@pytest.mark.parametrize(
+    ("answer", "layers", "message"),
+    [
+        (lambda maps, _: maps, ["used"], "the network returns a tensor of shape (1, 3, 5, 128), but ..."),
+        (lambda maps, _: (maps, maps), ["used"], "the network returns a tuple, but logits of shape (B, C) are needed"),
+        (lambda maps, _: maps.mean((2, 3)), ["unused"], "layers names 'unused', but must name submodules that ..."),
+        (
+            lambda maps, _: maps.mean((2, 3)),
+            ["used", "flat"],
+            "the layer 'flat' returns a tensor of shape (1, 1920), but a map of shape (B, channels, time, frequency) "
+            "is needed",
+        ),
+    ],
+)
+def test_answers_that_do_not_fit_are_named(
+    answer: Callable[[Tensor, Tensor], Any], layers: list[str], message: str
+) -> None:
+    network = TorchNetwork(Net(answer), LogMel(Analysis()), ["a", "b", "c"], layers)
+    with refused(ValueError, message):
+        network.run(torch.zeros(1, 1, 5, 128))
+
+
+def test_maps_that_the_interpreter_cannot_read_are_named() -> None:
+    interpreter = Interpreter(torch.rand(513, 4), 3, (8, 16, 32), width=0.0625)
+    maps = [torch.zeros(2, 8, 20, 16), torch.zeros(2, 16, 10, 8), torch.zeros(2, 32, 5, 4)]
+    interpreter(maps, 160)
+    for i, shape in enumerate(((2, 9, 20, 16), (2, 16, 9, 8), (2, 32, 5, 8))):
+        found = ", ".join(map(str, shape))
+        with refused(ValueError, f"maps[{i}] has shape ({found}), but (2, {(8, 16, 32)[i]}, ...) is needed"):
+            interpreter([*maps[:i], torch.zeros(shape), *maps[i + 1 :]], 160)
+
+
 def test_parts_that_do_not_match_are_refused(tiny_model: L2I) -> None:
     network, interpreter = tiny_model.network, tiny_model.interpreter
     assert isinstance(network, TorchNetwork)
@@ -156,7 +203,7 @@ def test_parts_that_do_not_match_are_refused(tiny_model: L2I) -> None:
         wrapped(classes=[])
     with refused(ValueError, "classes names 'a' twice, but each name must stand once"):
         wrapped(classes=["a", "b", "a"])
-    with refused(ValueError, "decision holds nan, but probabilities from 0 to 1 are needed"):
+    with refused(ValueError, "decision[3] is nan, but must be finite"):
         wrapped(decision=[0.5] * (len(classes) - 1) + [float("nan")])
     fewer = wrapped(classes=classes[:-1])
     with refused(ValueError, "classes has length 3, but the network returns 4 logits"):

@@ -200,6 +200,36 @@ def broken(folder: Path, change: str) -> None:
             config["analysis"]["fft"] = 3
         case "bad setting":
             config["selection"]["threshold"] = 7.0
+        case "fewer names":
+            config["classes"], config["decision"] = config["classes"][:3], config["decision"][:3]
+            config["interpreter"]["n_classes"] = 3
+            weights["interpreter.theta.out.weight"] = weights["interpreter.theta.out.weight"][:3].contiguous()
+        case "other channels":
+            config["layers"].reverse()
+        case "other bands":
+            config["analysis"]["n_mels"] = 192
+        case "no entry":
+            del config["decision"]
+        case "list of names":
+            config["classes"][1] = ["rain"]
+        case "large decision":
+            config["decision"][1] = 1e30
+        case "flat section":
+            config["classifier"] = 3
+        case "unknown argument":
+            config["interpreter"]["depth"] = 3
+        case "bad argument":
+            config["classifier"]["width"] = "wide"
+        case "no label":
+            config["multilabel"] = "no"
+        case "NaN weights":
+            weights["classifier.out.weight"][1, 2] = torch.nan
+        case "flat dictionary":
+            weights["interpreter.dictionary"] = weights["interpreter.dictionary"][:, 0].contiguous()
+        case "negative dictionary":
+            weights["interpreter.dictionary"] *= -1
+        case "no dictionary":
+            del weights["interpreter.dictionary"]
         case "fewer classes":
             config["classes"], config["decision"] = config["classes"][:3], config["decision"][:3]
         case "missing weight":
@@ -238,6 +268,34 @@ def broken(folder: Path, change: str) -> None:
             "fewer classes",
             "... does not hold a model of this format: interpreter has 4 classes, but the network has 3",
         ),
+        ("fewer names", "... of this format: classes has length 3, but the network returns 4 logits"),
+        (
+            "other channels",
+            "... of this format: "
+            "interpreter reads maps of (8, 16, 32) channels, but those of the network have (32, 16, 8)",
+        ),
+        ("other bands", "... of this format: x has 192 mel bands, but 128 are needed"),
+        ("no entry", "... of this format: config.json has no entry 'decision'"),
+        (
+            "list of names",
+            "... of this format: classes is ['dog', ['rain'], 'clock tick', 'helicopter'], but must be a list of names",
+        ),
+        ("large decision", "... of this format: decision[1] is 1e+30, but must be at most 1"),
+        ("flat section", "... of this format: classifier is 3, but must be an object with named values"),
+        (
+            "unknown argument",
+            "... of this format: interpreter does not fit Interpreter: got an unexpected keyword argument 'depth'",
+        ),
+        ("bad argument", "... of this format: classifier.width is 'wide', but must be a number"),
+        ("no label", "... of this format: multilabel is 'no', but must be True or False"),
+        ("NaN weights", "... of this format: the weight classifier.out.weight holds NaN or infinity"),
+        ("flat dictionary", "... of this format: interpreter.dictionary has shape (513,), but (F, K) is needed"),
+        (
+            "negative dictionary",
+            "... of this format: interpreter.dictionary holds negative numbers, NaN or infinity, "
+            "but must be non-negative and finite",
+        ),
+        ("no dictionary", "... of this format: the weight interpreter.dictionary is missing"),
         (
             "missing weight",
             "... does not hold a model of this format: the weight classifier.out.weight is missing",
@@ -250,6 +308,14 @@ def test_broken_model_folders_are_named(change: str, message: str, tmp_path: Pat
     broken(tmp_path, change)
     with refused(ValueError, message):
         l2i.load(tmp_path)
+
+
+def test_a_training_record_that_json_cannot_hold_is_refused(tmp_path: Path, tiny_model: L2I) -> None:
+    for value, reason in ((float("nan"), "Out of range float values ..."), ({1}, "Object of type set ...")):
+        model = L2I(tiny_model.network, tiny_model.interpreter, training={"loss": value})
+        with refused(ValueError, f"training holds what JSON cannot write: {reason}"):
+            model.save(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: L2I) -> None:
@@ -307,7 +373,7 @@ TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices
         ({"targets": "cat"}, f"targets names 'cat', but {TARGETS}"),
         ({"targets": [0, 4]}, f"targets names 4, but {TARGETS}"),
         ({"threshold": 1.0}, "threshold is 1.0, but must be less than 1"),
-        ({"threshold": float("nan")}, "threshold is nan, but must be less than 1"),
+        ({"threshold": float("nan")}, "threshold is nan, but must be finite"),
         ({"top_k": 0}, "top_k is 0, but must be at least 1"),
         ({"domain": "phase"}, "domain is 'phase', but must be one of log, magnitude"),
     ],

@@ -242,7 +242,7 @@ def test_hidden_maps_keep_threads_apart() -> None:
 def test_bad_settings_are_named() -> None:
     with refused(ValueError, "n_mels is 100, but must be a multiple of 64 and at least 128"):
         Classifier(3, n_mels=100)
-    with refused(ValueError, "width is 0, but must be greater than 0 and at most 4"):
+    with refused(ValueError, "width is 0, but must be at least 0.01"):
         Classifier(3, width=0)
     with refused(ValueError, "theta is 'mean', but must be one of attention, max"):
         Interpreter(torch.rand(5, 2), 3, (8, 8, 8), "mean")
