@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
@@ -23,12 +24,19 @@
 namespace l2i {
 namespace {
 
+bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
+
 int default_threads() {
+  // A list, "4,2", has a number for each level of nested parallel regions; here there is only the first.
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     int n = 0;
-    const char* end = text + std::strlen(text);
-    const auto [stop, error] = std::from_chars(text, end, n);
-    if (error == std::errc() && stop == end && n >= 1) return n;
+    const char* const end = text + std::strlen(text);
+    const auto skip = [end](const char* at) {
+      return std::find_if(at, end, [](char c) { return !is_space(c); });
+    };
+    const auto [stop, error] = std::from_chars(skip(text), end, n);
+    const char* const next = skip(stop);
+    if (error == std::errc() && (next == end || *next == ',') && n >= 1) return n;
   }
 #if defined(__linux__)
   cpu_set_t allowed;

@@ -42,12 +42,12 @@ def meet(n: int) -> set[int]:
 NUMBER = "import l2i_fast as l2i; print(l2i.get_num_threads())"
 
 
-@pytest.mark.parametrize("n", ["1", "3"])
+@pytest.mark.parametrize("n", ["1", "3", " 3\t", "3,2", "3 , 2,1"])
 def test_environment_sets_the_number(n: str) -> None:
-    assert run_program(NUMBER, OMP_NUM_THREADS=n) == n
+    assert run_program(NUMBER, OMP_NUM_THREADS=n) == n.strip()[0]
 
 
-@pytest.mark.parametrize("n", ["", "0", "-2", "many", "3 cores", "99999999999"])
+@pytest.mark.parametrize("n", ["", " ", ",3", "0", "0,3", "-2", "many", "3 cores", "99999999999", "99999999999,3"])
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not report it")
 def test_usable_processors_are_the_default(n: str) -> None:
     assert run_program(NUMBER, OMP_NUM_THREADS=n) == str(len(os.sched_getaffinity(0)))
