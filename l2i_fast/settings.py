@@ -19,7 +19,6 @@ import numpy as np
 from annotated_types import Ge, Le, Lt
 
 from l2i_fast.arguments import LARGEST_INT, shown
-
 from l2i_fast.forks import importing
 
 if TYPE_CHECKING:

@@ -88,8 +88,8 @@ class Interpreter(nn.Module):
 def _check_dictionary(dictionary: Tensor) -> None:
     if not isinstance(dictionary, Tensor):
         raise TypeError(f"dictionary is {shown(dictionary)}, but a tensor (F, K) is needed")
-    if dictionary.dtype != torch.float32:
-        raise TypeError(f"dictionary has dtype {dictionary.dtype}, but torch.float32 is needed")
+    if not dictionary.is_floating_point():
+        raise TypeError(f"dictionary has dtype {dictionary.dtype}, but floating numbers are needed")
     if dictionary.ndim != 2 or 0 in dictionary.shape:
         raise ValueError(f"dictionary has shape {tuple(dictionary.shape)}, but (F, K) is needed")
     if not bool(((dictionary >= 0) & (dictionary < torch.inf)).all()):
