@@ -16,6 +16,7 @@ from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.settings import Analysis
+from l2i_fast.stream import Stream
 
 from ..conftest import make_model
 from ..helpers import refused
@@ -76,13 +77,17 @@ def test_answers_do_not_change_with_the_owners_mode(model: L2I, rng: np.random.G
 def test_an_incremental_stream_does_not_change_with_the_interpreters_mode(rng: np.random.Generator) -> None:
     model = make_model(streamable=True)
     y = rng.standard_normal(90000).astype(np.float32)
-    with model.stream(mode="synchronous") as stream:
-        expected = stream.push(y, last=True)
-    with model.stream(mode="synchronous") as stream:
-        model.interpreter.train()
-        np.testing.assert_array_equal(stream.push(y, last=True), expected)
-    with model.stream(mode="synchronous") as stream:
-        np.testing.assert_array_equal(stream.push(y, last=True), expected)
+
+    def relevance(stream: Stream) -> np.ndarray:
+        with stream:
+            stream.push(y)
+            return stream.relevance
+
+    streams = [model.stream(mode="synchronous") for _ in range(2)]
+    expected = relevance(streams[0])
+    model.interpreter.train()
+    np.testing.assert_array_equal(relevance(streams[1]), expected)
+    np.testing.assert_array_equal(relevance(model.stream(mode="synchronous")), expected)
     assert all(modes(model.interpreter))
 
 
