@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,11 @@ from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import Analysis
 
 from .helpers import missing
+
+# Programs that tests end by a signal inherit it as ignored where this process was started in the background.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 #: The recordings: in the folder L2I_DATA, or in shared/data beside the checkout.
 ESC10 = Path(os.environ.get("L2I_DATA") or Path(__file__).parents[2] / "shared" / "data" / "esc10")
