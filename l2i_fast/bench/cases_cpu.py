@@ -66,7 +66,11 @@ def framed_cases(operation: str, p: Problem) -> Iterator[Case]:
     first = p.head()
     y, X, frame = first.y, first.X, (p.window, p.hop)
     T, N = first.n_frames - 2, y.size - p.n_fft  # the last frames and samples depend on those that follow
-    bands: Any = mel_filters(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, None).T if operation in ("log_mel", "analyze") else None
+    bands: Any = (
+        mel_filters(SAMPLE_RATE, p.n_fft, N_MELS, 0.0, SAMPLE_RATE / 2).T
+        if operation in ("log_mel", "analyze")
+        else None
+    )
     decibels = np.empty((p.n_frames, N_MELS), np.float32).T
 
     def analysis() -> Any:

@@ -109,13 +109,13 @@ def log_mel_librosa(p: Problem) -> Answer:
     """NumPy and librosa.power_to_db."""
     import librosa
 
-    bands = mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, None).T
+    bands = mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, SAMPLE_RATE / 2).T
     return lambda: librosa.power_to_db(bands @ np.abs(p.X), top_db=None)
 
 
 def log_mel_tuned(p: Problem) -> Answer:
     """torch, slice by slice."""
-    bands = torch.from_numpy(mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, None).copy())
+    bands = torch.from_numpy(mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, SAMPLE_RATE / 2).copy())
     X = torch.view_as_real(torch.from_numpy(p.X.T))
     magnitude, mel = torch.empty(SLICE, X.shape[1]), torch.empty(X.shape[0], 128)
     scratch = torch.empty_like(magnitude)
@@ -137,7 +137,7 @@ def analyze_tuned(p: Problem) -> Answer:
     """The spectrum, log(1 + |X|) and mel decibels, frame-major."""
     padded, window = torch.zeros(p.y.size + p.n_fft), torch.from_numpy(p.window)
     y, frames = torch.from_numpy(p.y), padded.unfold(0, p.n_fft, p.hop)
-    bands = torch.from_numpy(mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, None).copy())
+    bands = torch.from_numpy(mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, SAMPLE_RATE / 2).copy())
     T, n_bins = len(frames), p.n_fft // 2 + 1
     X, V, mel = torch.empty(T, n_bins, dtype=torch.complex64), torch.empty(T, n_bins), torch.empty(T, 128)
     buffer, scratch = torch.empty(SLICE, p.n_fft), torch.empty(SLICE, n_bins)
@@ -162,7 +162,7 @@ def analyze_librosa(p: Problem) -> Answer:
     """The same with librosa, as in the published code."""
     import librosa
 
-    bands = mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, None).T
+    bands = mel_filters(SAMPLE_RATE, p.n_fft, 128, 0.0, SAMPLE_RATE / 2).T
 
     def run() -> tuple[NDArray[Any], ...]:
         X = librosa.stft(p.y, n_fft=p.n_fft, hop_length=p.hop)

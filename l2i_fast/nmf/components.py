@@ -120,5 +120,5 @@ def warn_of_vanishing(sparsity: float) -> None:
     warnings.warn(
         f"sparsity is {sparsity:g}, but must be smaller to learn from these spectrograms: all activations vanish",
         RuntimeWarning,
-        stacklevel=4,  # beyond the limit on threads around the caller
+        stacklevel=5,  # beyond what is held around the caller: settings, and threads
     )
