@@ -59,14 +59,14 @@ def number(value: Any, name: str, least: float = -math.inf, most: float = math.i
     ValueError
         For NaN, infinity, and numbers out of range.
     """
-    x = _real(value, name)
+    x: float = value if type(value) is float else _real(value, name)
+    if least <= x <= most and -math.inf < x < math.inf:
+        return x
     if not math.isfinite(x):
         raise ValueError(f"{name} is {shown(value)}, but must be finite")
     if x < least:
         raise ValueError(f"{name} is {shown(value)}, but must be at least {least:g}")
-    if x > most:
-        raise ValueError(f"{name} is {shown(value)}, but must be at most {most:g}")
-    return x
+    raise ValueError(f"{name} is {shown(value)}, but must be at most {most:g}")
 
 
 def positive_float32(value: Any, name: str) -> float:
@@ -77,7 +77,7 @@ def positive_float32(value: Any, name: str) -> float:
     TypeError, ValueError
         For anything else.
     """
-    x = _real(value, name)
+    x: float = value if type(value) is float else _real(value, name)
     if not TINY <= x <= LARGEST:
         raise ValueError(f"{name} is {shown(value)}, but must be positive, and a normal number as float32")
     return x
@@ -154,7 +154,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _real(value: Any, name: str) -> float:
-    x: Any = _scalar(value)
+    x: Any = value if type(value) is int else _scalar(value)
     is_real = isinstance(x, Real) and not isinstance(x, bool)
     if not is_real:
         raise TypeError(f"{name} is {shown(value)}, but must be a number")

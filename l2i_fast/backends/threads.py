@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from l2i_fast.arguments import integer
 from l2i_fast.backends import native
@@ -38,6 +39,11 @@ def set_num_threads(n: int) -> None:
 _limiting = threading.Lock()
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # takes milliseconds to find them
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit NumPy's BLAS to one thread where its products and the engine's operations alternate.
@@ -49,7 +55,7 @@ def one_blas_thread() -> Iterator[None]:
         yield
         return
     try:
-        with threadpool_limits(1, user_api="blas"):
+        with _libraries().limit(limits=1, user_api="blas"):
             yield
     finally:
         _limiting.release()

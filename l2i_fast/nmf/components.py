@@ -53,7 +53,8 @@ def keep_unused(W: Any, updated: Any, shrink: Any) -> Any:
 
     `shrink` is the divisor of the update. Where it is not well above EPS, EPS would decide what becomes of a column.
     """
-    used = (shrink.mean(0) > 10 * EPS) & (norms(updated) > EPS)
+    ones = namespace(W).ones_like(W[:, 0])  # NumPy's products are several times faster than its sums
+    used = (ones @ shrink > 10 * EPS * len(W)) & (ones @ updated > EPS)
     return namespace(W).where(used, updated, W)
 
 
