@@ -72,7 +72,7 @@ def host(x: Any) -> Any:
 
 def on_host(x: Any) -> Any:
     """Return a tensor without its autograd history on the CPU, which waits for its device, and all else as it is."""
-    return x.detach().cpu() if is_tensor(x) else x
+    return x.detach().cpu() if is_tensor(x) and not x.is_meta else x
 
 
 def placed(array: NDArray[Any], x: Any) -> Any:

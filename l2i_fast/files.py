@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from l2i_fast.arguments import shown
+
 _PREFIX = ".partial-"
 
 
@@ -29,7 +31,7 @@ def as_path(name: str, value: Any) -> Path:
     try:
         return Path(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, but must be a path") from None
+        raise TypeError(f"{name} is {shown(value)}, but must be a path") from None
 
 
 def printable(path: str | os.PathLike[str]) -> str:

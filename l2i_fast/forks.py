@@ -11,46 +11,41 @@ import os
 import threading
 import weakref
 
-_locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
+# Locks by weak references, and their ranks.
+_ranks: dict[weakref.ref[threading.RLock], int] = {}
 _held: list[threading.RLock] = []
+_forking = threading.RLock()  # two threads may fork at once
+
+#: Ranks of locks that a thread takes while it holds others, in this order.
+CALL, THREAD, REFRESH, SIGNAL, IMPORT, LEAF = range(6)
 
 
-def lock() -> threading.RLock:
-    """Return a lock that no thread but the forking one holds during a fork."""
+def lock(rank: int = LEAF) -> threading.RLock:
+    """Return a lock that no thread but the forking one holds during a fork.
+
+    Threads take locks in the order of their ranks, at most one of each rank at a time; so does a fork, which
+    therefore waits for each only once.
+    """
     made = threading.RLock()
-    _locks.add(made)
+    _ranks[weakref.ref(made, lambda ref: _ranks.pop(ref, None))] = rank
     return made
 
 
 #: Held during an import at first use: a module that another thread was importing cannot be imported in a child.
-importing = lock()
-_forking = threading.RLock()  # two threads may fork at once
+importing = lock(IMPORT)
 
 
 def _acquire() -> None:
     _forking.acquire()
-    # Waits for one lock at a time and holds no other meanwhile, since threads take several in orders of their own.
-    taken: threading.RLock | None = importing
-    while taken is not None:
-        _release_held()
-        taken.acquire()
-        _held.append(taken)
-        taken = next((one for one in list(_locks) if not _take(one)), None)
-
-
-def _take(one: threading.RLock) -> bool:
-    if free := one.acquire(blocking=False):
-        _held.append(one)
-    return free
-
-
-def _release_held() -> None:
-    while _held:
-        _held.pop().release()
+    for ref, _ in sorted(_ranks.copy().items(), key=lambda item: item[1]):
+        if (one := ref()) is not None:
+            one.acquire()
+            _held.append(one)
 
 
 def _release() -> None:
-    _release_held()
+    while _held:
+        _held.pop().release()
     _forking.release()
 
 

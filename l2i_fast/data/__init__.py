@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from l2i_fast.data import esc50, sonyc
 from l2i_fast.data.dataset import Clip, Dataset
 from l2i_fast.data.esc50 import load_esc50
 from l2i_fast.data.sonyc import load_sonyc
+from l2i_fast.files import as_path
 
 __all__ = ["Clip", "Dataset", "load_dataset", "load_esc50", "load_sonyc"]
 
@@ -33,7 +33,7 @@ def load_dataset(path: str | os.PathLike[str] | None = None) -> Dataset:
         raise ValueError(
             "path is empty, but the folder of a data set is needed, here or in the environment variable L2I_DATA"
         )
-    root = Path(chosen)
+    root = as_path("path", chosen)
     if not root.is_dir():
         raise FileNotFoundError(f"the folder {root} does not exist")
     if (root / esc50.TABLE).is_file():

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from l2i_fast.data.dataset import AUDIO_ENDINGS, Clip, Dataset, as_integer, read_table
+from l2i_fast.files import as_path
 
 TABLE = Path("meta", "esc50.csv")
 
@@ -36,7 +37,7 @@ def load_esc50(root: str | os.PathLike[str], classes: Iterable[str] | None = Non
     ValueError
         For a broken table, naming file and line.
     """
-    root = Path(root)
+    root = as_path("root", root)
     table = root / TABLE
     if not table.is_file():
         raise FileNotFoundError(f"{table} does not exist")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from l2i_fast.data.dataset import AUDIO_ENDINGS, Clip, Dataset, as_integer, read_table
+from l2i_fast.files import as_path
 
 TABLE = Path("annotations.csv")
 CLASSES = (
@@ -47,7 +48,7 @@ def load_sonyc(root: str | os.PathLike[str]) -> Dataset:
     ValueError
         For a broken table, naming file and line.
     """
-    root = Path(root)
+    root = as_path("root", root)
     table = root / TABLE
     if not table.is_file():
         raise FileNotFoundError(f"{table} does not exist")

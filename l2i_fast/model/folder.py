@@ -115,7 +115,7 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     config = read_json(config_file)
     found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
+    if found != FORMAT or found is True:
         raise ValueError(f"the format of {config_file} is {shown(found)}, but must be {FORMAT}")
     try:
         weights = load_file(weights_file)
@@ -145,6 +145,10 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
         )
         network.check_interpreter(interpreter)
         selection = from_dict(Selection, config["selection"], "selection")
+        for name, kind_of_entry in (("name", str), ("training", dict)):
+            if not isinstance(config[name], kind_of_entry):
+                allowed = "a string" if kind_of_entry is str else "an object with named values"
+                raise ValueError(f"{name} is {shown(config[name])}, but must be {allowed}")
         return Contents(network, interpreter, selection, config["name"], config["training"])
     except (TypeError, RuntimeError, ValueError) as error:
         what = " ".join(str(error).split()).rstrip(".")  # torch writes several lines
@@ -171,6 +175,13 @@ def _load_weights(module: nn.Module, prefix: str, weights: Mapping[str, Tensor])
     module.to_empty(device="cpu")
     for k in counters:
         module.get_buffer(k).zero_()
+    for name, needed in module.state_dict().items():
+        found = state.get(name, needed)
+        if found.shape != needed.shape:
+            wanted = f"{tuple(needed.shape)} is needed"
+            raise ValueError(f"the weight {prefix}{name} has shape {tuple(found.shape)}, but {wanted}")
+        if name not in counters and found.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(f"the weight {prefix}{name} has dtype {found.dtype}, but floating numbers are needed")
     missing, unexpected = module.load_state_dict(state, strict=False)
     wrong = sorted((set(missing) - counters) | set(unexpected))
     if wrong:

@@ -14,6 +14,7 @@ from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.backends.native import in_range
 from l2i_fast.defaults import default_settings
 from l2i_fast.nmf.checks import at_safe_scale, check_fit, check_lengths, check_solver, non_negative
+from l2i_fast.nmf.components import power
 from l2i_fast.nmf.factorize import Factorization, beta_of, update_H_only
 
 
@@ -107,7 +108,7 @@ def _solve_on_host(
             raise ValueError(f"H0 holds {H0.max():g}, but at most {1e15 * unit:g} is possible with this V and W")
         H[...] = H0 / np.float32(unit)
     h = H.reshape(-1, shape[-1]) if seen is None else H[seen]
-    update_H_only(Factorization(used, W, h, beta), solver, n_iter, sparsity * peak ** (1 - beta) / peak_W)
+    update_H_only(Factorization(used, W, h, beta), solver, n_iter, sparsity * power(peak, 1 - beta) / peak_W)
     if seen is not None:
         H[...] = 0
         H[seen] = h

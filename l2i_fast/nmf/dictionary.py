@@ -129,7 +129,7 @@ def learn_dictionary(
     W[W < 1e-7] = 0  # inaudible, and denormals slow every later product
     normalize(W)
     W[:, fixed] = stay
-    return W if is_tensor(W) else like(W, clips_or_V[0] if isinstance(clips_or_V, Sequence) else clips_or_V)
+    return W if is_tensor(W) else like(W, clips_or_V[0] if _are_clips(clips_or_V) else clips_or_V)
 
 
 def _update_unit_columns(f: Factorization) -> None:
@@ -155,9 +155,13 @@ def _known_components(known: Any, n_bins: int) -> Float32:
     return unit
 
 
+def _are_clips(clips_or_V: Any) -> bool:
+    return isinstance(clips_or_V, Sequence) and not isinstance(clips_or_V, memoryview)
+
+
 def _sounding_frames(clips_or_V: Any) -> Any:
     """Return the frames (T, F) of a matrix (F, T) or of a sequence of them, without silent ones."""
-    if isinstance(clips_or_V, Sequence):
+    if _are_clips(clips_or_V):
         if not clips_or_V:
             raise ValueError("clips_or_V is an empty sequence, but at least one spectrogram is needed")
         parts = [frames_of(v, "each spectrogram") for v in clips_or_V]

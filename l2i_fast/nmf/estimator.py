@@ -283,13 +283,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if wide:
             X, weights = X.T, None if weights is None else weights.T
             sides.reverse()
-        V = np.ascontiguousarray(X, np.float32)
+        V = np.require(X, np.float32, ["C", "A"])
         if beta <= 0 and V.min() < TINY:
             raise ValueError(
                 "X holds zeros, or values that vanish in float32, but must be positive where beta_loss <= 0"
             )
         (frames, l1_H, l2_H), (bins, l1_W, l2_W) = sides
-        operands = (V, bins, frames, None if weights is None else np.ascontiguousarray(weights))
+        operands = (V, bins, frames, None if weights is None else np.require(weights, requirements=["C", "A"]))
         there = operands if place is None else tuple(None if x is None else placed(x, place) for x in operands)
         n_iter, objective = factorize(
             *there[:3],

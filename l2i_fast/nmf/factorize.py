@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i_fast.arguments import number, shown
-from l2i_fast.arrays import double, is_tensor, namespace
+from l2i_fast.arrays import LARGEST, double, is_tensor, namespace
 from l2i_fast.backends.dispatch import serving_backend
 from l2i_fast.backends.precision import CpuPrecision, get_cpu_precision
 from l2i_fast.nmf.checks import check_solver
@@ -25,13 +25,13 @@ LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
 def beta_of(beta_loss: float | str) -> float:
-    """Return the exponent beta of a loss given by scikit-learn's name or as a number."""
+    """Return the exponent beta, a float32, of a loss given by scikit-learn's name or as a number."""
     if isinstance(beta_loss, str):
         if beta_loss not in LOSSES:
             allowed = ", ".join(sorted(LOSSES))
             raise ValueError(f"beta_loss is {shown(beta_loss)}, but must be a number or one of {allowed}")
         return LOSSES[beta_loss]
-    return number(beta_loss, "beta_loss")
+    return float(np.float32(number(beta_loss, "beta_loss", -LARGEST, LARGEST)))  # as the kernels take it
 
 
 class Factorization:

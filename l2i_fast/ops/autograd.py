@@ -40,7 +40,7 @@ class _Operation(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *operands, lead, answer, gradients = inputs
         # Autograd raises if these are changed before the gradient is computed.
-        ctx.save_for_backward(*(x for x in operands if is_tensor(x)))
+        ctx.save_for_backward(*(x for x in operands if is_tensor(x) and not x.is_inference()))
         ctx.lead, ctx.gradients = lead, gradients
         ctx.like = [(x.shape, x.dtype) if is_tensor(x) else None for x in operands[2:]]
         result = _tensor(answer())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from l2i_fast.arguments import integer, number, positive_float32
-from l2i_fast.arrays import ArrayT, Device, Float32, Float64, like, namespace, taken
+from l2i_fast.arrays import LARGEST, ArrayT, Device, Float32, Float64, like, namespace, taken
 from l2i_fast.backends import native
 from l2i_fast.backends.dispatch import device_of, serving
 from l2i_fast.defaults import default_settings
@@ -106,7 +106,9 @@ class Mel:
         """Raise the decibels (B, T, M) in place to at least each clip's maximum less `top_db`."""
         if self.top_db is not None and all(mel.shape):
             xp = namespace(mel)
-            xp.maximum(mel, xp.amax(mel, axis=(1, 2), keepdims=True) - float(np.float32(self.top_db)), out=mel)
+            xp.maximum(
+                mel, xp.amax(mel, axis=(1, 2), keepdims=True) - float(np.float32(min(self.top_db, LARGEST))), out=mel
+            )
 
 
 #: Slaney's mel scale: linear below 1000 Hz, with this step, and logarithmic above, 27 steps for a factor of 6.4.
@@ -124,6 +126,8 @@ def mel_filters(sr: float, n_fft: int, n_mels: int, fmin: float, fmax: float) ->
     """
     low, high = _mel_of_hz(np.array([fmin, fmax]))
     points = _hz_of_mel(np.linspace(low, high, n_mels + 2))
+    if not (np.diff(points) > 1e-12 * fmax).all():
+        raise ValueError(f"fmin is {fmin:g}, but must be further below fmax, {fmax:g}, for {n_mels} bands")
     ramps, widths = points[:, None] - np.fft.rfftfreq(n_fft, 1 / sr), np.diff(points)[:, None]
     triangles = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:])).astype(np.float32)
     triangles *= (2 / (points[2:] - points[:-2]))[:, None]

@@ -39,7 +39,7 @@ BLOCK_FRAMES = 2048
 FONT = "DejaVu Sans"  # comes with matplotlib, so that the picture is the same everywhere
 
 
-_turn = forks.lock()
+_turn = forks.lock(forks.CALL)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class StreamDecoder(Unique):
         window: Window = "hann",
     ) -> None:
         self._engine = stream_engines(W, hop_length, n_iter, domain, eps, win_length, window).stream()
-        self._weights = np.ones(np.shape(W)[1], np.float32)
+        self._weights = np.ones_like(self._engine.activations())
         self._scale = 1.0
         self._start: Float32 | None = None
 
@@ -153,6 +153,8 @@ class StreamDecoder(Unique):
             block is then ignored, and the stream remains usable.
         """
         # The engine returns None for a block that has to be converted first.
+        if last is not False:
+            last = flag(last, "last")
         if not last and (y := self._engine.push(block, -1, H)) is not None:
             plain: Float32 = y
             return plain

@@ -112,22 +112,31 @@ class Hearing:
 
         If the networks raise, their signals count a failure, keep the exception and stay as they are.
         """
+        claims = [signal.claim() for signal in signals]
+        try:
+            self._refresh(claims)
+        except BaseException:  # such as KeyboardInterrupt: what was begun is read again
+            for claim in claims:
+                claim.progress.state = None
+            raise
+
+    def _refresh(self, claims: Sequence[Claim]) -> None:
         batches: dict[int, list[tuple[Claim, Float32]]] = {}
-        for claim in [signal.claim() for signal in signals]:
+        for claim in claims:
             if (new := self._features(claim)) is not None:
                 batches.setdefault(len(new), []).append((claim, new))
         for equal in batches.values():
             for start in range(0, len(equal), _BATCH):
-                claims = [claim for claim, _ in equal[start : start + _BATCH]]
+                members = [claim for claim, _ in equal[start : start + _BATCH]]
                 features = np.stack([one for _, one in equal[start : start + _BATCH]])
                 try:
-                    answers = self._hear(claims, torch.from_numpy(features))
+                    answers = self._hear(members, torch.from_numpy(features))
                 except Exception as error:
-                    for claim in claims:
+                    for claim in members:
                         claim.progress.state = None
                         claim.signal.fail(error)
                     continue
-                for claim, *answer in zip(claims, *answers, strict=True):
+                for claim, *answer in zip(members, *answers, strict=True):
                     claim.signal.publish(self._decide(claim, *answer), claim.progress)
 
     def _features(self, claim: Claim) -> Float32 | None:

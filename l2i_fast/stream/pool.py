@@ -10,7 +10,7 @@ import numpy as np
 
 from l2i_fast import forks
 from l2i_fast.arguments import integer, one_of
-from l2i_fast.arrays import Array, Float32
+from l2i_fast.arrays import Array, Float32, is_tensor, to_numpy
 from l2i_fast.audio import check_rate
 from l2i_fast.stream.decoder import mono
 from l2i_fast.stream.hearing import Hearing
@@ -84,7 +84,7 @@ class StreamPool(Unique):
         self._engine = self._hearing.new_pool()
         # Replaced as a whole, so that the worker can read it without the lock.
         self._signals: Mapping[PooledStream, Signal] = {}
-        self._lock = forks.lock()
+        self._lock = forks.lock(forks.CALL)
         self._worker = Worker(self._hearing, self, lambda pool: tuple(pool._signals.values()), "pool")
         for _ in range(n):
             self.join()
@@ -161,6 +161,10 @@ class StreamPool(Unique):
                 named = [self._signal_of(stream, "blocks") for stream in blocks]
                 return dict(zip(blocks, self._push(named, list(blocks.values())), strict=True))
             signals = list(self._signals.values())
+            if not isinstance(blocks, list | tuple | np.ndarray) and not is_tensor(blocks):
+                blocks = to_numpy(blocks, "blocks")
+            if np.ndim(blocks) == 0 and not isinstance(blocks, list | tuple):
+                raise ValueError("blocks is a single number, but a block for each stream is needed")
             if len(blocks) != len(signals):
                 raise ValueError(f"blocks has {len(blocks)} rows, but the pool has {len(signals)} streams")
             if type(blocks) is np.ndarray and blocks.dtype == np.float32 and blocks.ndim == 2:

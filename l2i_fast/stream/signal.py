@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -81,7 +82,7 @@ class Signal:
         self._progress = Progress()
         self._warned = False
         # Held while an answer is published or a new signal begins, never while samples are pushed.
-        self._lock = forks.lock()
+        self._lock = forks.lock(forks.SIGNAL)
         self.begin(0)
 
     @property
@@ -122,9 +123,11 @@ class Signal:
             return Claim(self, self._progress, hops)
 
     def fail(self, error: Exception) -> None:
-        """Count a failure of the networks, and keep the exception."""
+        """Count a failure of the networks, and keep the exception, with its traceback as a note."""
         self._counts.failures += 1
-        self.error = error
+        error.add_note("".join(traceback.format_exception(error)).rstrip())
+        error.__cause__ = error.__context__ = None
+        self.error = error.with_traceback(None)  # frames would keep the stream alive
 
     def warn(self) -> None:
         """Warn once, in the thread that pushes samples, that the networks have failed."""

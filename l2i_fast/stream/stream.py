@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 import numpy as np
 
-from l2i_fast.arguments import integer, one_of
+from l2i_fast.arguments import flag, integer, one_of
 from l2i_fast.arrays import Array, Float32
 from l2i_fast.audio import check_rate
 from l2i_fast.stream.decoder import mono, require_finite
@@ -106,13 +106,19 @@ class Stream(StreamBase):
             Once, if the networks have raised an exception: the audio continues with the components it had.
         """
         self._worker.check_open()
+        if last is not False:
+            last = flag(last, "last")
         y: Float32 | None = None
         if self.mode == "realtime":
             self._worker.start()
         if self._rates:
             samples = mono(block, self.channels)
             require_finite(samples)
-            y = self._rates.from_model(self._push(self._rates.to_model(samples)), samples.size)
+            try:
+                y = self._rates.from_model(self._push(self._rates.to_model(samples)), samples.size)
+            except BaseException:  # a signal's handler raised: the conversion cannot be taken back
+                self.reset()
+                raise
         elif self.mode == "realtime" and self.channels == 1:
             # The engine returns None if the block has to be converted first.
             y = self._engine.push(block)

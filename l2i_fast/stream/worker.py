@@ -42,7 +42,7 @@ class Worker(Generic[Owner]):
         self._closed = False
         self._watch(owner)
         self._thread: threading.Thread | None = None
-        self._starting, self._busy = forks.lock(), forks.lock()
+        self._starting, self._busy = forks.lock(forks.THREAD), forks.lock(forks.REFRESH)
         _workers.add(self)
 
     def check_open(self) -> None:
@@ -54,7 +54,7 @@ class Worker(Generic[Owner]):
         """Start the thread, unless it runs or the interpreter is about to end."""
         if self._thread is None:
             with self._starting:
-                if self._thread is None and not self._stopped.is_set():
+                if self._thread is None and not self._stopped.is_set() and not _ending.is_set():
                     thread = threading.Thread(target=self._run, name=f"l2i-{self._name}", daemon=True)
                     thread.start()
                     self._thread = thread
@@ -111,6 +111,12 @@ def _each(do: Callable[[Worker[Any]], None]) -> None:
         do(worker)
 
 
+def _end() -> None:
+    _ending.set()
+    _each(Worker.stop)
+
+
 # Python would stop the threads in the middle of torch's code, which ends the process with status 134.
-atexit.register(_each, Worker.stop)
+_ending = threading.Event()
+atexit.register(_end)
 os.register_at_fork(after_in_child=partial(_each, Worker.forget_thread))

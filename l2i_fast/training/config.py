@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from annotated_types import Ge, Le
 
 from l2i_fast.arguments import LARGEST_INT
+from l2i_fast.files import as_path
 from l2i_fast.settings import Analysis, PositiveInt, Section, Selection, from_dict, read_json
 
 Theta: TypeAlias = Literal["attention", "max"]
@@ -196,7 +197,7 @@ def load_config(path: str | Path | None) -> TrainingConfig:
     if path is None:
         return TrainingConfig()
     recipes = {p.stem: p for p in (Path(__file__).parent / "recipes").glob("*.json")}
-    file = recipes.get(str(path)) or Path(path)
+    file = recipes.get(str(path)) or as_path("config", path)
     if not file.is_file():
         raise ValueError(f"config is {str(path)!r}, but must be a JSON file or one of {', '.join(sorted(recipes))}")
     return from_dict(TrainingConfig, read_json(file), str(path))

@@ -179,7 +179,7 @@ stop = threading.Event()
 
 def use():
     while not stop.is_set():
-        with lock, forks.importing:
+        with forks.importing, lock:
             pass
 
 threads = [threading.Thread(target=use) for _ in range(3)]
@@ -190,6 +190,36 @@ for _ in range(100):
     if pid == 0:
         free = [lock.acquire(timeout=10), forks.importing.acquire(timeout=10)]
         os._exit(0 if all(free) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+""")
+
+
+def test_a_fork_beside_busy_threads_waits_for_each_once() -> None:
+    """Two threads that are hardly ever free at the same time, one of which takes both locks."""
+    run_program("""
+import os, threading, time, warnings
+from l2i_fast import forks
+
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+call, refresh, signal = (forks.lock(rank) for rank in (forks.CALL, forks.REFRESH, forks.SIGNAL))
+stop = threading.Event()
+
+def use(first):
+    while not stop.is_set():
+        with first:
+            time.sleep(0.005)
+            with signal:
+                time.sleep(0.005)
+
+threads = [threading.Thread(target=use, args=(one,)) for one in (call, refresh)]
+for thread in threads:
+    thread.start()
+time.sleep(0.1)
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 stop.set()
 """)

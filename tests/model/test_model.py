@@ -321,7 +321,8 @@ def test_a_training_record_that_json_cannot_hold_is_refused(tmp_path: Path, tiny
 def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: L2I) -> None:
     tiny_model.save(tmp_path)
     broken(tmp_path, "other shape")
-    with refused(ValueError, f"{tmp_path} does not hold a model of this format: ... for out.weight: ..."):
+    why = "the weight classifier.out.weight has shape (3, 3), but (4, 32) is needed"
+    with refused(ValueError, f"{tmp_path} does not hold a model of this format: {why}"):
         l2i.load(tmp_path)
 
 

@@ -404,3 +404,24 @@ def test_activations_of_clips_of_several_lengths(rng, solver, beta_loss):
 def test_wrong_lengths_are_refused(lengths, error, words):
     with refused(error, words):
         l2i.activations(np.ones((2, 33, 20)), np.ones((33, 3)), lengths=lengths)
+
+
+@pytest.mark.parametrize("beta", [2 + 1e-7, 1.999999999, 1.00000001])
+def test_a_beta_is_that_of_the_kernels(beta: float, rng: np.random.Generator) -> None:
+    V = rng.random((20, 30), np.float32)
+    expected = l2i.learn_dictionary(V, 3, float(np.float32(beta)), max_iter=5)
+    np.testing.assert_array_equal(l2i.learn_dictionary(V, 3, beta, max_iter=5), expected)
+
+
+def test_a_buffer_is_a_matrix_and_no_sequence(rng: np.random.Generator) -> None:
+    V = rng.random((20, 30), np.float32)
+    np.testing.assert_array_equal(
+        l2i.learn_dictionary(memoryview(V), 3, max_iter=5), l2i.learn_dictionary(V, 3, max_iter=5)
+    )
+
+
+@pytest.mark.parametrize(("level", "beta"), [(1e-35, 10.0), (3e37, -8.0)])
+def test_activations_of_steep_losses_at_extreme_levels(level: float, beta: float, rng: np.random.Generator) -> None:
+    V, W = rng.random((20, 30)) + 0.1, rng.random((20, 3)).astype(np.float32) + 0.1
+    H = l2i.activations((V * level).astype(np.float32), W, beta_loss=beta)
+    assert np.isfinite(H).all()

@@ -506,3 +506,12 @@ def test_the_page_works() -> None:
     missing = ~names["known"]
     error, size = names["filled"] - names["V"].T, names["V"].T
     assert np.linalg.norm(error[missing]) < 0.5 * np.linalg.norm(size[missing])
+
+
+def test_unaligned_data(rng: np.random.Generator) -> None:
+    X = rng.random((30, 20), np.float32)
+    unaligned = np.frombuffer(b"\0" + X.tobytes(), np.uint8)[1:].view(np.float32).reshape(X.shape)
+    assert not unaligned.flags.aligned
+    model = l2i.NMF(3, max_iter=5, tol=0, random_state=0)
+    np.testing.assert_array_equal(model.fit_transform(unaligned), model.fit_transform(X))
+    np.testing.assert_array_equal(model.transform(unaligned), model.transform(X))

@@ -282,3 +282,16 @@ def test_unsupported_gradients_are_refused(rng: np.random.Generator) -> None:
         h += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_a_spectrum_made_in_inference_mode_is_a_constant(rng: np.random.Generator) -> None:
+    y = torch.from_numpy(rng.standard_normal(3000).astype(np.float32))
+    W, weights = torch.rand(513, 3), torch.rand(3)
+    gradients = []
+    for mode in (torch.inference_mode(), torch.no_grad()):
+        with mode:
+            X = l2i.stft(y)
+        H = torch.full((3, X.shape[1]), 0.5, requires_grad=True)
+        l2i.decode(X, W, H, weights).square().sum().backward()
+        gradients.append(H.grad)
+    assert torch.equal(*gradients)

@@ -129,3 +129,14 @@ SPECTRUM = np.ones((513, 4), np.complex64)
 def test_bad_input_is_refused(call: Any, kind: type[Exception], message: str) -> None:
     with refused(kind, message):
         call()
+
+
+@pytest.mark.parametrize(("fmin", "fmax"), [(1000, 1000.0000000000001), (0, 5e-324), (20, 20 * (1 + 1e-13))])
+def test_bands_without_width_are_refused(fmin: float, fmax: float) -> None:
+    with refused(ValueError, f"fmin is {fmin:g}, but must be further below fmax, {fmax:g}, for 128 bands"):
+        l2i.log_mel(np.ones(2000, np.float32), fmin=fmin, fmax=fmax)
+
+
+def test_the_largest_range_is_no_limit(rng: np.random.Generator) -> None:
+    y = rng.standard_normal(3000).astype(np.float32)
+    np.testing.assert_array_equal(l2i.log_mel(y, top_db=1e300), l2i.log_mel(y))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from l2i_fast.model import L2I
+from l2i_fast.stream.stream import Mode
 
 from ..conftest import make_model
 from ..helpers import refused, run_program, wait_for
@@ -43,6 +46,17 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+def fail(features: torch.Tensor) -> None:
+    try:
+        raise KeyError("the first")
+    except KeyError as error:
+        raise RuntimeError("it does not work") from error
+
+
+def interrupt_push(samples: np.ndarray) -> None:
+    raise KeyboardInterrupt
+
+
 def push(stream: Any) -> None:
     stream.push([BLOCK] * len(stream.streams) if hasattr(stream, "streams") else BLOCK)
 
@@ -62,6 +76,22 @@ def test_the_last_reference_frees_everything(model: L2I, name: str, closed: bool
     if thread is not None:
         thread.join(10)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("mode", ["realtime", "synchronous"])
+def test_a_network_that_fails_keeps_nothing(mode: Mode, no_collector: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exception stays, with its traceback as text: frames would hold the stream and the samples."""
+    model = make_model()
+    monkeypatch.setattr(model.network, "_run", fail)
+    stream = model.stream(mode=mode, refresh=0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        push(stream)
+        wait_for(lambda one=stream: one.error is not None)
+    assert "in fail" in stream.error.__notes__[0]  # the text of the traceback
+    held = [weakref.ref(x) for x in (stream, stream._worker, stream._signal)]
+    del stream
+    wait_for(lambda: all(ref() is None for ref in held))
 
 
 def test_streams_do_not_keep_their_pool(model: L2I, no_collector: None) -> None:
@@ -113,6 +143,7 @@ LISTENING = """
 import threading
 import numpy as np, torch
 from l2i_fast.model import L2I
+from l2i_fast.stream.stream import Mode
 from tests.conftest import make_model
 
 model, inside, x = make_model(), threading.Event(), torch.rand(150, 150)
@@ -124,6 +155,49 @@ def slowly(features):
     return run(features)
 model.network._run = slowly
 """
+
+
+def test_ctrl_c_within_the_networks_changes_no_later_answer(model: L2I) -> None:
+    blocks = np.tile(BLOCK, 6)[: 512 * 340].reshape(-1, 512)  # a refresh comes after the whole of a block is taken
+
+    def listen(interrupted_run: int) -> Any:
+        runs = 0
+
+        def interrupt(*_: Any) -> None:
+            nonlocal runs
+            runs += 1
+            if runs == interrupted_run:
+                raise KeyboardInterrupt
+
+        stream = model.stream(mode="synchronous", refresh=0.1)
+        advance = stream._hearing.network._advance
+        stream._hearing.network._advance = lambda *given: (interrupt(), advance(*given))[1]
+        for block in blocks:
+            try:
+                stream.push(block)
+            except KeyboardInterrupt:
+                assert interrupted_run
+        return stream.latest
+
+    expected, found = listen(0), listen(7)
+    assert found.frame == expected.frame
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_ctrl_c_at_another_rate_ends_the_signal(model: L2I, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What soxr has taken cannot be given back: the next block begins a new signal."""
+    with (
+        model.stream(samplerate=16000, mode="synchronous") as stream,
+        model.stream(samplerate=16000, mode="synchronous") as fresh,
+    ):
+        stream.push(BLOCK[:20000])
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "_push", interrupt_push)
+            with pytest.raises(KeyboardInterrupt):
+                stream.push(BLOCK)
+        for block in (BLOCK[:10000], BLOCK[10000:]):
+            np.testing.assert_array_equal(stream.push(block), fresh.push(block))
+        assert stream.flush().size == stream.latency
 
 
 @pytest.mark.parametrize("open_one", ["model.stream(refresh=0.02)", "model.stream_pool(1, refresh=0.02)"])
