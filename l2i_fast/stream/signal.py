@@ -163,7 +163,7 @@ class StreamBase(Unique):
 
     @property
     def error(self) -> Exception | None:
-        """Latest exception of the networks; the audio continues with the weights it had."""
+        """Latest exception of the networks, its traceback as a note; the audio continues with the weights it had."""
         return self._signal.error
 
     @property
