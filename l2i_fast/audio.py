@@ -7,6 +7,7 @@ without them as long as nothing has to be decoded or resampled.
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -180,17 +181,17 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
     x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         raise ValueError("samples holds NaN or infinity, but finite samples are needed")
-    if (ending, subtype) == (".wav", "FLOAT"):
-        # libsndfile writes the time of day into float WAV files; SciPy's bytes are reproducible.
-        with importing:
-            from scipy.io import wavfile
-
-        write_whole(path, lambda part: wavfile.write(part, rate, x))
-        return path
-    soundfile = import_optional("soundfile", f"write {path.name}")
     try:
-        write_whole(path, lambda part: soundfile.write(os.fsencode(part), x, rate, subtype=subtype))
-    except (RuntimeError, ValueError) as error:
+        if (ending, subtype) == (".wav", "FLOAT"):
+            # libsndfile writes the time of day into float WAV files; SciPy's bytes are reproducible.
+            with importing:
+                from scipy.io import wavfile
+
+            write_whole(path, lambda part: wavfile.write(part, rate, x))
+        else:
+            soundfile = import_optional("soundfile", f"write {path.name}")
+            write_whole(path, lambda part: soundfile.write(os.fsencode(part), x, rate, subtype=subtype))
+    except (RuntimeError, TypeError, ValueError, struct.error) as error:
         what = f"{subtype} with shape {x.shape} at {rate} Hz"
         raise ValueError(f"{path} cannot be written as {what}: {soundfile_reason(error)}") from error
     return path

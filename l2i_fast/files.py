@@ -11,7 +11,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,16 @@ def as_path(name: str, value: Any) -> Path:
     ------
     TypeError
         If it is neither text nor path-like.
+    ValueError
+        If it holds a null character.
     """
     try:
-        return Path(value)
+        path = Path(value)
     except TypeError:
         raise TypeError(f"{name} is {shown(value)}, but must be a path") from None
+    if "\0" in str(path):
+        raise ValueError(f"{name} is {shown(str(path))}, but must not hold a null character")
+    return path
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -82,7 +87,7 @@ def whole_set(folder: Path, last: str) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with _errors_name(folder), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as temporary:
         yield Path(temporary)
-        with _only_writer(folder):
+        with locked(folder, fcntl.LOCK_EX):
             for name in sorted(os.listdir(temporary), key=lambda name: name == last):
                 os.replace(Path(temporary, name), folder / name)
 
@@ -99,11 +104,11 @@ def _errors_name(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+def locked(folder: Path, kind: int = fcntl.LOCK_SH) -> Iterator[None]:
+    """Keep writers of `whole_set` from moving files into `folder` meanwhile."""
+    with ExitStack() as stack:
         with suppress(OSError):  # some network file systems lock no folders
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, kind)
         yield
-    finally:
-        os.close(descriptor)

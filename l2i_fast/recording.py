@@ -18,13 +18,13 @@ import tempfile
 import threading
 import warnings
 from contextlib import ExitStack, nullcontext, suppress
-from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from l2i_fast.arrays import Float32
+from l2i_fast.files import as_path
 from l2i_fast.forks import importing
 from l2i_fast.stderr import discard_c_stderr
 
@@ -32,6 +32,8 @@ from l2i_fast.stderr import discard_c_stderr
 MIN_RATE, MAX_RATE = 100, 10_000_000
 #: Sizes from which a header means "unknown", in bytes and in frames: programs that write to a pipe use such values.
 _UNKNOWN_BYTES, _UNKNOWN_FRAMES = 0x7F000000, 1 << 60
+#: Bytes with the whole of a Xing header, and more bytes than an Ogg page has.
+_XING_ROOM, _PAGE_ROOM = 200, 1 << 17
 #: Frames of MP3 decoded at a time: if libmpg123 finds an error, libsndfile drops all frames of the call.
 _MP3_FRAMES = 1152
 
@@ -70,15 +72,17 @@ class RecordingFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = as_path("source", path)
         self.name = str(path)
         self.complete = True
         self._position = 0
         self._ended = False
-        soundfile = import_optional("soundfile", f"read {Path(path).name}")
+        soundfile = import_optional("soundfile", f"read {path.name}")
         file, handle = _open(path)
         try:
             with file, discard_c_stderr():
                 decoder = _decoder(soundfile, file, handle)
+                self._is_cut = decoder.format == "OGG" and not _has_last_page(file)
         except (RuntimeError, TypeError) as error:  # TypeError: headerless formats
             raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
         self.rate = check_rate(f"the rate of {path}", decoder.samplerate)
@@ -122,15 +126,17 @@ class RecordingFile:
             return self._position
 
     def _check_end(self, damage: str) -> None:
-        """Warn if the recording ends too early."""
+        """Warn if the recording ends too early; junk behind the stated samples, such as a tag, is none of it."""
         stated = self.frames or 0
-        self.complete = not damage and self._position >= stated
+        self.complete = not self._is_cut and self._position >= stated and bool(stated or not damage)
         if self.complete:
             return
         if not self._position:
             raise ValueError(f"{self.name} cannot be read as audio: {damage or 'its header is followed by no samples'}")
         given = f"{self._position / self.rate:.3f} s"
-        if self._position < stated:
+        if self._is_cut:
+            text = f"{self.name} gives {given} of sound, but its last page is missing"
+        elif self._position < stated:
             text = f"{self.name} gives {given} of sound, but its header states {stated / self.rate:.3f} s"
         else:
             text = f"{self.name} cannot be decoded beyond {given}: {damage}"
@@ -240,22 +246,56 @@ def _mp3_on_a_socket(file: BinaryIO) -> int:
     """Return the descriptor of a socket that gives an MP3 file, without the ID3v2 tags before it.
 
     For a file that can seek, libmpg123 estimates the number of frames if there is no Xing header, and libsndfile stops
-    there. From a socket, it reads to the end.
+    there. From a socket, it reads to the end; a Xing header that cannot be that of the whole file is blanked first.
     """
     start = 0
     while file.seek(start) == start and (tag := file.read(10))[:3] == b"ID3":
         size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         start += 10 + size + 10 * bool(tag[5] & 0x10)  # with its header and its footer
+    head = _without_false_xing(file, start)
     source = os.fdopen(os.dup(file.fileno()), "rb")
     reader, writer = socket.socketpair()
 
     def send() -> None:
         with source, writer, suppress(OSError):  # the reader may close first
-            writer.sendfile(source, start)
+            writer.sendall(head)
+            writer.sendfile(source, start + len(head))
             writer.shutdown(socket.SHUT_WR)  # for the reader it ends here, even if a fork has copied the socket
 
     threading.Thread(target=send, daemon=True).start()
     return reader.detach()
+
+
+def _without_false_xing(file: BinaryIO, start: int) -> bytes:
+    """Return the first bytes of an MP3 file, its Xing header blanked if it was never completed, or more follows it.
+
+    The header lies in a first frame without sound: after its tag come flags and, if their bits 1 and 2 are set, the
+    numbers of frames and of bytes.
+    """
+    file.seek(start)
+    head = bytearray(file.read(_XING_ROOM))
+    places = [place for tag in (b"Xing", b"Info") if (place := head.find(tag, 0, 64)) >= 0]
+    if not places or len(head) < _XING_ROOM:
+        return bytes(head)
+    flags, *numbers = struct.unpack_from(">III", head, places[0] + 4)
+    n_frames = numbers.pop(0) if flags & 1 else 0
+    n_bytes = numbers[0] if flags & 2 else 0
+    file.seek(start + n_bytes)
+    following = int.from_bytes(file.read(2), "big")
+    if not n_frames or (n_bytes and following >= 0xFFE0):  # which a frame begins with, and no tag
+        head[places[0] :] = bytes(len(head) - places[0])
+    return bytes(head)
+
+
+def _has_last_page(file: BinaryIO) -> bool:
+    """Return whether an Ogg file ends with a whole page that is marked as the last of its stream (RFC 3533)."""
+    start = max(0, os.fstat(file.fileno()).st_size - _PAGE_ROOM)
+    end = os.pread(file.fileno(), _PAGE_ROOM, start)  # the decoder's position may be the file's
+    page = end[max(0, end.rfind(b"OggS")) :]
+    if page[:4] != b"OggS" or len(page) < 27:
+        return False
+    sizes = page[27 : 27 + page[26]]
+    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(sizes)
 
 
 def _stated_frames(decoder: Any) -> int | None:

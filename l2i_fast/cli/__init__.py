@@ -5,7 +5,7 @@ A command imports heavy modules when it runs, so that help appears at once.
 
 from l2i_fast.cli import bench, data, demo, doctor, evaluate, interpret, stream, train
 from l2i_fast.cli.application import app
-from l2i_fast.cli.process import prepare_process
+from l2i_fast.cli.process import ignore_signals, prepare_process
 
 __all__ = ["app", "main"]
 
@@ -26,4 +26,7 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command `l2i`."""
     prepare_process()
-    app()
+    try:
+        app()
+    finally:
+        ignore_signals()

@@ -37,9 +37,17 @@ def prepare_process() -> None:
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
             signal.signal(number, _interrupt)
+    if os.environ.get("COLUMNS") == "0":  # as some shells set it; rich would print nothing
+        del os.environ["COLUMNS"]
     # Pictures depend neither on the user's settings of matplotlib nor on a home folder that it can write to.
     os.environ["MPLBACKEND"] = "agg"
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+def ignore_signals() -> None:
+    """Let no signal change the status of a command that has ended."""
+    for number in (signal.SIGINT, *ENDING):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Messages(io.FileIO):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from l2i_fast.arguments import shown
-from l2i_fast.files import as_path, whole_set
+from l2i_fast.files import as_path, locked, whole_set
 from l2i_fast.model.audited import AuditedNetwork, TorchNetwork
 from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.classifier import Classifier
@@ -113,16 +113,17 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
     """
     folder = find_model(name_or_folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    config = read_json(config_file)
+    with locked(folder):
+        config = read_json(config_file)
+        try:
+            weights = load_file(weights_file)
+            with safe_open(weights_file, "pt") as file:
+                fingerprint = (file.metadata() or {}).get("fingerprint")
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{weights_file} cannot be read as safetensors: {error}") from error
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT or found is True:
         raise ValueError(f"the format of {config_file} is {shown(found)}, but must be {FORMAT}")
-    try:
-        weights = load_file(weights_file)
-        with safe_open(weights_file, "pt") as file:
-            fingerprint = (file.metadata() or {}).get("fingerprint")
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{weights_file} cannot be read as safetensors: {error}") from error
     needed = config.get("fingerprint")
     if fingerprint and needed and fingerprint != needed:
         raise ValueError(f"the fingerprint of {weights_file} is {fingerprint}, but config.json is of {needed}")

@@ -59,7 +59,11 @@ def compute_features(dataset: Dataset, analysis: Analysis, folder: Path, report:
     labels = torch.zeros(len(dataset.clips), len(dataset.classes), dtype=torch.float32)
     for row, clip in zip(labels, dataset.clips, strict=True):
         row[list(clip.labels)] = 1
-    return Features(np.load(file, mmap_mode="r"), labels, dataset.multilabel)
+    try:
+        values = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{file} is damaged ({error}), but must be whole: remove it") from error
+    return Features(values, labels, dataset.multilabel)
 
 
 def _analyse(dataset: Dataset, analysis: Analysis, file: Path, report: Report) -> None:

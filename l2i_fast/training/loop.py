@@ -46,7 +46,10 @@ def run_epochs(
     """
     start = 0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        try:
+            saved = torch.load(checkpoint, weights_only=True)
+        except Exception as error:  # torch raises a dozen kinds
+            raise ValueError(f"{checkpoint} is damaged, but must be whole: remove it") from error
         if saved["fingerprint"] != fingerprint:
             raise ValueError(
                 f"{checkpoint} was made with other settings or data; choose another output folder or remove the file"

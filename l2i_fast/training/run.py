@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -246,7 +246,11 @@ def _stage(
     """Return the weights of a stage, from its file or, if that does not exist, by `make`."""
     file = work / f"{stage}.safetensors"
     if file.exists():
-        with safe_open(file, "pt") as saved:
+        try:
+            opened = safe_open(file, "pt")
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{file} is damaged ({error}), but must be whole: remove it") from error
+        with opened as saved:
             if (saved.metadata() or {}).get("fingerprint") != fingerprint:
                 raise ValueError(
                     f"{file} was made with other settings or clips; choose another output folder or remove the file"

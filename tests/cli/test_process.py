@@ -140,3 +140,15 @@ def test_python_runs_the_package_as_the_command():
         command = [sys.executable, "-P", "-m", module, "--version"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
         assert (done.returncode, done.stdout) == (0, f"l2i_fast {l2i_fast.__version__}\n")
+
+
+def test_a_signal_after_the_end_does_not_change_the_status(tmp_path):
+    """As a closed terminal sends it while Python ends."""
+    late = "import atexit, signal; atexit.register(lambda: [signal.raise_signal(n) for n in (1, 2, 15)])"
+    done = run_in_shell("exec {}", "doctor", "--json", code=instead_of_doctor(late))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_a_terminal_of_no_columns_is_written_to():
+    done = run_in_shell("COLUMNS=0 exec {}", "doctor", "--help", code=instead_of_doctor(""))
+    assert "Usage" in done.stdout

@@ -388,3 +388,11 @@ def test_peak_scaling_at_its_edges():
     assert audio.scale_to_peak([3e38, -1.0])[0][0] == 1
     with refused(ValueError, "mode is 'max', but must be 'absolute' or 'signed'"):
         audio.scale_to_peak([1.0], "max")
+
+
+@pytest.mark.parametrize(("shape", "sr"), [((2, 70000), 44100), ((5, 4000), 10_000_000)])
+def test_shapes_that_wav_cannot_hold(tmp_path, shape, sr):
+    path = tmp_path / "x.wav"
+    with refused(ValueError, f"{path} cannot be written as FLOAT with shape {shape} at {sr} Hz: ..."):
+        audio.write_audio(path, np.zeros(shape, np.float32), sr)
+    assert list(tmp_path.iterdir()) == []

@@ -87,7 +87,8 @@ def test_a_file_cut_short_gives_what_lies_before_the_cut(tmp_path, rng, ending):
             assert given == f"{cut} gives {len(y) / rate:.3f}"
             assert float(stated) == pytest.approx(len(whole) / rate, abs=0.003)  # W64 counts bytes of its header, too
         else:
-            y, _ = audio.read_audio(cut)
+            y, told = read(cut)
+            assert told == f"{cut} gives {len(y) / rate:.3f} s of sound, but its last page is missing"
         np.testing.assert_array_equal(y, whole[: len(y)])
         assert len(y) > share * len(whole) - 1.1 * rate  # OGG: a page may hold a second
         assert len(y) < len(whole)
@@ -303,3 +304,38 @@ def test_rates_that_no_recording_has_are_refused(tmp_path, rate):
         audio.read_audio(path)
     with refused(ValueError, f"sr is {rate}, but must be from 100 to 10000000 Hz"):
         audio.read_audio((np.zeros(9), 8000), rate)
+
+
+@pytest.mark.parametrize("junk", [b"TAG" + bytes(125), b"\n", bytes(8)], ids=["ID3v1", "newline", "zeros"])
+def test_what_follows_the_stated_samples_is_no_damage(tmp_path, rng, junk):
+    y = sweep(2, rng)
+    data = write(tmp_path / "x.flac", y)
+    expected = audio.read_audio(tmp_path / "x.flac")[0]
+    (tmp_path / "x.flac").write_bytes(data + junk)
+    sound = audio.read_sound(tmp_path / "x.flac")
+    np.testing.assert_array_equal(sound.samples, expected)
+    assert sound.complete
+
+
+def test_a_xing_header_that_is_not_that_of_the_whole_file_does_not_end_it(tmp_path, rng):
+    """As a killed encoder leaves it, and as in two files one after the other."""
+    data = write(tmp_path / "x.mp3", sweep(2, rng))
+    n = len(audio.read_audio(tmp_path / "x.mp3")[0])
+    tag = data.index(b"Xing") if b"Xing" in data[:64] else data.index(b"Info")
+    for changed in (
+        data[: tag + 8] + bytes(8) + data[tag + 16 :],
+        data[: tag + 7] + bytes([data[tag + 7] & ~1]) + data[tag + 8 :],
+        data + data,
+    ):
+        (tmp_path / "x.mp3").write_bytes(changed)
+        sound = audio.read_sound(tmp_path / "x.mp3")
+        assert len(sound.samples) >= n * len(changed) // len(data)
+        assert sound.complete
+    (tmp_path / "x.mp3").write_bytes(data + b"TAG" + bytes(125))
+    assert len(audio.read_audio(tmp_path / "x.mp3")[0]) == n
+
+
+def test_paths_with_null_characters_are_refused():
+    for call in (audio.read_audio, lambda path: audio.write_audio(path, np.zeros(3), 44100)):
+        with refused(ValueError, "... is 'a\\x00.wav', but must not hold a null character"):
+            call("a\0.wav")
