@@ -18,7 +18,7 @@ from torch import Tensor
 from l2i_fast.data import Dataset
 from l2i_fast.defaults import default_settings
 from l2i_fast.evaluation import Record, duplicate_components, evaluate, summarize, unused_components
-from l2i_fast.files import write_whole
+from l2i_fast.files import as_path, write_whole
 from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.nmf.dictionary import learn_dictionary
@@ -65,6 +65,7 @@ def train(
     ValueError
         An unknown stage, a stage that is missing, or an output folder made with other settings or clips.
     """
+    output = as_path("output", output)
     for stage in stages:
         if stage not in STAGES:
             raise ValueError(f"stages names {stage!r}, but must be among {', '.join(STAGES)}")
@@ -172,7 +173,7 @@ def cross_validate(
     dict
         For each Theta the figures of `l2i_fast.evaluation.summarize` over the clips of all finished folds.
     """
-    dataset = _chosen(dataset, config)
+    output, dataset = as_path("output", output), _chosen(dataset, config)
     fingerprint = _fingerprint(config, dataset.classes, [(clip.name, clip.labels, clip.fold) for clip in dataset.clips])
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:

@@ -321,6 +321,7 @@ def test_a_xing_header_that_is_not_that_of_the_whole_file_does_not_end_it(tmp_pa
     """As a killed encoder leaves it, and as in two files one after the other."""
     data = write(tmp_path / "x.mp3", sweep(2, rng))
     n = len(audio.read_audio(tmp_path / "x.mp3")[0])
+    assert n == 2 * RATE
     tag = data.index(b"Xing") if b"Xing" in data[:64] else data.index(b"Info")
     for changed in (
         data[: tag + 8] + bytes(8) + data[tag + 16 :],

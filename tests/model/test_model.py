@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.audio import write_audio
 from l2i_fast.data import Dataset
+from l2i_fast.files import locked
 from l2i_fast.model import L2I
 
 from ..conftest import make_model
@@ -324,6 +328,20 @@ def test_weights_of_another_shape_are_named(tmp_path: Path, tiny_model: L2I) -> 
     why = "the weight classifier.out.weight has shape (3, 3), but (4, 32) is needed"
     with refused(ValueError, f"{tmp_path} does not hold a model of this format: {why}"):
         l2i.load(tmp_path)
+
+
+def test_loading_waits_for_a_writer(tmp_path: Path, tiny_model: L2I) -> None:
+    make_model(seed=1).save(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    tiny_model.save(tmp_path)
+    with ThreadPoolExecutor(1) as other:
+        with locked(tmp_path, fcntl.LOCK_EX):  # as a writer holds it between its two files
+            own = (tmp_path / "model.safetensors").read_bytes()
+            (tmp_path / "model.safetensors").write_bytes(weights)
+            loaded = other.submit(l2i.load, tmp_path)
+            time.sleep(0.5)
+            (tmp_path / "model.safetensors").write_bytes(own)
+        assert loaded.result().classes == tiny_model.classes
 
 
 def test_files_of_two_models_do_not_go_together(tmp_path: Path, tiny_model: L2I) -> None:

@@ -384,6 +384,15 @@ def test_bad_blocks_take_nothing(model: L2I, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(np.concatenate(out), expected)
 
 
+def test_last_is_true_or_false(model: L2I, rng: np.random.Generator) -> None:
+    y = sound(rng, 0.1)
+    for stream in (model.stream(mode="synchronous"), StreamDecoder(model.dictionary)):
+        for wrong in ("no", 0, 1, None, torch.zeros(2)):
+            with refused(TypeError, "last is ..., but must be True or False"):
+                stream.push(y, last=wrong)
+        assert stream.push(y, last=np.True_).size == y.size + stream.latency
+
+
 def test_after_close(model: L2I, rng: np.random.Generator) -> None:
     with model.stream() as stream:
         stream.push(sound(rng, 0.1))

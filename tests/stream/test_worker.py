@@ -158,7 +158,9 @@ model.network._run = slowly
 
 
 def test_ctrl_c_within_the_networks_changes_no_later_answer(model: L2I) -> None:
-    blocks = np.tile(BLOCK, 6)[: 512 * 340].reshape(-1, 512)  # a refresh comes after the whole of a block is taken
+    rng = np.random.default_rng(1)
+    levels = rng.uniform(0.1, 1, (340, 1)) * np.r_[10, np.ones(339)][:, None]  # one scale throughout
+    blocks = (levels * rng.standard_normal((340, 512))).astype(np.float32)  # a refresh comes after a whole block
 
     def listen(interrupted_run: int) -> Any:
         runs = 0
@@ -179,9 +181,10 @@ def test_ctrl_c_within_the_networks_changes_no_later_answer(model: L2I) -> None:
                 assert interrupted_run
         return stream.latest
 
-    expected, found = listen(0), listen(7)
+    expected, found = listen(0), listen(30)
     assert found.frame == expected.frame
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.start, expected.start, rtol=1e-3)
 
 
 def test_ctrl_c_at_another_rate_ends_the_signal(model: L2I, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,22 @@ def test_features_are_computed_once(tones: Dataset, tmp_path: Path) -> None:
     assert first.labels[3].tolist() == [0.0, 1.0]
 
 
+def test_damaged_files_are_named(tones: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tones, str(tmp_path), CONFIG, Interrupt("classifier", 1))  # type: ignore[arg-type]
+    work = tmp_path / "training"
+    (features,) = work.glob("features-*.npy")
+    for file, reason in (
+        (work / "classifier.checkpoint", ""),
+        (work / "dictionary.safetensors", " (...)"),
+        (features, " (...)"),
+    ):
+        for contents in (b"", b"junk" * 30, file.read_bytes()[:-1000]):
+            file.write_bytes(contents)
+            with refused(ValueError, f"{file} is damaged{reason}, but must be whole: remove it"):
+                train(tones, tmp_path, CONFIG, quiet)
+
+
 def test_losses_by_hand(rng: np.random.Generator) -> None:
     a, b = torch.from_numpy(rng.standard_normal((2, 5, 3)))
     p, q = torch.exp(b) / torch.exp(b).sum(1, keepdim=True), torch.exp(a) / torch.exp(a).sum(1, keepdim=True)
