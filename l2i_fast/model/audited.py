@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -13,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from l2i_fast.arguments import flag, integer, is_several, number, shown
+from l2i_fast.arrays import host
+from l2i_fast.audio import scale_to_peak
 from l2i_fast.backends.dispatch import find_device
 from l2i_fast.backends.precision import exact_convolutions
 from l2i_fast.defaults import default_settings
 from l2i_fast.model.front_end import FrontEnd
 from l2i_fast.networks.classifier import Classifier
+from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.incremental import IncrementalNetwork, State, why_not_incremental
 from l2i_fast.networks.interpreter import Interpreter
@@ -35,6 +40,105 @@ class Answers(NamedTuple):
 
     logits: Tensor
     maps: dict[str, Tensor]
+
+
+class Spectra(NamedTuple):
+    """Analysis of B signals of one length by a front end: see `AuditedNetwork.analyze`.
+
+    Attributes
+    ----------
+    X : ndarray or, on a GPU, Tensor (B, F, T), complex64
+        Spectra of the scaled signals.
+    scales : ndarray (B,), float32
+        Divisors of the signals.
+    features : Tensor (B, 1, T, n_mels), float32
+        The network's input.
+    """
+
+    X: Any
+    scales: NDArray[np.float32]
+    features: Tensor
+
+
+class Differentiable(NamedTuple):
+    """A torch module that gradients pass through: see `AuditedNetwork.differentiable`.
+
+    Attributes
+    ----------
+    module : nn.Module
+        From features (B, 1, T, n_mels), at least `min_frames` of them, to logits (B, C). Its weights need no gradients,
+        no activation works in place, and nobody else has hooks on it.
+    layers : dict
+        The submodule behind each name in `AuditedNetwork.layers`.
+    """
+
+    module: nn.Module
+    layers: dict[str, nn.Module]
+
+    def maps(self, features: Tensor) -> list[Tensor]:
+        """Return the outputs of `layers` for features (B, 1, T, n_mels), in their order."""
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            found[name] = output
+
+        hooks = [layer.register_forward_hook(functools.partial(keep, name)) for name, layer in self.layers.items()]
+        try:
+            self.module(features)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [found[name] for name in self.layers]
+
+    def after(self, layer: str, features: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function from the output of a layer to the logits, through which gradients pass.
+
+        A `Classifier` runs only what follows one of its own layers. Any other module runs as a whole, and its layer's
+        output is replaced, since only the module knows which of its parts follow.
+
+        Parameters
+        ----------
+        layer : str
+            A name in `layers`.
+        features : Tensor (1, 1, T, n_mels)
+            What the module runs on.
+
+        Returns
+        -------
+        callable
+            Takes the output of the layer, of any number of items, and returns logits for each.
+        """
+        if isinstance(self.module, Classifier) and layer in Classifier.layers:
+            return functools.partial(self.module.after, layer)
+
+        def replace(x: Tensor) -> Tensor:
+            hook = self.layers[layer].register_forward_hook(lambda *_: x)
+            try:
+                logits: Tensor = self.module(features.expand(len(x), -1, -1, -1))
+            finally:
+                hook.remove()
+            return logits
+
+        return replace
+
+
+class Split(NamedTuple):
+    """A network in two parts, of which the first reads each moment alone: see `AuditedNetwork.split`.
+
+    Attributes
+    ----------
+    local : callable
+        From features (B, 1, T, n_mels) to a map (B, channels, T // stride, frequency). Its column j depends only on the
+        frames from ``stride j - reach`` to ``stride (j + 1) + reach``, the last one excluded.
+    rest : callable
+        From the whole map to logits (B, C).
+    stride, reach : int
+    """
+
+    local: Callable[[Tensor], Tensor]
+    rest: Callable[[Tensor], Tensor]
+    stride: int
+    reach: int
 
 
 class Incremental(Protocol):
@@ -141,9 +245,7 @@ class AuditedNetwork(ABC):
 
         Maps of inputs shorter than `min_frames` are those of the padded input.
         """
-        short = self.min_frames - features.shape[2]
-        if short > 0:
-            features = F.pad(features, (0, 0, 0, short), value=self.front_end.silence)
+        features = self.padded(features)
         with exact_convolutions(self.device):
             logits, maps = self._run(features)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -158,6 +260,76 @@ class AuditedNetwork(ABC):
                 needed = "a map of shape (B, channels, time, frequency)"
                 raise ValueError(f"the layer {name!r} returns {_kind(values)}, but {needed} is needed")
         return Answers(logits.float(), {name: x.float() for name, x in named.items()})
+
+    def padded(self, features: Tensor) -> Tensor:
+        """Return features (B, 1, T, n_mels) with silence behind them up to `min_frames` frames."""
+        short = self.min_frames - features.shape[2]
+        return F.pad(features, (0, 0, 0, short), value=self.front_end.silence) if short > 0 else features
+
+    @default_settings()
+    @torch.inference_mode()
+    def analyze(
+        self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | NDArray[np.float32] | None = None
+    ) -> Spectra:
+        """Analyse mono signals of one length, at the front end's rate.
+
+        Parameters
+        ----------
+        signals : sequence of B arrays (N,), float32
+        scales : sequence of B floats, optional
+            Divisors of the signals; their peaks by default.
+
+        Returns
+        -------
+        Spectra
+        """
+        if scales is None:
+            scales = [scale_to_peak(y, self.front_end.analysis.peak)[1] for y in signals]
+        divisors = np.asarray(scales, np.float32)
+        X, features = self.front_end.analyze(np.stack(signals) / divisors[:, None], self.device)
+        return Spectra(X, divisors, features)
+
+    @default_settings()
+    @torch.inference_mode()
+    def classify(
+        self, signals: Sequence[NDArray[np.float32]], scales: Sequence[float] | NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (B, C) of mono signals of one length: see `analyze`."""
+        p: NDArray[np.float32] = host(self.probabilities(self.run(self.analyze(signals, scales).features).logits))
+        return p
+
+    def differentiable(self) -> Differentiable:
+        """Return a torch module of the network that gradients pass through.
+
+        Raises
+        ------
+        ValueError
+            A network without gradients.
+        """
+        raise ValueError(
+            f"the network is a {type(self).__name__}, which has no gradients, but a TorchNetwork is needed"
+        )
+
+    def split(self) -> Split | None:
+        """Return the network in two parts for inputs of at least `min_frames` frames; None where none are known."""
+        return None
+
+    def randomized(self, layers: Iterable[str], seed: int = 0) -> AuditedNetwork:
+        """Return a copy of the network with new random weights in some of its `weighted` layers.
+
+        Raises
+        ------
+        ValueError
+            A network whose weights are not known.
+        """
+        raise ValueError(
+            f"the network is a {type(self).__name__}, whose weights are unknown, but a TorchNetwork is needed"
+        )
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers that hold weights, from the input to the output."""
+        return ()
 
     @default_settings()
     @torch.no_grad()
@@ -285,6 +457,63 @@ class TorchNetwork(AuditedNetwork):
 
     def _run(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         return self.hidden(features)
+
+    @torch.inference_mode(False)
+    def differentiable(self) -> Differentiable:
+        """Return a copy of the network that gradients pass through."""
+        module = copy.deepcopy(self.hidden.network).eval().requires_grad_(False)
+        for part in module.modules():
+            if hasattr(part, "inplace"):
+                setattr(part, "inplace", False)  # noqa: B010 - not known to mypy
+        modules = dict(module.named_modules())
+        return Differentiable(module, {name: modules[name] for name in self.layers})
+
+    def split(self) -> Split | None:
+        """Return the first three blocks of a `Classifier` and what follows; None for another module."""
+        network = self.hidden.network
+        if not isinstance(network, Classifier):
+            return None
+
+        def guarded(part: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            def run(x: Tensor) -> Tensor:
+                with evaluating(network), exact_convolutions(self.device):
+                    return part(x)
+
+            return run
+
+        return Split(guarded(network.front), guarded(network.back), network.stride, network.reach)
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers that hold weights, from the input to the output as the module lists them."""
+        return tuple(
+            name
+            for name, module in self.module.named_modules()
+            if next(module.parameters(recurse=False), None) is not None
+        )
+
+    @torch.inference_mode(False)
+    def randomized(self, layers: Iterable[str], seed: int = 0) -> TorchNetwork:
+        """Return a copy whose `layers`, names of `weighted`, have the random weights that torch would start with.
+
+        Raises
+        ------
+        ValueError
+            A layer without weights, or one that cannot start anew.
+        """
+        module = copy.deepcopy(self.module)
+        modules = dict(module.named_modules())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for name in layers:
+                if name not in self.weighted or not hasattr(modules[name], "reset_parameters"):
+                    raise ValueError(
+                        f"layers names {name!r}, but must name layers with weights: {', '.join(self.weighted)}"
+                    )
+                modules[name].reset_parameters()
+        return TorchNetwork(module, self.front_end, self.classes, self.layers, self.multilabel, self.decision).to(
+            self.device
+        )
 
     def check_interpreter(self, interpreter: Interpreter) -> None:
         """Check also that an interpreter reads the maps of a `Classifier`: see `AuditedNetwork.check_interpreter`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 import torch
@@ -16,11 +16,10 @@ from torch import Tensor
 
 from l2i_fast.arguments import is_several, shown
 from l2i_fast.arrays import host
-from l2i_fast.audio import read_sound, scale_to_peak
 from l2i_fast.backends.precision import exact_convolutions
 from l2i_fast.defaults import default_settings
-from l2i_fast.files import printable
 from l2i_fast.model.audited import AuditedNetwork
+from l2i_fast.model.batches import explain_batches
 from l2i_fast.model.folder import Contents, read_model, write_model
 from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.interpreter import Interpreter
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from l2i_fast.stream import Stream, StreamPool, StreamSettings
     from l2i_fast.stream.stream import Mode
 
-#: Largest number of clips of equal length, and of their samples, that go through the networks together.
-_BATCH, _BATCH_SAMPLES = 16, 8_000_000
+#: From the relevance (K,) and the energy (K,) of the components to those that make an interpretation.
+Choice: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[int, ...]]
 
 
 class L2I:
@@ -224,22 +223,11 @@ class L2I:
                 f"sources is {shown(sources)}, but must be a list of recordings; interpret takes a single one"
             )
         selection = self.selection_with(threshold, top_k, domain)
-        wanted = None if targets is None else self.network.find_classes(targets)
         sources = list(sources)
-        sounds = [read_sound(source, self.sample_rate) for source in sources]
-        names = [_name(source) for source in sources]
-        by_length: dict[int, list[int]] = {}
-        for i, sound in enumerate(sounds):
-            by_length.setdefault(len(sound.samples), []).append(i)
-        results: dict[int, Result] = {}
-        for length, indices in by_length.items():
-            size = max(1, min(_BATCH, _BATCH_SAMPLES // length))
-            for start in range(0, len(indices), size):
-                batch = indices[start : start + size]
-                answers = self._interpret_equal([sounds[i].samples for i in batch], wanted, selection)
-                for i, answer in zip(batch, answers, strict=True):
-                    results[i] = dataclasses.replace(answer, source=names[i], complete=sounds[i].complete)
-        return [results[i] for i in range(len(sources))]
+        wanted = [None if targets is None else self.network.find_classes(targets)] * len(sources)
+        return explain_batches(
+            sources, wanted, self.sample_rate, lambda signals, wanted: self.interpret_equal(signals, wanted, selection)
+        )
 
     @default_settings()
     @torch.inference_mode()
@@ -258,10 +246,7 @@ class L2I:
         -------
         Analyzed
         """
-        if scales is None:
-            scales = [scale_to_peak(y, self.analysis.peak)[1] for y in signals]
-        divisors = np.asarray(scales, np.float32)
-        X, features = self.network.front_end.analyze(np.stack(signals) / divisors[:, None], self.device)
+        X, divisors, features = self.network.analyze(signals, scales)
         return Analyzed(X, divisors, *self.hear(features))
 
     @default_settings()
@@ -336,19 +321,38 @@ class L2I:
 
     @default_settings()
     @torch.inference_mode()
-    def _interpret_equal(
-        self, signals: list[NDArray[np.float32]], wanted: list[int] | None, selection: Selection
+    def interpret_equal(
+        self,
+        signals: Sequence[NDArray[np.float32]],
+        wanted: Sequence[Sequence[int] | None],
+        selection: Selection,
+        choose: Choice | None = None,
     ) -> list[Result]:
+        """Interpret mono signals of one length, at the model's rate.
+
+        Parameters
+        ----------
+        signals : sequence of B arrays (N,), float32
+        wanted : sequence of B lists
+            Indices of the classes to explain in each signal, or None for the predicted ones.
+        selection : Selection
+        choose : callable, optional
+            From the relevance (K,) and the energy of each component (K,), ``sum_f W_fk sum_t H_kt``, to the components
+            of an interpretation: `select` by default.
+        """
         analyzed = self.analyze(signals)
         probabilities = host(self.network.probabilities(analyzed.logits))
+        own = host(self.network.probabilities(analyzed.own_logits))
         results, dictionary = [], self.dictionary
         for b, y in enumerate(signals):
             prediction = self.network.predict(probabilities[b])
             H = host(analyzed.H[b])
             explanations = []
-            for target in prediction if wanted is None else wanted:
+            energy = dictionary.sum(axis=0) * H.sum(axis=1)
+            chosen = wanted[b]
+            for target in prediction if chosen is None else chosen:
                 relevance = self.relevance(analyzed.z[b], target)
-                components = self.select(relevance, selection)
+                components = choose(relevance, energy) if choose else self.select(relevance, selection)
                 audio = self.audible(analyzed, b, components, len(y), selection.domain)
                 explanations.append(
                     Explanation(
@@ -373,6 +377,7 @@ class L2I:
                     dictionary=dictionary,
                     explanations=explanations,
                     settings={**self.settings, **dataclasses.asdict(selection)},
+                    own_probabilities=own[b],
                 )
             )
         return results
@@ -414,10 +419,6 @@ class Analyzed:
     H: Tensor
     z: Tensor
     own_logits: Tensor
-
-
-def _name(source: Any) -> str:
-    return "samples" if isinstance(source, (tuple, list)) else printable(source)
 
 
 def load(name_or_folder: str | os.PathLike[str]) -> L2I:

@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from l2i_fast.arguments import integer, number
 from l2i_fast.networks.convolution import Conv2d
 
-#: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of 8 (three poolings).
+#: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of `Classifier.stride`.
 _PIECE, _HALO = 4096, 16
 #: Output channels of the two convolutions of each block at width 1; the last block has one.
 BLOCKS = ((16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (512,))
@@ -96,17 +96,18 @@ class Classifier(nn.Module):
     layers = ("blocks.3", "blocks.4", "blocks.5")
     #: Fewest frames of input that reach the 2x2 convolution.
     min_frames = 128
+    #: Frames of input behind a column of `front`, and frames on either side of them that it reads, too.
+    stride, reach = 8, 14
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) of log-mel spectrograms `x` (B, 1, T, n_mels) in dB, T at least `min_frames`."""
         if x.shape[-1] != len(self.mean):
             raise ValueError(f"x has {x.shape[-1]} mel bands, but {len(self.mean)} are needed")
-        x = self._front(x)
-        for block in self.blocks[3:]:
-            x = self.pool(block(x))
-        x = self.embed(self.top(x)).amax(dim=(2, 3))
-        logits: Tensor = self.out(self.dropout(x))
-        return logits
+        return self.back(self.front(x))
+
+    def after(self, layer: str, x: Tensor) -> Tensor:
+        """Return logits (B, C) of `x`, the output of a module among `layers`: the rest of `forward`."""
+        return self.back(self.pool(x), 4 + self.layers.index(layer))
 
     def fused(self) -> Classifier:
         """Return a copy for inference, with every batch normalisation folded into the convolution before it."""
@@ -121,10 +122,10 @@ class Classifier(nn.Module):
                 sequence[i + 1] = nn.Identity()
         return net
 
-    def _front(self, x: Tensor) -> Tensor:
+    def front(self, x: Tensor) -> Tensor:
         """Apply normalisation and the first three blocks, whose maps are the largest: long inputs in pieces.
 
-        Each piece brings more frames on either side than the blocks' receptive field (14), so the result is the same.
+        Each piece brings more frames on either side than `reach`, so the result is the same.
         """
         n = x.shape[2]
         if self.training or n <= 2 * _PIECE:
@@ -133,7 +134,8 @@ class Classifier(nn.Module):
         for start in range(0, n, _PIECE):
             left, right = max(0, start - _HALO), min(n, start + _PIECE + _HALO)
             piece = self._front_piece(x[:, :, left:right])
-            pieces.append(piece[:, :, (start - left) // 8 : (min(start + _PIECE, n) - left) // 8])
+            first, last = ((at - left) // self.stride for at in (start, min(start + _PIECE, n)))
+            pieces.append(piece[:, :, first:last])
         return torch.cat(pieces, dim=2)
 
     def _front_piece(self, x: Tensor) -> Tensor:
@@ -141,6 +143,14 @@ class Classifier(nn.Module):
         for block in self.blocks[:3]:
             x = self.pool(block(x))
         return x
+
+    def back(self, x: Tensor, first: int = 3) -> Tensor:
+        """Return logits (B, C) of the input of the block with the index `first`; that of the fourth is `front`."""
+        for block in self.blocks[first:]:
+            x = self.pool(block(x))
+        x = self.embed(self.top(x)).amax(dim=(2, 3))
+        logits: Tensor = self.out(self.dropout(x))
+        return logits
 
     def normalized(self, x: Tensor) -> Tensor:
         """Return log-mel spectrograms as the first block reads them."""

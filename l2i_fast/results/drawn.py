@@ -51,5 +51,9 @@ class Drawn(Protocol):
         """One for each explained class."""
 
     @property
+    def method(self) -> str:
+        """Name of the method that explains."""
+
+    @property
     def settings(self) -> dict[str, Any]:
         """At least n_fft, hop_length and threshold."""

@@ -22,12 +22,15 @@ class Explanation:
         Its probability by the network, 0 to 1.
     supported : bool
         False if no component supports the class; `relevance` is then zero and `audio` silent.
-    relevance : ndarray, shape (K,), float32
-        Signed relevance of each component, ``r_k = z_k theta_ck / max_j(z_j theta_cj)``; the largest is 1.
+    relevance : ndarray, shape (R,), float32
+        Signed relevance of each component, ``r_k = z_k theta_ck / max_j(z_j theta_cj)``; the largest is 1. Methods
+        without components have that of their attributes (FLINT) or blocks (SLIME), or none (R = 0).
     components : tuple of int
-        The selected components, most relevant first.
+        The selected ones, most relevant first.
     audio : ndarray, shape (N,), float32
         The interpretation: the part of the input that the selected components hold, as long as the input.
+    mask : ndarray, shape (F, T), float32, or None
+        The mask of a method without a dictionary; None where the selected components make it: see `Result.mask`.
     """
 
     target: int
@@ -37,3 +40,4 @@ class Explanation:
     relevance: NDArray[np.float32]
     components: tuple[int, ...]
     audio: NDArray[np.float32]
+    mask: NDArray[np.float32] | None = None

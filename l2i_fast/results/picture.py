@@ -63,25 +63,43 @@ def draw(result: Drawn, explanation: Explanation) -> Figure:
     peak, on one colour scale; the spectra of the selected components on the same frequency axis (mel scale,
     in Hz); the relevance of every component; the selected components' activations over time. A component has
     the same colour in every panel; of more than six selected ones the six most relevant are drawn.
+
+    For a method without a dictionary, the mask takes the place of the components' spectra, and relevance, if the method
+    has one, is that of its attributes or blocks.
     """
     figure = Figure(figsize=(13, 8.5), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     _title(figure, result, explanation)
-    coloured = dict(zip(explanation.components, COLOURS, strict=False))
 
     def panel(left: float, bottom: float, width: float, height: float) -> Axes:
         return figure.add_axes((left, bottom, width, height))
 
-    heard, kept = panel(0.06, 0.45, 0.31, 0.4), panel(0.405, 0.45, 0.31, 0.4)
-    image = _spectrograms(heard, kept, result, explanation)
-    scale = panel(0.723, 0.45, 0.009, 0.4)
-    figure.colorbar(image, cax=scale)
+    if _has_components(result, explanation):
+        coloured = dict(zip(explanation.components, COLOURS, strict=False))
+        heard, kept, scale = (
+            panel(left, 0.45, width, 0.4) for left, width in ((0.06, 0.31), (0.405, 0.31), (0.723, 0.009))
+        )
+        _spectra(panel(0.82, 0.45, 0.16, 0.4), result, coloured)
+        _relevance(panel(0.06, 0.085, 0.31, 0.255), result, explanation, coloured, "component")
+        _activations(panel(0.405, 0.085, 0.31, 0.255), result, coloured)
+        _key(panel(0.82, 0.085, 0.16, 0.255), explanation, coloured)
+    else:
+        bottom, height = (0.45, 0.4) if len(explanation.relevance) else (0.085, 0.765)
+        heard, kept, scale = (
+            panel(left, bottom, width, height) for left, width in ((0.06, 0.25), (0.345, 0.25), (0.603, 0.009))
+        )
+        if explanation.mask is not None:
+            _mask(panel(0.665, bottom, 0.25, height), panel(0.923, bottom, 0.009, height), result, explanation.mask)
+        if len(explanation.relevance):
+            chosen = dict.fromkeys(explanation.components, COLOURS[0])
+            _relevance(panel(0.06, 0.085, 0.855, 0.255), result, explanation, chosen, "part")
+    figure.colorbar(_spectrograms(heard, kept, result, explanation), cax=scale)
     _dress(scale, "dB")
-    _spectra(panel(0.82, 0.45, 0.16, 0.4), result, coloured)
-    _relevance(panel(0.06, 0.085, 0.31, 0.255), result, explanation, coloured)
-    _activations(panel(0.405, 0.085, 0.31, 0.255), result, coloured)
-    _key(panel(0.82, 0.085, 0.16, 0.255), explanation, coloured)
     return figure
+
+
+def _has_components(result: Drawn, explanation: Explanation) -> bool:
+    return explanation.mask is None and len(result.activations) > 0
 
 
 def _title(figure: Figure, result: Drawn, explanation: Explanation) -> None:
@@ -89,10 +107,13 @@ def _title(figure: Figure, result: Drawn, explanation: Explanation) -> None:
         f"{label} ({_percent(result.probabilities[result.labels.index(label)])})" for label in result.prediction
     )
     chosen, total = len(explanation.components), len(explanation.relevance)
-    if explanation.supported:
+    has_components = _has_components(result, explanation)
+    if not explanation.supported:
+        why = f"{'No component' if has_components else 'Nothing'} speaks for it, so the interpretation is silent."
+    elif has_components:
         why = f"Explained by {chosen} of {total} components; what the others hold is masked out."
     else:
-        why = "No component speaks for it, so the interpretation is silent."
+        why = f"Explained by “{_shorten(result.method, 40)}”" + (f": {chosen} of {total} parts." if total else ".")
     label = f"{_shorten(explanation.label, 40)}”, {_percent(explanation.probability)}"
     name = _shorten(os.path.basename(result.source) or result.source, 60)
     lines = (
@@ -109,9 +130,6 @@ def _spectrograms(heard: Axes, kept: Axes, result: Drawn, explanation: Explanati
     n_fft, hop = result.settings["n_fft"], result.settings["hop_length"]
     magnitudes = [_picture_of(audio, result.sample_rate, n_fft, hop) for audio in (result.input, explanation.audio)]
     loudest = float(magnitudes[0].max())
-    n_frames = 1 + len(result.input) // hop
-    # A frame stands for the hop around its centre, the last one for the rest of the recording.
-    ends = np.array([-0.5 * hop, max((n_frames - 0.5) * hop, len(result.input))]) / result.sample_rate
     top = float(_mel(result.sample_rate / 2))
     for axes, magnitude, title in zip(
         (heard, kept), magnitudes, ("The recording", "The interpretation: what speaks for it"), strict=True
@@ -122,7 +140,7 @@ def _spectrograms(heard: Axes, kept: Axes, result: Drawn, explanation: Explanati
             decibels,
             origin="lower",
             aspect="auto",
-            extent=(*ends, 0.0, top),
+            extent=(*_ends(result), 0.0, top),
             cmap="magma",
             vmin=-SHOWN_DB,
             vmax=0,
@@ -136,6 +154,13 @@ def _spectrograms(heard: Axes, kept: Axes, result: Drawn, explanation: Explanati
     heard.set_ylabel("Frequency (Hz)", color=INK, family=FONT)
     kept.tick_params(labelleft=False)
     return image
+
+
+def _ends(result: Drawn) -> tuple[float, float]:
+    """Return the ends in seconds of a picture of all frames: a frame stands for the hop around its centre."""
+    hop, n = result.settings["hop_length"], len(result.input)
+    # The last frame stands for the rest of the recording.
+    return -0.5 * hop / result.sample_rate, max((n // hop + 0.5) * hop, n) / result.sample_rate
 
 
 def _spectra(axes: Axes, result: Drawn, coloured: dict[int, str]) -> None:
@@ -155,13 +180,30 @@ def _spectra(axes: Axes, result: Drawn, coloured: dict[int, str]) -> None:
         _say(axes, "none selected", GREY)
 
 
-def _relevance(axes: Axes, result: Drawn, explanation: Explanation, coloured: dict[int, str]) -> None:
+def _mask(axes: Axes, scale: Axes, result: Drawn, mask: NDArray[np.float32]) -> None:
+    starts = _column_starts(mask.shape[1])
+    rows = _rows(result.sample_rate, result.settings["n_fft"])
+    # Columns first: a mask may be a view that repeats one value.
+    cells = np.maximum.reduceat(np.maximum.reduceat(mask, starts, axis=1), rows, axis=0)
+    extent = (*_ends(result), 0.0, float(_mel(result.sample_rate / 2)))
+    image = axes.imshow(
+        cells, origin="lower", aspect="auto", extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    _dress(axes, "The mask: what is kept")
+    _time_axis(axes, result)
+    _frequency_axis(axes, result.sample_rate)
+    axes.tick_params(labelleft=False)
+    axes.figure.colorbar(image, cax=scale)
+    _dress(scale, "share")
+
+
+def _relevance(axes: Axes, result: Drawn, explanation: Explanation, coloured: dict[int, str], part: str) -> None:
     relevance = np.asarray(explanation.relevance, dtype=np.float64)
     chosen = set(explanation.components)
     colours = [coloured.get(k, "#555555" if k in chosen else "#c8c8c8") for k in range(len(relevance))]
     axes.bar(np.arange(len(relevance)), relevance, width=0.9, color=colours)
     axes.axhline(0, color=INK, linewidth=0.8)
-    below = "Component"
+    below = part.capitalize()
     threshold = result.settings.get("threshold")
     if explanation.supported and threshold is not None:
         axes.axhline(threshold, color=INK, linewidth=0.8, linestyle="--")
@@ -170,10 +212,10 @@ def _relevance(axes: Axes, result: Drawn, explanation: Explanation, coloured: di
     # Support for the class stays readable next to large values against it.
     axes.set_ylim(max(-2.0, min(-0.1, 1.1 * float(relevance.min()))), 1.15)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    _dress(axes, "Relevance: which components speak for it")
+    _dress(axes, f"Relevance: which {part}s speak for it")
     axes.set_xlabel(below, color=INK, family=FONT)
     if not explanation.supported:
-        _say(axes, "no component supports this class", INK)
+        _say(axes, f"no {part} supports this class", INK)
 
 
 def _activations(axes: Axes, result: Drawn, coloured: dict[int, str]) -> None:
@@ -263,8 +305,7 @@ def _frequency_axis(axes: Axes, sample_rate: int) -> None:
 
 def _picture_of(audio: NDArray[np.float32], sample_rate: int, n_fft: int, hop: int) -> NDArray[np.float32]:
     """Return the largest magnitude of the STFT in each cell of the picture, at most N_ROWS x MAX_COLUMNS."""
-    edges = _hertz(np.linspace(0, float(_mel(sample_rate / 2)), N_ROWS + 1)[:-1])
-    rows = np.minimum(np.round(edges * n_fft / sample_rate).astype(np.intp), n_fft // 2)
+    rows = _rows(sample_rate, n_fft)
     n_frames = 1 + len(audio) // hop
     starts = _column_starts(n_frames)
     picture = np.zeros((N_ROWS, len(starts)), dtype=np.float32)
@@ -275,6 +316,13 @@ def _picture_of(audio: NDArray[np.float32], sample_rate: int, n_fft: int, hop: i
         cells = np.maximum.reduceat(np.maximum.reduceat(block, cuts, axis=1), rows, axis=0)
         picture[:, column:last] = np.maximum(picture[:, column:last], cells)
     return picture
+
+
+def _rows(sample_rate: int, n_fft: int) -> NDArray[np.intp]:
+    """Return the first frequency bin of each of N_ROWS rows on the mel scale."""
+    edges = _hertz(np.linspace(0, float(_mel(sample_rate / 2)), N_ROWS + 1)[:-1])
+    rows: NDArray[np.intp] = np.minimum(np.round(edges * n_fft / sample_rate).astype(np.intp), n_fft // 2)
+    return rows
 
 
 def _blocks(audio: NDArray[np.float32], n_fft: int, hop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

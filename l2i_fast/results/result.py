@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.forks import importing
 from l2i_fast.results.explanation import Explanation
-from l2i_fast.results.files import plain, save_result
+from l2i_fast.results.files import plain, read_result, save_result
 from l2i_fast.version import __version__
 
 
@@ -34,7 +35,7 @@ class Result:
     prediction : tuple of str
         The predicted classes: one, or with several labels any number.
     activations : ndarray, shape (K, T), float32
-        Activation of each component in each frame.
+        Activation of each component in each frame; K is 0 for methods without a dictionary.
     dictionary : ndarray, shape (F, K), float32
         The components' spectra, columns of unit length.
     explanations : list of Explanation
@@ -45,6 +46,10 @@ class Result:
     complete : bool
         False if the recording ends before the length that its header states, or is damaged: `input` is the part
         before.
+    method : str
+        Name of the method that explains.
+    own_probabilities : ndarray, shape (C,), float32, or None
+        Probabilities by the method's own classifier, where it has one that is meant to follow the network.
     """
 
     source: str
@@ -58,6 +63,8 @@ class Result:
     explanations: list[Explanation]
     settings: dict[str, Any]
     complete: bool = True
+    method: str = "l2i"
+    own_probabilities: NDArray[np.float32] | None = None
 
     @property
     def audio(self) -> NDArray[np.float32]:
@@ -73,6 +80,26 @@ class Result:
     def components(self) -> tuple[int, ...]:
         """Components selected for the first explained class, most relevant first."""
         return self._first.components
+
+    def mask(self, explanation: Explanation | None = None) -> NDArray[np.float32]:
+        """Return the mask (F, T) of an explanation, by default the first: 1 keeps, 0 removes.
+
+        It acts where ``settings["domain"]`` says: on the logarithmic magnitude of the scaled input, or on the
+        magnitude. With components it is ``(sum over k in S of W_k h_k) / (1e-6 + W H)``.
+        """
+        chosen = explanation or self._first
+        if chosen.mask is not None:
+            return chosen.mask
+        S = list(chosen.components)
+        W, H = self.dictionary, self.activations
+        mask: NDArray[np.float32] = (W[:, S] @ H[S]) / (np.float32(1e-6) + W @ H)
+        return mask
+
+    def removed(self, explanation: Explanation | None = None) -> NDArray[np.float32]:
+        """Return what an explanation, by default the first, leaves of the input: samples (N,) under ``1 - mask``."""
+        with importing:  # it needs the native module, which the command line must not when it starts
+            from l2i_fast.results.masking import apply_mask
+        return apply_mask(self.input, 1 - self.mask(explanation), self.settings)
 
     @property
     def _first(self) -> Explanation:
@@ -92,6 +119,7 @@ class Result:
             "source": self.source,
             "duration": len(self.input) / self.sample_rate,
             "complete": self.complete,
+            "method": self.method,
             "sample_rate": self.sample_rate,
             "prediction": list(self.prediction),
             "probabilities": dict(zip(self.labels, plain(self.probabilities), strict=True)),
@@ -111,24 +139,26 @@ class Result:
         }
 
     def save(self, folder: str | os.PathLike[str], audio_format: str = "wav") -> list[Path]:
-        """Write sound, picture and figures into `folder`, which is made if missing.
+        """Write sounds, pictures, arrays and figures into `folder`, which is made if missing.
 
-        Each explained class gives ``interpretation-<label>.wav`` and a picture,
-        ``interpretation.png`` (``interpretation-<label>.png`` where several classes are explained), and
-        ``result.json`` holds `to_dict` with the names of the files. Files of the same name are replaced. The
-        files are first written under a temporary name: a failure leaves none of them behind.
+        Each explained class gives ``interpretation-<label>.wav`` and a picture, ``interpretation.png``
+        (``interpretation-<label>.png`` where several classes are explained). ``input.wav`` holds the recording as the
+        model read it, ``result.safetensors`` the arrays in full precision, and ``result.json`` `to_dict` with the names
+        of the files. Files of the same name are replaced. The files are first written under a temporary name: a failure
+        leaves none of them behind.
 
         Parameters
         ----------
         folder : path-like
         audio_format : {"wav", "flac"}
             "wav" holds float32 unchanged, also above 1.0. "flac" holds 24-bit integers: audio whose peak is
-            above 1.0 is scaled to a peak of 1.0, and ``gain`` in result.json is the factor.
+            above 1.0 is scaled to a peak of 1.0, and ``gain`` in result.json is the factor (``input_gain`` for the
+            input).
 
         Returns
         -------
         list of Path
-            The files: sound and picture of each class in turn, then result.json.
+            The files: sound and picture of each class in turn, the input, the arrays, then result.json.
 
         Raises
         ------
@@ -138,3 +168,32 @@ class Result:
             If the folder cannot be made or written to.
         """
         return save_result(self, folder, audio_format)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a result that `save` wrote.
+
+        Arrays and sounds are those that were saved, bit by bit, except that FLAC rounds sounds to 24 bits. Tuples in
+        `settings` become lists.
+
+        Parameters
+        ----------
+        folder : path-like
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        ValueError
+            A folder without a result, one that an older version wrote, or a file that is missing, damaged or of another
+            result.
+        """
+        return cls(**read_result(folder))
+
+    def _repr_html_(self) -> str:
+        """Return the view in a notebook: the page of this result, or picture and beginning of a long recording."""
+        with importing:
+            from l2i_fast.page.notebook import to_html
+        return to_html(self)

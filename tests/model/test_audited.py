@@ -214,3 +214,26 @@ def test_parts_that_do_not_match_are_refused(tiny_model: L2I) -> None:
     shape = (100, interpreter.dictionary.shape[1])
     with refused(ValueError, f"the interpreter's dictionary has shape {shape}, but (..., K) is needed"):
         L2I(network, shorter)
+
+
+def test_a_network_goes_on_after_a_layer(rng: np.random.Generator) -> None:
+    network = make_model().network
+    assert isinstance(network, TorchNetwork)
+    features = torch.from_numpy(rng.normal(-30, 10, (2, 1, 150, 128)).astype(np.float32))
+    wrapped = TorchNetwork(
+        torch.nn.Sequential(network.differentiable().module), network.front_end, network.classes, ("0.blocks.4",)
+    )
+    with torch.no_grad():
+        answers = network.run(features)
+    for name, x in answers.maps.items():
+        logits = network.differentiable().after(name, features[:1])(x)
+        torch.testing.assert_close(logits, answers.logits, rtol=1e-5, atol=1e-6)
+    whole = wrapped.differentiable()
+    ours = network.differentiable().after("blocks.4", features[:1])
+    theirs = whole.after("0.blocks.4", features[:1])
+    x = answers.maps["blocks.4"].clone().requires_grad_()
+    slopes = [torch.autograd.grad(run(x)[:, 1].sum(), x)[0] for run in (ours, theirs)]
+    assert slopes[0].any()
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-4, atol=1e-6)
+    with torch.no_grad():  # no hook is left
+        torch.testing.assert_close(whole.module(features.flip(0)), answers.logits.flip(0), rtol=1e-5, atol=1e-6)

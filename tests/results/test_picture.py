@@ -46,6 +46,21 @@ def make(n_samples=44100, selected=5, supported=True, source="clip.wav", labels=
     )
 
 
+def masked(n_samples=44100, n_parts=24, selected=3, supported=True):
+    """A result of a method without a dictionary, which weighs parts of its own."""
+    result = make(n_samples, selected, supported, n_components=n_parts or 1)
+    n_frames = 1 + n_samples // 512
+    mask = np.linspace(0, 1, 513 * n_frames, dtype=np.float32).reshape(513, n_frames)
+    explanation = dataclasses.replace(
+        result.explanations[0],
+        mask=mask,
+        relevance=result.relevance[:n_parts],
+        components=result.components if n_parts else (),
+    )
+    nothing = {"activations": np.zeros((0, n_frames), np.float32), "dictionary": np.zeros((513, 0), np.float32)}
+    return dataclasses.replace(result, method="slime", explanations=[explanation], **nothing)
+
+
 class Recorder(RendererAgg):
     """Remembers each text that is really drawn, and its box in pixels."""
 
@@ -83,6 +98,11 @@ CASES = {
     "one sample": make(1),
     "ten minutes": make(600 * 44100),
     "long names": make(source=LONG, labels=("a $label$ of very many words, of 釘 and [wood] and still more", "b", "c")),
+    "parts": masked(),
+    "no part": masked(selected=0, supported=False),
+    "mask alone": masked(n_parts=0, selected=0),
+    "mask of one sample": masked(1),
+    "mask of ten minutes": masked(600 * 44100, n_parts=0, selected=0),
     "silence": dataclasses.replace(make(selected=0, supported=False), input=np.zeros(44100, np.float32)),
 }
 
@@ -101,7 +121,7 @@ def test_no_text_overlaps_another_or_leaves_the_picture(case):
         assert not box.padded(-1).overlaps(its.padded(-1)), (one, other)
 
 
-@pytest.mark.parametrize("case", ["one sample", "ten minutes"])
+@pytest.mark.parametrize("case", ["one sample", "ten minutes", "mask of one sample", "mask alone"])
 def test_every_picture_has_one_size(case, tmp_path):
     plot.save_picture(tmp_path / "a.png", CASES[case], CASES[case].explanations[0])
     assert imread(tmp_path / "a.png").shape[:2] == (1105, 1690)
@@ -124,6 +144,33 @@ def test_unsupported_class_is_said_to_be_so():
     assert "no component supports this class" in text
     assert "silence" in text
     assert "silence" not in words(CASES["five"])
+
+
+def test_without_a_dictionary_the_method_is_named_and_no_component_is():
+    assert "Explained by “slime”: 3 of 24 parts" in words(CASES["parts"])
+    assert "Explained by “slime”." in words(CASES["mask alone"])
+    assert "Nothing speaks for it" in words(CASES["no part"])
+    for case in ("parts", "mask alone", "no part"):
+        assert "omponent" not in words(CASES[case])
+
+
+def test_relevance_of_parts_marks_those_selected():
+    (relevance,) = [axes for axes in drawn(CASES["parts"]).axes if axes.get_title(loc="left").startswith("Relevance")]
+    result = CASES["parts"]
+    assert [bar.get_height() for bar in relevance.patches] == pytest.approx(result.relevance.tolist())
+    marked = {k for k, bar in enumerate(relevance.patches) if to_hex(bar.get_facecolor()) == plot.COLOURS[0]}
+    assert marked == set(result.components)
+    assert not any(axes.get_title(loc="left").startswith("Relevance") for axes in drawn(CASES["mask alone"]).axes)
+
+
+def test_the_mask_is_drawn_from_its_least_to_its_greatest_value():
+    (axes,) = [axes for axes in drawn(CASES["parts"]).axes if axes.get_title(loc="left").startswith("The mask")]
+    cells = np.asarray(axes.images[0].get_array())
+    mask = CASES["parts"].explanations[0].mask
+    assert cells.shape == (plot.N_ROWS, mask.shape[1])
+    assert cells[-1, -1] == mask.max() == 1
+    assert np.array_equal(cells[0], mask[0])
+    assert axes.images[0].get_clim() == (0, 1)
 
 
 def test_nothing_decided_on_is_said_to_be_so():

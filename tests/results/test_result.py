@@ -43,7 +43,13 @@ def louder(result, peak):
 def test_folder_holds_sound_picture_and_figures(result, tmp_path):
     folder = tmp_path / "not" / "there yet"
     written = result.save(folder)
-    assert names(folder) == ["interpretation-dog.wav", "interpretation.png", "result.json"]
+    assert names(folder) == [
+        "input.wav",
+        "interpretation-dog.wav",
+        "interpretation.png",
+        "result.json",
+        "result.safetensors",
+    ]
     assert sorted(path.name for path in written) == names(folder)
     assert all(path.parent == folder for path in written)
     sound, rate = soundfile.read(folder / "interpretation-dog.wav", dtype="float32")
@@ -77,11 +83,13 @@ def test_several_classes_give_one_file_set_each(tiny_model, rng, tmp_path):
     result = tiny_model.interpret((rng.standard_normal(3000) / 9, 44100), targets=["clock tick", "dog"])
     result.save(tmp_path)
     assert names(tmp_path) == [
+        "input.wav",
         "interpretation-clock-tick.png",
         "interpretation-clock-tick.wav",
         "interpretation-dog.png",
         "interpretation-dog.wav",
         "result.json",
+        "result.safetensors",
     ]
     for explanation in json.loads((tmp_path / "result.json").read_text())["explanations"]:
         assert (tmp_path / explanation["audio"]).is_file()
@@ -90,7 +98,7 @@ def test_several_classes_give_one_file_set_each(tiny_model, rng, tmp_path):
 
 def test_no_class_decided_still_gives_the_figures(result, tmp_path):
     nothing = dataclasses.replace(result, prediction=(), explanations=[])
-    assert [path.name for path in nothing.save(tmp_path)] == ["result.json"]
+    assert [path.name for path in nothing.save(tmp_path)] == ["input.wav", "result.safetensors", "result.json"]
     assert json.loads((tmp_path / "result.json").read_text())["explanations"] == []
     advice = "name one with targets=, for example targets=0"
     with refused(ValueError, f"samples: no class was decided on, so none is explained; {advice}"):

@@ -19,12 +19,12 @@ import l2i_fast as l2i
 from l2i_fast.audio import write_audio
 from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate, summarize
+from l2i_fast.evaluation.cross_validation import cross_validate, train
 from l2i_fast.model import LogMel
 from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
 from l2i_fast.training.interpreter import fidelity_loss
-from l2i_fast.training.run import cross_validate, train
 
 from ..helpers import refused
 

@@ -1,0 +1,83 @@
+"""Masks on the spectrum of a recording, made audible with its own phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i_fast.audio import scale_to_peak
+from l2i_fast.ops.stft import istft, stft
+
+Float32 = NDArray[np.float32]
+
+
+def gain_of(mask: Float32, A: Float32, domain: str) -> Float32:
+    """Return the factor on magnitudes `A` that a mask of the same shape stands for.
+
+    In the domain "log" it is ``expm1(m log1p(A)) / A``, in the limit m where A is 0; in "magnitude" it is m.
+    """
+    if domain == "magnitude":
+        return mask
+    silent = np.finfo(np.float32).tiny > A
+    gain: Float32 = np.where(silent, mask, np.expm1(mask * np.log1p(A)) / np.where(silent, np.float32(1), A))
+    return gain
+
+
+def apply_mask(y: Float32, mask: Float32, settings: Mapping[str, Any]) -> Float32:
+    """Return the part of samples (N,) that a mask (F, T) keeps, with the phase of the input.
+
+    Parameters
+    ----------
+    y : ndarray (N,), float32
+    mask : ndarray, broadcast to (F, T)
+        Between 0 and 1.
+    settings : mapping
+        ``n_fft``, ``hop_length``, ``peak`` and ``domain``, as those of a `Result`.
+
+    Returns
+    -------
+    ndarray (N,), float32
+    """
+    (kept,) = apply_masks(y, [mask], settings)
+    return kept
+
+
+def apply_masks(y: Float32, masks: Iterable[Float32], settings: Mapping[str, Any]) -> list[Float32]:
+    """Return the part of samples (N,) that each of several masks keeps: see `apply_mask`."""
+    frame = {"n_fft": settings["n_fft"], "hop_length": settings["hop_length"]}
+    scaled, scale = scale_to_peak(y, settings["peak"])
+    X = stft(scaled, **frame)
+    A = np.abs(X)
+    parts = []
+    for mask in masks:
+        Y = gain_of(np.broadcast_to(mask, X.shape), A, settings["domain"]) * X
+        parts.append(np.asarray(istft(Y, **frame, length=len(y)) * np.float32(scale), np.float32))
+    return parts
+
+
+def log_magnitude(y: Float32, settings: Mapping[str, Any]) -> Float32:
+    """Return V (F, T), ``log(1 + |X|)`` of samples (N,) scaled to their peak; `settings` as for `apply_mask`."""
+    scaled, _ = scale_to_peak(y, settings["peak"])
+    V: Float32 = np.log1p(np.abs(stft(scaled, n_fft=settings["n_fft"], hop_length=settings["hop_length"])))
+    return V
+
+
+def kept_magnitude(mask: Float32, V: Float32, domain: str) -> Float32:
+    """Return the log magnitude (F, T) that a mask keeps of the log magnitude V.
+
+    In the domain "log" it is ``m V``; in "magnitude" it is ``log(1 + m A)`` with ``A = exp(V) - 1``.
+    """
+    kept: Float32 = np.log1p(mask * np.expm1(V)) if domain == "magnitude" else mask * V
+    return kept
+
+
+def kept_share(mask: Float32, V: Float32, domain: str = "log") -> float:
+    """Return the share of the log magnitude V (F, T) that a mask keeps; 0 for silence.
+
+    In the domain "log" this is ``sum(m V) / sum(V)``; see `kept_magnitude`.
+    """
+    total = float(V.sum(dtype=np.float64))
+    return float(kept_magnitude(mask, V, domain).sum(dtype=np.float64)) / total if total else 0.0
