@@ -153,7 +153,7 @@ def test_configurations_are_valid(document: Path) -> None:
 
 
 def test_figures_of_merit_are_told() -> None:
-    told = {name for names, _ in table(chapter("docs/training.md", "## How good is it?")) for name in names}
+    told = {name for names, _ in table(chapter("docs/training.md", "### Cross-validation")) for name in names}
     assert told == set(summarize([Everything()]))
 
 

@@ -39,10 +39,11 @@ def checked(name: str, hint: Any) -> dict[str, Any]:
 
 def output_folder(help: str) -> Any:
     """Return the option that names the folder of a command's files; a file there is an error before the work."""
-    return typer.Option("--output", "-o", help=help, callback=_check_folder)
+    return typer.Option("--output", "-o", help=help, callback=check_folder)
 
 
-def _check_folder(folder: Path) -> Path:
+def check_folder(folder: Path) -> Path:
+    """Return the folder of a command's files, or raise an error if there is a file in its place."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         raise typer.BadParameter(f"output is {str(folder)!r}, but must be a folder: {existing} is a file")

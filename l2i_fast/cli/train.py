@@ -51,8 +51,8 @@ def train(
 def cross_validate(output: FoldsFolder, data: Data = None, config: Config = None, fold: Folds = None) -> None:
     """Hold each fold out in turn, train on the others and score on it; print the figures as JSON."""
     from l2i_fast.data import load_dataset
+    from l2i_fast.evaluation.cross_validation import cross_validate
     from l2i_fast.training.config import load_config
-    from l2i_fast.training.run import cross_validate
 
     settings = load_config(config)
     dataset = load_dataset(data)

@@ -1,28 +1,33 @@
-"""Scores of a model on each clip: how well it classifies, and how faithful its interpretations are.
+"""Figures of a model on each clip, for cross-validation: L2I beside its random controls, and how W H fits.
 
-Parts of a recording are decoded to audio before the classifier judges them, and analysed again at the scale of the
-whole recording.
+They need none of the optional libraries of an evaluation.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from l2i_fast.arguments import generator_of, integer
-from l2i_fast.arrays import host
 from l2i_fast.data import Dataset
 from l2i_fast.defaults import default_settings
+from l2i_fast.evaluation.models import check_classes
 from l2i_fast.evaluation.summary import Record
-from l2i_fast.model import L2I, Analyzed
+from l2i_fast.explainers import EqualEnergy, ListenToInterpret, RandomComponents
+from l2i_fast.metrics.faithfulness import scores
+from l2i_fast.metrics.fidelity import rank
+from l2i_fast.metrics.judging import Judgement, judge
+from l2i_fast.model import L2I
 from l2i_fast.nmf.activations import activations
 from l2i_fast.progress import Report
+from l2i_fast.results import Result
+from l2i_fast.results.masking import log_magnitude
+
+#: Clips that are held in memory together.
+_GROUP = 16
 
 
 @default_settings()
-@torch.inference_mode()
-def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_size: int = 16) -> list[Record]:
+def evaluate(model: L2I, dataset: Dataset, report: Report) -> list[Record]:
     """Score `model` on every clip of `dataset`.
 
     Raises
@@ -41,74 +46,51 @@ def evaluate(model: L2I, dataset: Dataset, report: Report, seed: int = 0, batch_
         class's probability when the selected components are removed (drop), when as many random components are removed
         (drop_random) or random ones of at least the same energy (drop_energy).
     """
-    if dataset.classes != model.classes:
-        found, needed = (", ".join(classes) for classes in (dataset.classes, model.classes))
-        raise ValueError(f"dataset has the classes {found}, but must have the model's, {needed}")
+    check_classes(dataset, model)
+    methods = {
+        "drop": ListenToInterpret(model),
+        "drop_random": RandomComponents(model),
+        "drop_energy": EqualEnergy(model),
+    }
     records: list[Record] = []
-    rng, batch_size = generator_of(seed, "seed"), integer(batch_size, "batch_size")
-    for start in range(0, len(dataset.clips), batch_size):
-        clips = dataset.clips[start : start + batch_size]
-        signals = [dataset.audio(clip, model.sample_rate) for clip in clips]
-        analyzed = model.analyze(signals)
-        rows, sounds = [], []
-        for b, clip in enumerate(clips):
-            row, parts = _explain(model, analyzed, b, len(signals[b]), rng)
+    for start in range(0, len(dataset.clips), _GROUP):
+        clips = dataset.clips[start : start + _GROUP]
+        sounds = [(dataset.audio(clip, model.sample_rate), model.sample_rate) for clip in clips]
+        targets = [int(model.network.classify([y])[0].argmax()) for y, _ in sounds]
+        results = {name: method.explain(sounds, targets) for name, method in methods.items()}
+        judged = {name: judge(model.network, found) for name, found in results.items()}
+        for i, clip in enumerate(clips):
+            row = _record(model, results["drop"][i], judged["drop"][i])
             row |= {"clip": clip.name, "labels": list(clip.labels)}
             row["correct"] = sorted(row["predicted"]) == sorted(clip.labels)
-            rows.append(row)
-            sounds.append(parts)
-        for part, name in enumerate(("kept_p", "drop", "drop_random", "drop_energy")):
-            again = model.analyze([s[part] for s in sounds], scales=analyzed.scales)
-            p = host(model.network.probabilities(again.logits))
-            for b, row in enumerate(rows):
-                c = row["target"]
-                if name == "kept_p":
-                    row["kept_p"], row["inside"] = float(p[b, c]), c in model.network.predict(p[b])
-                else:
-                    row[name] = row["confidence"] - float(p[b, c])
-        records += rows
+            row |= {name: scores(judged[name][i])["FF"] for name in methods}
+            records.append(row)
         report("evaluate", len(records), len(dataset.clips), "")
     return records
 
 
-def _explain(
-    model: L2I, analyzed: Analyzed, b: int, n_samples: int, rng: np.random.Generator
-) -> tuple[Record, list[NDArray[np.float32]]]:
-    """Return the record of clip b, and audio of the selected components and of the rest after each removal."""
-    probabilities = host(model.network.probabilities(analyzed.logits[b : b + 1])[0])
-    target = int(probabilities.argmax())
-    relevance = model.relevance(analyzed.z[b], target)
-    selected = list(model.select(relevance, model.selection))
-    H, W = host(analyzed.H[b]), model.dictionary
-    V = np.log1p(np.abs(host(analyzed.X[b])))
-    energy = W.sum(axis=0) * H.sum(axis=1)
-    order = rng.permutation(len(relevance))
-    needed = 1 + int(np.searchsorted(np.cumsum(energy[order]), energy[selected].sum()))
-    choices = [selected, order[: len(selected)].tolist(), order[: needed if selected else 0].tolist()]
-
-    every = set(range(len(relevance)))
-    kept = [selected, *(sorted(every.difference(chosen)) for chosen in choices)]
-    parts = [model.audible(analyzed, b, components, n_samples) for components in kept]
-    WH = W @ H
-    error = float(np.linalg.norm(V - WH))
-    mask = (W[:, selected] @ H[selected]) / (1e-6 + WH)
+def _record(model: L2I, result: Result, judgement: Judgement) -> Record:
+    explanation, W, H = result.explanations[0], result.dictionary, result.activations
+    target, own = explanation.target, result.own_probabilities
+    V = log_magnitude(result.input, result.settings)
     norm = float(np.linalg.norm(V))
     best = activations(V, W, n_iter=100)
-    nmf_error = float(np.linalg.norm(V - W @ best))
-    record: Record = {
+    errors = [float(np.linalg.norm(V - W @ h)) / norm if norm else 0.0 for h in (H, best)]
+    return {
         "target": target,
-        "predicted": model.network.predict(probabilities),
-        "confidence": float(probabilities[target]),
-        "rank": int((analyzed.own_logits[b] > analyzed.own_logits[b, target]).sum()),
-        "n_components": len(selected),
+        "predicted": model.network.find_classes(result.prediction),
+        "confidence": explanation.probability,
+        "kept_p": float(judgement.kept[target]),
+        "inside": target in model.network.predict(judgement.kept),
+        "rank": rank(np.asarray(own), target),
+        "n_components": len(explanation.components),
         "norm": norm,
-        "error": error / norm if norm else 0.0,
-        "dictionary_error": nmf_error / norm if norm else 0.0,
-        "energy": _rounded(energy),
+        "error": errors[0],
+        "dictionary_error": errors[1],
+        "energy": _rounded(W.sum(axis=0) * H.sum(axis=1)),
         "dictionary_energy": _rounded(W.sum(axis=0) * best.sum(axis=1)),
-        "kept": float((mask * V).sum() / V.sum()) if norm else 0.0,
+        "kept": judgement.kept_share,
     }
-    return record, parts
 
 
 def _rounded(values: NDArray[np.float32]) -> list[float]:

@@ -14,7 +14,7 @@ def test_training_without_recordings(place, command):
 
 
 def test_evaluation_without_recordings(place, tiny_folder):
-    assert_fails(run("evaluate", "--model", tiny_folder), 1, "L2I_DATA")
+    assert_fails(run("evaluate", "--model", tiny_folder, "--output", "scores"), 1, "L2I_DATA")
 
 
 def test_fetching_from_nowhere(place):

@@ -1,0 +1,278 @@
+"""The experiments: recordings to explain, with what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from annotated_types import Ge, Le
+from numpy.typing import NDArray
+
+from l2i_fast.arguments import one_of
+from l2i_fast.data import Clip, Dataset
+from l2i_fast.data.corruptions import add_noise, mix_at_level
+from l2i_fast.data.scene import SOUNDS
+from l2i_fast.settings import Section
+from l2i_fast.training.loop import seed_of
+
+Float32 = NDArray[np.float32]
+Protocol: TypeAlias = Literal["right", "published"]
+Decibel: TypeAlias = Annotated[float, Ge(-200), Le(200)]
+Experiment: TypeAlias = Literal["clean", "mixture", "noise", "misclassified", "labels", "onsets", "sanity"]
+EXPERIMENTS: tuple[Experiment, ...] = get_args(Experiment)
+
+#: Length of an excerpt whose place in time is known, and of the recording around it, in seconds.
+_EXCERPT, _AROUND = 1.0, 5.0
+#: Level of the noise around an excerpt relative to it, in dB.
+_AROUND_DB = -30.0
+#: Synthesised scenes of each kind.
+_SCENES = 4
+#: Recordings whose explanations are repeated with random weights.
+_SANITY_CLIPS = 8
+
+
+@dataclass(frozen=True)
+class Conditions(Section):
+    """What is done to the recordings.
+
+    Attributes
+    ----------
+    protocol : {"right", "published"}
+        How explanations are judged: see docs/evaluation.md.
+    level_db : float or None
+        Level of the clip of another class in `mixture`, relative to the recording; None is -3, or -12 for "published"
+        (norms of 0.8 and 0.2).
+    snr_db : float or None
+        Signal-to-noise ratio in `noise`; None is 0, or 6 for "published" (norms of 1 and 0.5).
+    seed : int
+    """
+
+    protocol: Protocol = "right"
+    level_db: Decibel | None = None
+    snr_db: Decibel | None = None
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
+
+    @property
+    def level(self) -> float:
+        """Level of the disturbance in `mixture`, in dB."""
+        published = 20 * float(np.log10(0.2 / 0.8))
+        return self.level_db if self.level_db is not None else published if self.protocol == "published" else -3.0
+
+    @property
+    def snr(self) -> float:
+        """Signal-to-noise ratio in `noise`, in dB."""
+        published = 20 * float(np.log10(1 / 0.5))
+        return self.snr_db if self.snr_db is not None else published if self.protocol == "published" else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A recording to explain.
+
+    Attributes
+    ----------
+    audio : ndarray (N,), float32
+    true : tuple of int
+        Indices of its classes.
+    parts : dict of ndarrays (N,)
+        Known parts, which add up to `audio`: "target" and "disturbance", or one for each class.
+    events : tuple of (start, end)
+        Times in seconds at which what is to be explained sounds, if known.
+    note : str
+        What was done to the recording, for the reader.
+    """
+
+    audio: Float32
+    true: tuple[int, ...]
+    parts: dict[str, Float32] = field(default_factory=dict)
+    events: tuple[tuple[float, float], ...] = ()
+    note: str = ""
+
+
+class Planned(NamedTuple):
+    """A sample that is made when it is needed.
+
+    Attributes
+    ----------
+    name : str
+        Different for each sample of an experiment, and a valid file name.
+    source : str
+        Name of the clip behind it; samples of one clip are not independent.
+    true : tuple of int
+    make : callable
+        Returns the `Sample`.
+    """
+
+    name: str
+    source: str
+    true: tuple[int, ...]
+    make: Callable[[], Sample]
+
+
+def plan(experiment: Experiment, dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> list[Planned]:
+    """Return the samples of an experiment over all clips of a data set.
+
+    Parameters
+    ----------
+    experiment : str
+        One of `EXPERIMENTS`. "misclassified" returns every clip: which of them the network gets wrong is for the caller
+        to find out.
+    dataset : Dataset
+        Clips to explain.
+    others : Dataset
+        Clips that disturb: of the same classes, such as `dataset` itself.
+    rate : int
+        Hz.
+    conditions : Conditions
+
+    Raises
+    ------
+    ValueError
+        An unknown experiment, or a data set without the parts that it needs.
+    """
+    one_of(experiment, "experiment", EXPERIMENTS)
+    if not dataset.clips:
+        raise ValueError(f"dataset {dataset.name} holds no clips to score")
+    plans = {
+        "clean": _clean,
+        "misclassified": _clean,
+        "mixture": _mixture,
+        "noise": _noise,
+        "labels": _labels,
+        "onsets": _onsets,
+        "sanity": _sanity,
+    }
+    return list(plans[experiment](dataset, others, rate, conditions))
+
+
+def _generator(conditions: Conditions, *parts: str) -> np.random.Generator:
+    return np.random.default_rng(seed_of(conditions.seed, *parts))
+
+
+def _clean(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    for clip in dataset.clips:
+        yield Planned(clip.name, clip.name, clip.labels, partial(_as_it_is, dataset, clip, rate))
+
+
+def _as_it_is(dataset: Dataset, clip: Clip, rate: int) -> Sample:
+    return Sample(dataset.audio(clip, rate), clip.labels)
+
+
+def _sanity(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    every = list(_clean(dataset, others, rate, conditions))
+    yield from spread(every, _SANITY_CLIPS)
+
+
+def spread(planned: list[Planned], n: int) -> list[Planned]:
+    """Return at most `n` samples, as many of each class as possible, in their order."""
+    turns: dict[tuple[int, ...], int] = {}
+    ranked = []
+    for i, one in enumerate(planned):
+        turns[one.true] = turns.get(one.true, 0) + 1
+        ranked.append((turns[one.true], i))
+    return [planned[i] for i in sorted(i for _, i in sorted(ranked)[:n])]
+
+
+def _noise(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    def make(clip: Clip) -> Sample:
+        target = dataset.audio(clip, rate)
+        audio = add_noise(target, conditions.snr, _generator(conditions, "noise", clip.name))
+        parts = {"target": target, "disturbance": audio - target}
+        return Sample(audio, clip.labels, parts, note=f"white noise at {conditions.snr:.0f} dB SNR")
+
+    for clip in dataset.clips:
+        yield Planned(clip.name, clip.name, clip.labels, partial(make, clip))
+
+
+def _mixture(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    def make(clip: Clip, other: Clip) -> Sample:
+        target = dataset.audio(clip, rate)
+        audio = mix_at_level(target, others.audio(other, rate), conditions.level)
+        names = ", ".join(dataset.classes[c] for c in other.labels)
+        note = f"mixed with {names} ({other.name}) at {conditions.level:.0f} dB"
+        return Sample(audio, clip.labels, {"target": target, "disturbance": audio - target}, note=note)
+
+    for clip in dataset.clips:
+        (other,) = _of_other_classes(clip, others, 1, _generator(conditions, "mixture", clip.name))
+        yield Planned(clip.name, clip.name, clip.labels, partial(make, clip, other))
+
+
+def _of_other_classes(clip: Clip, others: Dataset, n: int, rng: np.random.Generator) -> list[Clip]:
+    """Return `n` clips whose classes are not those of `clip`, nor of one another."""
+    chosen = [clip]
+    for _ in range(n):
+        taken = {c for one in chosen for c in one.labels}
+        possible = [one for one in others.clips if one.labels and not taken.intersection(one.labels)]
+        if not possible:
+            needed = f"{n + 1} different classes"
+            raise ValueError(f"dataset {others.name} has no clips to mix with {clip.name}, but needs {needed}")
+        chosen.append(possible[int(rng.integers(len(possible)))])
+    return chosen[1:]
+
+
+def _labels(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    if dataset.multilabel:
+        yield from _clean(dataset, others, rate, conditions)
+        return
+
+    def make(clips: list[Clip]) -> Sample:
+        first = dataset.audio(clips[0], rate)
+        parts = {dataset.classes[clips[0].labels[0]]: first}
+        for other in clips[1:]:
+            parts[dataset.classes[other.labels[0]]] = mix_at_level(first, others.audio(other, rate), 0.0) - first
+        audio = np.sum(list(parts.values()), axis=0)
+        return Sample(audio, tuple(c.labels[0] for c in clips), parts, note=f"{len(clips)} sounds of equal level")
+
+    for i, clip in enumerate(dataset.clips):
+        rng = _generator(conditions, "labels", clip.name)
+        clips = [clip, *_of_other_classes(clip, others, 1 + i % 2, rng)]
+        name = "-with-".join(c.name for c in clips)
+        yield Planned(name, clip.name, tuple(c.labels[0] for c in clips), partial(make, clips))
+
+
+def _onsets(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    for i, clip in enumerate(dataset.clips):
+        make = partial(_excerpt, dataset, clip, rate, bool(i % 2), conditions)
+        yield Planned(clip.name, clip.name, clip.labels, make)
+    for kind in sorted(set(SOUNDS).intersection(dataset.classes)):
+        for number in range(_SCENES):
+            name = f"scene-{kind}-{number}"
+            target = (dataset.classes.index(kind),)
+            yield Planned(name, name, target, partial(_scene, kind, name, target, rate, conditions))
+
+
+def _excerpt(dataset: Dataset, clip: Clip, rate: int, noisy: bool, conditions: Conditions) -> Sample:
+    """Place the loudest second of a clip at a random time, in silence or in soft noise."""
+    y = dataset.audio(clip, rate)
+    n = min(len(y), round(_EXCERPT * rate))
+    sums = np.concatenate(([0.0], np.cumsum(np.square(y, dtype=np.float64))))
+    first = int((sums[n:] - sums[:-n]).argmax())
+    return _placed([y[first : first + n]], clip.labels, rate, noisy, _generator(conditions, "onsets", clip.name))
+
+
+def _scene(kind: str, name: str, target: tuple[int, ...], rate: int, conditions: Conditions) -> Sample:
+    """Place two synthesised sounds of a second at random times in soft noise."""
+    rng = _generator(conditions, "onsets", name)
+    return _placed([SOUNDS[kind](rate, _EXCERPT, rng) for _ in range(2)], target, rate, True, rng)
+
+
+def _placed(sounds: list[Float32], true: tuple[int, ...], rate: int, noisy: bool, rng: np.random.Generator) -> Sample:
+    """Place sounds without overlap: each in an equal part of the recording, at a random time of it."""
+    total = round(_AROUND * rate)
+    target, events = np.zeros(total, np.float32), []
+    room = total // len(sounds)
+    for i, y in enumerate(sounds):
+        start = i * room + int(rng.integers(room - len(y) + 1))
+        target[start : start + len(y)] = y
+        events.append((start / rate, (start + len(y)) / rate))
+    if not noisy:
+        return Sample(target, true, events=tuple(events), note="a second of the recording in silence")
+    loudest = sounds[0]
+    noise = rng.standard_normal(total) * np.sqrt(np.mean(np.square(loudest, dtype=np.float64)))
+    disturbance = (noise * 10 ** (_AROUND_DB / 20)).astype(np.float32)
+    audio = target + disturbance
+    note = f"sounds of a second in white noise at {_AROUND_DB:.0f} dB"
+    return Sample(audio, true, {"target": target, "disturbance": audio - target}, tuple(events), note)

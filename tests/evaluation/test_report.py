@@ -1,0 +1,152 @@
+"""Tables, plots, the global view, and the command that writes them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from l2i_fast.cli import app
+from l2i_fast.evaluation.overview import overview
+from l2i_fast.evaluation.plots import write_plots
+from l2i_fast.evaluation.records import Record
+from l2i_fast.evaluation.tables import Table, to_csv, to_latex, to_markdown
+from l2i_fast.metrics.bootstrap import Interval
+
+from .conftest import a_model
+
+TABLE = Table(
+    "noise", "noise: 3 recordings", ["method", "AI", "kept (%)"], [["A & B | c", "5 [4, 6]", "70"], ["d_e", "", "3"]]
+)
+
+
+def test_formats_of_tables() -> None:
+    assert list(csv.reader(io.StringIO(to_csv(TABLE)))) == [TABLE.head, *TABLE.rows]
+    markdown = to_markdown(TABLE).splitlines()
+    assert markdown[0] == "noise: 3 recordings"
+    assert markdown[2:] == [
+        "| method | AI | kept (%) |",
+        "| --- | --- | --- |",
+        "| A & B \\| c | 5 [4, 6] | 70 |",
+        "| d_e |  | 3 |",
+    ]
+    latex = to_latex(TABLE)
+    assert "A \\& B | c & 5 [4, 6] & 70 \\\\" in latex
+    assert "d\\_e &  & 3 \\\\" in latex
+    assert "kept (\\%)" in latex
+    assert "\\begin{tabular}{lrr}" in latex
+
+
+def row(sample: str, target: str, relevance: list[float], **other: str) -> Record:
+    return {
+        "experiment": "clean",
+        "method": "l2i",
+        "part": "one",
+        "sample": sample,
+        "target": target,
+        "relevance": relevance,
+        **other,
+    }
+
+
+def test_the_global_view_by_hand() -> None:
+    records = [
+        row("a", "rain", [1.0, 0.0, -1.0]),
+        row("b", "rain", [0.0, 1.0, 0.5]),
+        row("c", "dog", [0.2, 0.4, 1.0]),
+        row("d", "dog", [9.0, 9.0, 9.0], experiment="noise"),
+        row("e", "dog", [9.0, 9.0, 9.0], method="constant"),
+    ]
+    (view,) = overview(records).values()
+    assert view.classes == ["dog", "rain"]
+    np.testing.assert_allclose(view.relevance, [[0.2, 0.4, 1.0], [0.5, 0.5, -0.25]])
+    assert (view.names, view.labels) == (["a", "b", "c"], ["rain", "rain", "dog"])
+    r = np.maximum([[1.0, 0.0, -1.0], [0.0, 1.0, 0.5], [0.2, 0.4, 1.0]], 0)
+    between = np.linalg.norm(r[:, None] - r[None], axis=2)
+    np.testing.assert_allclose(np.linalg.norm(view.places[:, None] - view.places[None], axis=2), between, atol=1e-9)
+    assert json.loads(json.dumps(view.to_dict()))["map"][2]["class"] == "dog"
+    assert overview([row("a", "rain", [1.0])])["one"].places.shape == (1, 2)
+    assert overview(records[3:]) == {}
+
+
+def test_a_plot_of_separation(tmp_path: Path) -> None:
+    methods = {"one": {"ratio_gain": Interval(3.0, 2.0, 5.0, 9)}, "two": {"kept": Interval(0.5, 0.4, 0.6, 9)}}
+    write_plots(tmp_path, {"noise": methods}, {"one": "First", "two": "Second"}, {})
+    (file,) = tmp_path.iterdir()
+    assert file.name == "separation-noise.png"
+    write_plots(tmp_path / "none", {"noise": {"two": methods["two"]}}, {"two": "Second"}, {})
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight short recordings in ESC-50's layout."""
+    from l2i_fast.audio import write_audio
+
+    from .conftest import coloured
+
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(5)
+    lines = ["filename,fold,target,category"]
+    for i in range(8):
+        write_audio(folder / "audio" / f"{i}.wav", coloured(i, rng), 44100)
+        lines.append(f"{i}.wav,{1 + i // 4},{i % 4},{('dog', 'rain', 'clock tick', 'helicopter')[i % 4]}")
+    (folder / "meta").mkdir()
+    (folder / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_the_command_and_its_files(data: Path, tmp_path: Path) -> None:
+    model = str(a_model().save(tmp_path / "tiny"))
+    arguments = ["evaluate", "--model", model, "--data", str(data), "--fold", "2", "--output", str(tmp_path / "out")]
+    arguments += ["--method", "l2i", "--method", "constant", "--samples", "1"]
+    arguments += [item for name in ("clean", "noise", "sanity") for item in ("--experiment", name)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Constant mask" in done.output
+    out = tmp_path / "out"
+    names = {str(file.relative_to(out)) for folder in ("tables", "plots") for file in (out / folder).iterdir()}
+    tables = {
+        f"tables/{name}.{ending}" for name in ("clean", "noise", "sanity", "cost") for ending in ("csv", "md", "tex")
+    }
+    plots = {"plots/kept.png", "plots/sanity.png", "plots/relevance-tiny.png"}
+    assert names == tables | plots
+    assert all((out / name).stat().st_size > 5000 for name in plots)
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["clean"]["l2i"]["kept"]["n"] == 4
+    rows = list(csv.DictReader((out / "tables" / "clean.csv").read_text().splitlines()))
+    assert [line["method"] for line in rows] == ["L2I", "Constant mask"]
+    kept = scores["clean"]["l2i"]["kept"]
+    assert rows[0]["kept"] == f"{kept['estimate']:.2f} [{kept['low']:.2f}, {kept['high']:.2f}]"
+    assert (out / "records.parquet").stat().st_size > 0
+    assert set(json.loads((out / "global.json").read_text())) == {"tiny"}
+    again = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert json.loads(again.stdout) == scores
+    page = CliRunner().invoke(app, ["page", str(out), "--output", str(tmp_path / "page")], catch_exceptions=False)
+    assert page.exit_code == 0, page.output
+    assert "Constant mask" in (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--experiment", "other"], "experiment is 'other', but must be one of clean, mixture"),
+        (["--method", "other"], "method is 'other', but must be one of l2i"),
+        (["--protocol", "other"], "protocol is 'other', but must be one of right, published"),
+        (["--fold", "9"], "folds names 9, but the data set has: 1, 2"),
+        (["--method", "lmac"], "name the folds to score with --fold"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], message: str, data: Path, tmp_path: Path) -> None:
+    model = str(a_model().save(tmp_path / "tiny"))
+    common = ["evaluate", "--model", model, "--data", str(data), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*common, *arguments])
+    assert done.exit_code in (1, 2)
+    said = " ".join(done.stderr.split())
+    assert message in said
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
