@@ -3,7 +3,7 @@
 A command imports heavy modules when it runs, so that help appears at once.
 """
 
-from l2i_fast.cli import bench, data, demo, doctor, evaluate, interpret, stream, train
+from l2i_fast.cli import bench, data, demo, doctor, evaluate, interpret, page, stream, train
 from l2i_fast.cli.application import app
 from l2i_fast.cli.process import ignore_signals, prepare_process
 
@@ -17,6 +17,8 @@ for _command in (
     train.train,
     evaluate.evaluate,
     train.cross_validate,
+    page.page,
+    page.answers,
     bench.bench,
 ):
     app.command()(_command)

@@ -17,6 +17,7 @@ def test_demo_ends_with_sound_and_picture(place, tiny_model, monkeypatch):
     assert "heard" in done.stdout
     assert "scene.wav" in done.stdout
     found = json.loads(Path("somewhere/result.json").read_text())
-    written = {"scene.wav", "result.json"} | {found["explanations"][0][key] for key in ("audio", "picture")}
+    written = {"scene.wav", "result.json", found["input"], found["arrays"]}
+    written |= {found["explanations"][0][key] for key in ("audio", "picture")}
     assert set(files_in("somewhere")) == written
     assert soundfile.info("somewhere/scene.wav").samplerate == tiny_model.sample_rate

@@ -29,7 +29,13 @@ def test_one_recording_is_described_and_saved(place, tiny_folder, tiny_model):
     assert f"component {result.components[0]}" in done.stdout
     assert "out/clip" in done.stdout
     stem = label.replace(" ", "-")
-    assert files_in("out") == [f"clip/interpretation-{stem}.wav", "clip/interpretation.png", "clip/result.json"]
+    assert files_in("out") == [
+        "clip/input.wav",
+        f"clip/interpretation-{stem}.wav",
+        "clip/interpretation.png",
+        "clip/result.json",
+        "clip/result.safetensors",
+    ]
     sound, rate = soundfile.read(f"out/clip/interpretation-{stem}.wav", dtype="float32")
     assert rate == RATE
     assert np.array_equal(sound, result.audio)
@@ -49,11 +55,13 @@ def test_options_reach_the_model(place, tiny_folder, tiny_model):
     assert found["settings"]["top_k"] == 3
     assert found["settings"]["domain"] == "magnitude"
     assert files_in("there/clip") == [
+        "input.flac",
         "interpretation-dog.flac",
         "interpretation-dog.png",
         "interpretation-rain.flac",
         "interpretation-rain.png",
         "result.json",
+        "result.safetensors",
     ]
 
 
