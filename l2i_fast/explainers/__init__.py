@@ -1,7 +1,7 @@
 """Methods that explain what an audited network hears, behind one verb: ``explainer.explain(recordings, targets)``."""
 
 from l2i_fast.explainers.controls import Constant, Loudest, RandomBands, RandomFrames
-from l2i_fast.explainers.explainer import Evidence, Explainer, FittedExplainer, Heard
+from l2i_fast.explainers.explainer import Evidence, Explainer, FittedExplainer, Heard, MaskExplainer
 from l2i_fast.explainers.flint import Flint
 from l2i_fast.explainers.gradients import GradCam, GuidedBackprop, IntegratedGradients, Saliency, SmoothGrad
 from l2i_fast.explainers.iba import IBA
@@ -51,6 +51,7 @@ __all__ = [
     "IntegratedGradients",
     "ListenToInterpret",
     "Loudest",
+    "MaskExplainer",
     "RandomBands",
     "RandomComponents",
     "RandomFrames",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from l2i_fast.arguments import number
 from l2i_fast.arrays import host
-from l2i_fast.explainers.explainer import Evidence, Explainer, Heard
+from l2i_fast.explainers.explainer import Evidence, Explainer, Heard, MaskExplainer
 from l2i_fast.explainers.l2i import ListenToInterpret
 from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import L2I, AuditedNetwork
@@ -19,7 +19,7 @@ from l2i_fast.results.masking import kept_share
 Float32 = NDArray[np.float32]
 
 
-class Constant(Explainer):
+class Constant(MaskExplainer):
     """The same mask in every bin.
 
     Parameters
@@ -51,7 +51,7 @@ class Constant(Explainer):
         return twin
 
     def find(self, heard: Heard, targets: Sequence[int]) -> list[Evidence]:
-        """Return masks of the matched share: see `Explainer.find`."""
+        """Return masks of the matched share: see `MaskExplainer.find`."""
         V = np.log1p(np.abs(host(heard.X)))
         if isinstance(self.kept, Explainer):
             results = self.kept.explain_equal(heard.signals, [[c] for c in targets])

@@ -76,7 +76,7 @@ class Evidence(NamedTuple):
 class Explainer(ABC):
     """A method that explains the decisions of an audited network in sound.
 
-    A subclass implements `find`; it uses the interface of the network and nothing else of a model.
+    It uses the interface of the network and nothing else of a model.
 
     Parameters
     ----------
@@ -155,8 +155,16 @@ class Explainer(ABC):
             wanted = [None if target is None else self.network.find_classes(target) for target in targets]
         return explain_batches(sources, wanted, self.network.front_end.analysis.sample_rate, self.explain_equal)
 
+    @abstractmethod
     def explain_equal(self, signals: Sequence[Float32], wanted: Sequence[Sequence[int] | None]) -> list[Result]:
         """Explain mono signals (N,) of one length, at the network's rate; `wanted` holds classes as in `explain`."""
+
+
+class MaskExplainer(Explainer):
+    """A method whose results are made of masks alone: a subclass implements `find`."""
+
+    def explain_equal(self, signals: Sequence[Float32], wanted: Sequence[Sequence[int] | None]) -> list[Result]:
+        """Explain signals of one length: see `Explainer.explain_equal`."""
         network = self.network
         spectra = network.analyze(signals)
         with torch.inference_mode():
@@ -208,7 +216,7 @@ class Explainer(ABC):
         """Return the evidence for one class in each of B signals."""
 
 
-class FittedExplainer(Explainer):
+class FittedExplainer(MaskExplainer):
     """A method that learns from recordings before it explains."""
 
     #: Whether `fit` or `load` was called.

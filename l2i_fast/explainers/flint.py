@@ -285,7 +285,7 @@ class Flint(FittedExplainer):
         return Losses(accuracy, fidelity, F.mse_loss(decoded, level), conciseness(phi), phi.mean())
 
     def find(self, heard: Heard, targets: Sequence[int]) -> list[Evidence]:
-        """Return what excites the relevant attributes of one class in each signal: see `Explainer.find`."""
+        """Return what excites the relevant attributes of one class in each signal: see `MaskExplainer.find`."""
         self._require_fit()
         with torch.inference_mode(), evaluating(self.net):
             phi = self.net.attributes([x.cpu() for x in heard.maps.values()])

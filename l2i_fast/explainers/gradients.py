@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from l2i_fast.arrays import Float32, host
-from l2i_fast.explainers.explainer import Evidence, Explainer, Heard
+from l2i_fast.explainers.explainer import Evidence, Heard, MaskExplainer
 from l2i_fast.explainers.mel import bins_of_bands
 from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import AuditedNetwork
@@ -24,7 +24,7 @@ _FRAMES = 1024
 _QUANTILE = 0.99
 
 
-class Attribution(Explainer):
+class Attribution(MaskExplainer):
     """A method that attributes the logit of a class to the network's input, the mel spectrogram in decibels.
 
     The attribution, divided by its 99th percentile and cut at 1, is the mask on the mel bands: single points far above
@@ -62,7 +62,7 @@ class Attribution(Explainer):
     @torch.inference_mode(False)
     @torch.enable_grad()
     def find(self, heard: Heard, targets: Sequence[int]) -> list[Evidence]:
-        """Return masks from the attribution of each signal alone: see `Explainer.find`."""
+        """Return masks from the attribution of each signal alone: see `MaskExplainer.find`."""
         features = self.network.padded(heard.features).clone()  # outside of the inference mode
         n_frames, filters, found = heard.features.shape[2], self.network.front_end.filters, []
         for b, (y, target) in enumerate(zip(heard.signals, targets, strict=True)):

@@ -111,7 +111,7 @@ class IBA(FittedExplainer):
 
     @torch.inference_mode(False)
     def find(self, heard: Heard, targets: Sequence[int]) -> list[Evidence]:
-        """Return masks from the saliency of each signal alone: see `Explainer.find`."""
+        """Return masks from the saliency of each signal alone: see `MaskExplainer.find`."""
         self._require_fit()
         features = self.network.padded(heard.features).clone()  # outside of the inference mode
         maps, filters, found = heard.maps[self.layer].clone(), self.network.front_end.filters, []

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i_fast.explainers.explainer import Evidence, Explainer, Heard
+from l2i_fast.explainers.explainer import Explainer
 from l2i_fast.model import L2I, AuditedNetwork
 from l2i_fast.results import Result
 from l2i_fast.settings import Selection
@@ -60,10 +60,6 @@ class ListenToInterpret(Explainer):
     def choose(self, relevance: Float32, energy: Float32) -> tuple[int, ...]:
         """Return the components of an interpretation, from the relevance (K,) and the energy (K,) of all."""
         return self.model.select(relevance, self.selection)
-
-    def find(self, heard: Heard, targets: Sequence[int]) -> list[Evidence]:
-        """Not used: results come from the model, with its activations."""
-        raise NotImplementedError
 
 
 class EveryRelevant(ListenToInterpret):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from l2i_fast.arguments import integer, number
 from l2i_fast.arrays import host
-from l2i_fast.explainers.explainer import Evidence, Explainer, Heard
+from l2i_fast.explainers.explainer import Evidence, Heard, MaskExplainer
 from l2i_fast.explainers.learning import magnitudes
 from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import AuditedNetwork, Split
@@ -29,7 +29,7 @@ _ROUNDING = 1e-6
 _FRAMES = 2000
 
 
-class SLIME(Explainer):
+class SLIME(MaskExplainer):
     """Local interpretable explanations by blocks of the spectrogram.
 
     The spectrogram is cut into blocks. A linear model is fitted to the probability p of the class for recordings that
@@ -84,7 +84,7 @@ class SLIME(Explainer):
         return {**super().settings, **{name: getattr(self, name) for name in names}}
 
     def find(self, heard: Heard, targets: Sequence[int]) -> list[Evidence]:
-        """Return the blocks that speak for one class in each signal: see `Explainer.find`."""
+        """Return the blocks that speak for one class in each signal: see `MaskExplainer.find`."""
         band, time = self.blocks(heard.X.shape[2])
         samples: dict[int, tuple[Float32, Float32]] = {}  # a recording with several classes is perturbed once
         found = []

@@ -11,10 +11,10 @@ from l2i_fast.explainers import (
     SLIME,
     Constant,
     Evidence,
-    Explainer,
     Heard,
     ListenToInterpret,
     Loudest,
+    MaskExplainer,
     RandomBands,
     RandomFrames,
 )
@@ -53,7 +53,7 @@ def test_each_recording_is_matched(
 
 def test_a_method_with_masks_on_the_magnitude_is_matched() -> None:
     network = tones()
-    reference: Explainer = SLIME(network, n_samples=30)
+    reference = SLIME(network, n_samples=30)
     sound = (tone(LOW) + tone(HIGH, level=0.1), RATE)
     (theirs,) = reference.explain([sound], [0])
     V = log_magnitude(theirs.input, theirs.settings)
@@ -96,7 +96,7 @@ def test_batches_equal_single_recordings(
     assert not any(e.audio.any() for e in results[-1].explanations)
 
 
-class Sure(Explainer):
+class Sure(MaskExplainer):
     """Keeps as much as the network is sure of the class."""
 
     name = "sure"

@@ -8,15 +8,15 @@ import pytest
 from l2i_fast.explainers import (
     EXPLAINERS,
     Evidence,
-    Explainer,
     Heard,
+    MaskExplainer,
 )
 
 from ..helpers import refused
 from .support import RATE, tones
 
 
-class Marked(Explainer):
+class Marked(MaskExplainer):
     """Keeps a share that tells which class is explained."""
 
     name = "marked"
