@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,11 @@ class Constant(MaskExplainer):
     def for_model(cls, model: L2I) -> Self:
         """Return the control that keeps as much as the model's own interpretations."""
         return cls(model.network, ListenToInterpret.for_model(model))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The analysis, and the share or the name of the method that is matched."""
+        return {**super().settings, "kept": self.kept.name if isinstance(self.kept, Explainer) else self.kept}
 
     def on(self, network: AuditedNetwork) -> Self:
         """Return the control for another network, matched to the method on that network: see `Explainer.on`."""

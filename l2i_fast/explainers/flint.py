@@ -130,7 +130,7 @@ class Attributes(nn.Module):
 
 
 class Losses(NamedTuple):
-    """The terms of the loss, each a mean over the batch (Parekh et al., 2021, section 3.2).
+    """The terms of the loss, each a mean over the batch (Parekh et al., 2021).
 
     Attributes
     ----------

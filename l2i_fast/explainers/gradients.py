@@ -28,7 +28,7 @@ class Attribution(MaskExplainer):
     """A method that attributes the logit of a class to the network's input, the mel spectrogram in decibels.
 
     The attribution, divided by its 99th percentile and cut at 1, is the mask on the mel bands: single points far above
-    all others would leave the rest inaudible (Smilkov et al., arXiv 1706.03825, section 3.1, cap at this percentile).
+    all others would leave the rest inaudible (Smilkov et al., arXiv 1706.03825, cap at this percentile).
     Where fewer than one in a hundred points have any, its maximum divides.
 
     Parameters
@@ -90,7 +90,7 @@ class Attribution(MaskExplainer):
 
 
 class Saliency(Attribution):
-    """The absolute value of the gradient (Simonyan et al., section 3.1)."""
+    """The absolute value of the gradient (Simonyan et al.)."""
 
     name = "saliency"
     title = "Saliency"

@@ -23,7 +23,7 @@ from l2i_fast.model import AuditedNetwork
 from l2i_fast.progress import Report
 from l2i_fast.training.finished import finished
 
-#: Settings of the paper, appendix A, and of the authors' own code.
+#: Settings of the paper and of the authors' own code.
 _ALPHA, _SIGMA, _LEARNING_RATE, _STEPS, _COPIES = 5.0, 1.0, 1.0, 10, 10
 #: Smallest deviation of a neuron, and the share of non-zero values up to which it counts as inactive.
 _MIN_STD, _ACTIVE = 0.01, 0.01

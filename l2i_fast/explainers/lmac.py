@@ -130,7 +130,7 @@ class LMAC(FittedExplainer):
 
         4 CE(f(m A), c) - 0.2 min(CE(f((1 - m) A), c), 5) + 0.4 mean(m)
 
-    small (Paissan et al., equation 3; the limit is ours). The decoder's mask has the resolution of the network's bands,
+    small (Paissan et al.; the limit is ours). The decoder's mask has the resolution of the network's bands,
     and a bin takes the weighted mean of its bands: the network cannot tell the bins of one band apart. The paper's
     second stage, which binds the mask to the input's spectrogram for better listening, is left out.
 

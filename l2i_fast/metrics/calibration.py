@@ -9,7 +9,7 @@ from l2i_fast.arguments import integer
 
 
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, n_bins: int = 15) -> float:
-    """Return the expected calibration error (Guo et al., ICML 2017, equation 3).
+    """Return the expected calibration error (Guo et al., ICML 2017).
 
     Over bins of equal width of the confidence, ``sum_b n_b / N |accuracy_b - confidence_b|``.
 

@@ -1,7 +1,7 @@
 """How far the explained class depends on what an explanation keeps.
 
 With p the probability of the explained class c for the recording and o that for the part that is kept, the scores are
-those of Paissan, Della Libera, Ravanelli and Subakan (L-MAC, ICML 2024, arXiv 2403.13086, section 4.1), one for each
+those of Paissan, Della Libera, Ravanelli and Subakan (L-MAC, ICML 2024, arXiv 2403.13086), one for each
 explanation; tables show their means, AI, AD and AG times 100.
 """
 

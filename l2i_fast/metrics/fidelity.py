@@ -13,7 +13,7 @@ def rank(own: ArrayLike, target: int) -> int:
     """Return how many classes a method's own probabilities (C,) put before the network's class; 0 is agreement.
 
     Of equal probabilities the first comes first, as in argmax: a method that finds nothing does not agree by it. The
-    fidelity top-k is the share of recordings with a rank below k (Parekh et al., NeurIPS 2022, section 4.1).
+    fidelity top-k is the share of recordings with a rank below k (Parekh et al., NeurIPS 2022).
     """
     p = np.asarray(own)
     return int((p > p[target]).sum() + (p[:target] == p[target]).sum())

@@ -144,3 +144,8 @@ def test_wrong_arguments(method: type[Constant], tiny_model: L2I, sounds: list[t
         ValueError, "targets names 'cat', but must name classes (dog, rain, clock tick, helicopter) or hold ..."
     ):
         method(tiny_model.network).explain(sounds[:1], ["cat"])
+
+
+def test_settings_hold_the_share(tiny_model: L2I) -> None:
+    assert Constant(tiny_model.network, 0.3).settings["kept"] == 0.3
+    assert Constant.for_model(tiny_model).settings["kept"] == "l2i"

@@ -13,7 +13,7 @@ from l2i_fast.explainers import (
 )
 
 from ..helpers import refused
-from .support import RATE, tones
+from .support import HIGH, LOW, RATE, tone, tones
 
 
 class Marked(MaskExplainer):
@@ -54,6 +54,16 @@ def test_results_hold_input_probabilities_and_masks(sounds: list[tuple[np.ndarra
         assert np.all(result.mask() == (1 + explanation.target) / 4)
         assert (result.method, result.settings["domain"]) == ("marked", "log")
         assert len(result.audio) == len(y)
+
+
+def test_probabilities_and_predictions_are_those_of_each_recording() -> None:
+    sounds = [(tone(hertz, 30000), RATE) for hertz in (LOW, HIGH, LOW * 1.2)]
+    results = Marked(tones()).explain(sounds, [None, None, "high"])
+    assert [e.label for result in results for e in result.explanations] == ["low", "high", "high"]
+    for result in results:
+        (explanation,) = result.explanations
+        assert explanation.probability == result.probabilities[explanation.target]
+    assert len({float(result.explanations[0].probability) for result in results}) == 3
 
 
 def test_targets_belong_to_recordings(sounds: list[tuple[np.ndarray, int]]) -> None:

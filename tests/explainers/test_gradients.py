@@ -245,7 +245,7 @@ def test_few_frames_run_at_a_time(method: type[Attribution], rng: np.random.Gene
 def test_errors_name_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Foreign(AuditedNetwork):
         def _run(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-            raise NotImplementedError
+            raise AssertionError("only constructed, never run")
 
     foreign = Foreign(("a", "b"), LogMel(Analysis()), ("early",))
     for method in METHODS:

@@ -295,7 +295,7 @@ def test_errors_name_what_is_needed(rng: np.random.Generator, tmp_path: Path) ->
 
     class Foreign(AuditedNetwork):
         def _run(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-            raise NotImplementedError
+            raise AssertionError("only constructed, never run")
 
     needed = "the network is a Foreign, which has no gradients, but a TorchNetwork is needed"
     with refused(ValueError, needed):

@@ -157,3 +157,10 @@ def test_real_recordings(esc10: Dataset) -> None:
         assert energy[list(three.components)].sum() >= energy[list(one.components)].sum() * (1 - 1e-5)
         (alone,) = EXPLAINERS["equal-energy"].for_model(model).explain([three.source])
         assert alone.components == three.components
+
+
+def test_settings_hold_the_selection_of_the_method(tiny_model: L2I) -> None:
+    settings = EveryRelevant(tiny_model).settings
+    assert (settings["threshold"], settings["top_k"]) == (0.1, None)
+    assert ListenToInterpret(tiny_model).settings["threshold"] == tiny_model.selection.threshold
+    assert settings["n_fft"] == 1024

@@ -160,6 +160,36 @@ def test_the_tone_that_decides_is_kept(tmp_path: Path) -> None:
     assert kept_at(result.mask(), HIGH * 0.9) > 2 * kept_at(result.mask(), LOW * 1.1)
 
 
+def test_what_is_removed_counts_up_to_the_limit() -> None:
+    network = tones()
+    spectra = network.analyze([y for y, _ in pairs()[:3]])
+    A, features = torch.from_numpy(np.abs(spectra.X).swapaxes(1, 2).copy()), spectra.features.clone()
+    free, bound = (LMAC(network, LMACConfig(channels=8, masked_out_limit=limit)) for limit in (1e6, 1e-3))
+    assert float(free.losses(A, features).masked_out.detach()) > 2e-3
+    assert float(bound.losses(A, features).masked_out.detach()) == pytest.approx(1e-3)
+
+
+def test_the_mask_of_a_short_recording_is_the_beginning_of_the_padded_one(tmp_path: Path) -> None:
+    method = LMAC(tones(), SMALL).fit(pairs(), tmp_path, quiet)
+    features = method.network.analyze([tone(500, 3 * 512)]).features.clone()  # 4 frames, of 16 that are needed
+    padded = method.network.padded(features)
+    with torch.no_grad():
+        maps = list(method.network.run(features).maps.values())
+        expected = method.decoder(maps, 16, 128).sigmoid()[:, :4]
+        found = method._mask(maps, features)
+    assert padded.shape[2] == 16
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_decoder_begins_from_the_seed(tmp_path: Path) -> None:
+    still = dataclasses.replace(SMALL, epochs=1, learning_rate=0.0)
+    starts = [
+        weights_of(LMAC(tones(), still).fit(pairs(), tmp_path / str(seed), quiet, seed).decoder)["last.weight"]
+        for seed in (0, 1)
+    ]
+    assert not torch.equal(*starts)
+
+
 @pytest.mark.parametrize("multilabel", [False, True])
 def test_any_length_and_batches_equal_single_recordings(multilabel: bool, tmp_path: Path) -> None:
     method = LMAC(tones(multilabel), SMALL).fit(pairs(), tmp_path, quiet)

@@ -14,7 +14,7 @@ from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.settings import Analysis
 
 from ..helpers import refused
-from .support import HIGH, RATE, tone, tones
+from .support import HIGH, RATE, Tones, tone, tones
 
 
 def lime(held: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -113,6 +113,24 @@ def test_blocks_by_hand() -> None:
     for i in range(4):  # a block holds the bins of 32 bands
         strongest = filters[band == i].sum(0)
         assert 32 * i - 1 <= np.average(np.arange(128), weights=strongest) <= 32 * (i + 1)
+
+
+class Gappy(LogMel):
+    """Some bins are in no band: the first and last ones, and some in between."""
+
+    @property
+    def filters(self) -> np.ndarray:
+        filters = super().filters.copy()
+        filters[[0, 1, 200, 511, 512]] = 0
+        return filters
+
+
+def test_bins_without_a_band_join_their_neighbours() -> None:
+    network = TorchNetwork(Tones(), Gappy(Analysis()), ("low", "high"), ("fine", "coarse"))
+    band, _ = SLIME(network).blocks(6)
+    assert (band[:2] == 0).all()
+    assert band[200] == band[199]
+    assert (band[511:] == 3).all()
 
 
 def test_any_length_and_batches_equal_single_recordings() -> None:
