@@ -16,11 +16,11 @@ from l2i_fast.evaluation.scoring import evaluate
 from l2i_fast.evaluation.summary import Record, duplicate_components, summarize, unused_components
 from l2i_fast.files import as_path, write_whole
 from l2i_fast.progress import Report
-from l2i_fast.training.config import Theta, TrainingConfig
+from l2i_fast.training.config import TrainingConfig
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.finished import fingerprint as fingerprint_of
 from l2i_fast.training.run import chosen_part, train
-from l2i_fast.training.stages import STAGES
+from l2i_fast.training.stages import Theta
 
 
 @default_settings()
@@ -32,6 +32,7 @@ def cross_validate(
     report: Report,
     thetas: Sequence[Theta] = ("attention", "max"),
     folds: Sequence[int] | None = None,
+    reuse: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train on all folds except one and score on that one, for each fold and each kind of Theta.
 
@@ -41,6 +42,9 @@ def cross_validate(
     ----------
     folds : sequence of int, optional
         Hold out only these folds; the others are left to another call.
+    reuse : Path, optional
+        Folder of another cross-validation: dictionaries and classifiers that it has learned by the same settings from
+        the same clips are taken over.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def cross_validate(
             if not file.exists():
                 if folds is not None and fold not in folds:
                     continue
-                figures = _cross_validate_fold(dataset, features, fold, theta, thetas[0], output, config, report)
+                figures = _cross_validate_fold(dataset, features, fold, theta, thetas[0], output, config, report, reuse)
                 text = json.dumps({"fingerprint": fingerprint, **figures})
                 write_whole(file, lambda p, text=text: p.write_text(text + "\n"))  # type: ignore[misc]
             found = json.loads(file.read_text())
@@ -90,19 +94,22 @@ def _cross_validate_fold(
     output: Path,
     config: TrainingConfig,
     report: Report,
+    reuse: Path | None,
 ) -> dict[str, Any]:
     """Train the model of one fold, with the dictionary and classifier of the `first` Theta; return its figures."""
     folder = output / f"fold{fold}-{theta}"
     named: Report = lambda stage, done, total, text: report(f"fold {fold} {theta}: {stage}", done, total, text)  # noqa: E731
     inside = [i for i, clip in enumerate(dataset.clips) if clip.fold != fold]
-    for stage in STAGES[:2]:
-        source = output / f"fold{fold}-{first}" / "training" / f"{stage}.safetensors"
-        if theta != first and source.exists():
-            write_whole(folder / "training" / source.name, lambda p, s=source: p.write_bytes(s.read_bytes()))  # type: ignore[misc]
+    source = output if theta != first else reuse
     fold_config = dataclasses.replace(config, interpreter=dataclasses.replace(config.interpreter, theta=theta))
     clips = tuple(dataset.clips[i] for i in inside)
     model = train(
-        dataclasses.replace(dataset, clips=clips), folder, fold_config, named, features=features.subset(inside)
+        dataclasses.replace(dataset, clips=clips),
+        folder,
+        fold_config,
+        named,
+        features=features.subset(inside),
+        reuse=source and source / f"fold{fold}-{first}",
     )
     assert model is not None
     records = evaluate(model, dataset.select(folds=[fold]), named)

@@ -92,7 +92,7 @@ def train_classifier(
     """Train on all clips of `features`; resume from `checkpoint` if it exists."""
     c = config.classifier
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.classifier_seed)
         net = Classifier(features.labels.shape[1], config.analysis.n_mels, c.embedding, c.width, c.dropout)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     front_end = LogMel(config.analysis)
@@ -125,7 +125,7 @@ def train_classifier(
         return f"loss {total / len(features):.3f}"
 
     states: dict[str, Stateful] = {"net": net, "averaged": averaged, "optimizer": optimizer}
-    run_epochs("classifier", c.epochs, epoch, states, checkpoint, fingerprint, config.seed, report)
+    run_epochs("classifier", c.epochs, epoch, states, checkpoint, fingerprint, config.classifier_seed, report)
     net.load_state_dict(averaged.module.state_dict())
     net.eval()
     return net

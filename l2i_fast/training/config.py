@@ -12,8 +12,8 @@ from annotated_types import Ge, Le
 from l2i_fast.arguments import LARGEST_INT
 from l2i_fast.files import as_path
 from l2i_fast.settings import Analysis, PositiveInt, Section, Selection, from_dict, read_json
+from l2i_fast.training.stages import Theta
 
-Theta: TypeAlias = Literal["attention", "max"]
 Count: TypeAlias = Annotated[int, Ge(0), Le(LARGEST_INT)]
 Seed: TypeAlias = Annotated[int, Ge(0), Le(2**63 - 1)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
@@ -46,6 +46,8 @@ class ClassifierConfig(Section):
 
     Attributes
     ----------
+    seed : int or None
+        None is the seed of the run. With a seed of its own, the classifier stays the same while that of the run varies.
     width, embedding, dropout
         See `l2i_fast.networks.classifier.Classifier`.
     warmup : float
@@ -67,6 +69,7 @@ class ClassifierConfig(Section):
         Arithmetic of the convolutions during training.
     """
 
+    seed: Seed | None = None
     width: Width = 1.0
     embedding: PositiveInt = 256
     dropout: Dropout = 0.2
@@ -178,6 +181,11 @@ class TrainingConfig(Section):
         n_mels = self.analysis.n_mels
         if n_mels < 128 or n_mels % 64:
             raise ValueError(f"analysis.n_mels is {n_mels}, but must be a multiple of 64 and at least 128")
+
+    @property
+    def classifier_seed(self) -> int:
+        """Seed of the classifier: its own or that of the run."""
+        return self.seed if self.classifier.seed is None else self.classifier.seed
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as a config file holds it."""

@@ -28,16 +28,33 @@ def finished(file: Path, fingerprint: str, make: Callable[[], Mapping[str, Tenso
         A damaged file, or one with another fingerprint.
     """
     if file.exists():
-        try:
-            opened = safe_open(file, "pt")
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{file} is damaged ({error}), but must be whole: remove it") from error
-        with opened as saved:
-            if (saved.metadata() or {}).get("fingerprint") != fingerprint:
-                raise ValueError(
-                    f"{file} was made with other settings or clips; choose another output folder or remove the file"
-                )
+        if not finished_with(file, fingerprint):
+            raise ValueError(
+                f"{file} was made with other settings or clips; choose another output folder or remove the file"
+            )
+        with _opened(file) as saved:
             return {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118 - not a mapping
     weights = {name: value.contiguous() for name, value in make().items()}
     write_whole(file, lambda p: p.write_bytes(save(weights, metadata={"fingerprint": fingerprint})))
     return weights
+
+
+def finished_with(file: Path, fingerprint: str) -> bool:
+    """Whether a file exists and keeps weights with this fingerprint.
+
+    Raises
+    ------
+    ValueError
+        A damaged file.
+    """
+    if not file.exists():
+        return False
+    with _opened(file) as saved:
+        return bool((saved.metadata() or {}).get("fingerprint") == fingerprint)
+
+
+def _opened(file: Path) -> safe_open:
+    try:
+        return safe_open(file, "pt")
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} is damaged ({error}), but must be whole: remove it") from error

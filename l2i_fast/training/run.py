@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from l2i_fast.data import Dataset
 from l2i_fast.defaults import default_settings
-from l2i_fast.files import as_path
+from l2i_fast.files import as_path, write_whole
 from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.nmf.dictionary import learn_dictionary
@@ -19,7 +21,7 @@ from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
 from l2i_fast.training.config import TrainingConfig
 from l2i_fast.training.features import Features, compute_features
-from l2i_fast.training.finished import fingerprint, finished
+from l2i_fast.training.finished import fingerprint, finished, finished_with
 from l2i_fast.training.interpreter import train_interpreter
 from l2i_fast.training.loop import seed_of
 from l2i_fast.training.stages import STAGES
@@ -34,6 +36,7 @@ def train(
     report: Report,
     stages: Sequence[str] = STAGES,
     features: Features | None = None,
+    reuse: Path | None = None,
 ) -> L2I | None:
     """Train on all clips of `dataset`; finished stages are kept, and an interrupted one resumes.
 
@@ -49,6 +52,9 @@ def train(
         Stages to run: "dictionary", "classifier" and "interpreter"; the last needs the other two.
     features : Features, optional
         Those of `dataset`, if they are computed already.
+    reuse : Path, optional
+        Folder of another run: what it has finished of the dictionary and the classifier, by the same settings from the
+        same clips, is taken over.
 
     Returns
     -------
@@ -58,6 +64,11 @@ def train(
     ------
     ValueError
         An unknown stage, a stage that is missing, or an output folder made with other settings or clips.
+
+    Warns
+    -----
+    RuntimeWarning
+        For each of dictionary and classifier that `reuse` does not have.
     """
     output = as_path("output", output)
     for stage in stages:
@@ -68,10 +79,10 @@ def train(
     if features is None:
         features = compute_features(dataset, config.analysis, work, report)
     clips = [clip.name for clip in dataset.clips]
-    common = (config.seed, config.analysis, clips, dataset.classes)
+    common = (config.analysis, clips, dataset.classes)
     prints = {
-        "dictionary": fingerprint(common, config.dictionary),
-        "classifier": fingerprint(common, config.classifier),
+        "dictionary": fingerprint(config.seed, common, config.dictionary),
+        "classifier": fingerprint(config.classifier_seed, common, dataclasses.replace(config.classifier, seed=None)),
         "interpreter": fingerprint(common, config),
     }
 
@@ -85,7 +96,7 @@ def train(
     made: dict[str, Mapping[str, Tensor]] = {}
     for stage, make in (("dictionary", make_dictionary), ("classifier", make_classifier)):
         if stage in stages or "interpreter" in stages:
-            made[stage] = _stage(work, stage, prints[stage], make if stage in stages else None)
+            made[stage] = _stage(work, stage, prints[stage], make if stage in stages else None, reuse)
     if "interpreter" not in stages:
         return None
     c = config.classifier
@@ -144,10 +155,20 @@ def train_dictionary(features: Features, config: TrainingConfig, report: Report)
 
 
 def _stage(
-    work: Path, stage: str, print_: str, make: Callable[[], Mapping[str, Tensor]] | None
+    work: Path, stage: str, print_: str, make: Callable[[], Mapping[str, Tensor]] | None, reuse: Path | None
 ) -> Mapping[str, Tensor]:
-    """Return the weights of a stage, from its file or, if that does not exist, by `make`."""
+    """Return the weights of a stage: from its file, from that of the run to reuse if it is the same, or by `make`."""
     file = work / f"{stage}.safetensors"
+    if reuse is not None and not file.exists():
+        other = reuse / "training" / file.name
+        if finished_with(other, print_):
+            write_whole(file, lambda p: p.write_bytes(other.read_bytes()))
+        else:
+            warnings.warn(
+                f"{reuse} has no {stage} of the same settings and clips: it is trained anew",
+                RuntimeWarning,
+                stacklevel=3,
+            )
     if make is None and not file.exists():
         raise ValueError(f"the interpreter needs the {stage}: run the stage {stage!r} first, or all stages in a row")
     return finished(file, print_, make or dict)

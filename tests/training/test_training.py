@@ -111,6 +111,37 @@ def test_stages_alone_equal_all_in_a_row(tones: Dataset, tmp_path: Path, whole: 
     assert again.classes == ("hiss", "tone")
 
 
+def test_another_run_is_reused_where_it_agrees(tones: Dataset, tmp_path: Path, whole: Path) -> None:
+    seen: list[str] = []
+    report: Any = lambda stage, done, total, text: seen.append(stage)  # noqa: E731
+    louder = dataclasses.replace(CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, alpha=7.0))
+    train(tones, tmp_path / "same", louder, report, reuse=whole)
+    assert not {"dictionary", "classifier"} & set(seen)
+    a, b = weights(whole), weights(tmp_path / "same")
+    taken = [name for name in a if name.startswith("classifier.") or "dictionary" in name]
+    assert taken
+    assert all(torch.equal(a[name], b[name]) for name in taken)
+    assert not all(torch.equal(a[name], b[name]) for name in a)
+
+    # With a seed of its own the classifier is the same for all seeds of the run; the dictionary is not.
+    fixed = dataclasses.replace(CONFIG, seed=1, classifier=dataclasses.replace(CONFIG.classifier, seed=CONFIG.seed))
+    with pytest.warns(RuntimeWarning, match="has no dictionary of the same settings and clips: it is trained anew"):
+        train(tones, tmp_path / "seed", fixed, quiet, reuse=whole)
+    train(tones, tmp_path / "alone", fixed, quiet)
+    b, c = weights(tmp_path / "seed"), weights(tmp_path / "alone")
+    assert all(torch.equal(b[name], c[name]) for name in b)
+    assert all(torch.equal(a[name], b[name]) for name in a if name.startswith("classifier."))
+
+    wider = dataclasses.replace(CONFIG, classifier=dataclasses.replace(CONFIG.classifier, width=0.125))
+    with pytest.warns(RuntimeWarning, match="has no classifier of"):
+        train(tones, tmp_path / "wider", wider, quiet, ["classifier"], reuse=whole)
+    fewer = dataclasses.replace(tones, clips=tones.clips[1:])
+    with pytest.warns(RuntimeWarning, match="has no classifier of"):
+        train(fewer, tmp_path / "fewer", CONFIG, quiet, ["classifier"], reuse=whole)
+    with pytest.warns(RuntimeWarning, match="has no classifier of"):
+        train(tones, tmp_path / "none", CONFIG, quiet, ["classifier"], reuse=tmp_path / "nowhere")
+
+
 def test_the_callers_modes_and_random_numbers_stay(tones: Dataset, tmp_path: Path, whole: Path) -> None:
     before = torch.random.get_rng_state()
     torch.set_default_dtype(torch.float64)
@@ -190,6 +221,12 @@ def test_cross_validation_holds_out_each_fold(tones: Dataset, tmp_path: Path) ->
     held_out = {c.name for c in tones.clips if c.fold == 2}
     records = json.loads((tmp_path / "fold2-max" / "evaluation.json").read_text())["clips"]
     assert {r["clip"] for r in records} == held_out
+    seen: list[str] = []
+    report: Any = lambda stage, done, total, text: seen.append(stage)  # noqa: E731
+    softer = dataclasses.replace(CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, alpha=1.0))
+    again = cross_validate(tones, tmp_path / "again", softer, report, ["attention"], reuse=tmp_path)
+    assert list(again) == ["attention"]
+    assert not any("dictionary" in stage or "classifier" in stage for stage in seen)
     earlier = tmp_path / "fold1-attention" / "evaluation.json"
     with refused(ValueError, f"{earlier} was made with other settings or clips; choose another output folder"):
         cross_validate(tones, tmp_path, dataclasses.replace(CONFIG, seed=1), quiet)
