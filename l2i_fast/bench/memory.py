@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from l2i_fast.backends.threads import set_num_threads
 from l2i_fast.bench.case import Case
 from l2i_fast.bench.cases_cpu import cases
 from l2i_fast.bench.names import Operation, Size
-
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from l2i_fast.system import peak_memory, reset_peak_memory, resident_memory
 
 
 def extra_memory(operation: Operation, size: Size, n_threads: int = 1) -> list[int]:
@@ -22,7 +19,7 @@ def extra_memory(operation: Operation, size: Size, n_threads: int = 1) -> list[i
 
     The list is empty on systems that do not report them, which are all but Linux.
     """
-    if not _RESET.exists():
+    if not reset_peak_memory():
         return []
     command = [sys.executable, "-P", "-m", "l2i_fast.bench.memory", operation, size, str(n_threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -34,23 +31,15 @@ def extra_memory(operation: Operation, size: Size, n_threads: int = 1) -> list[i
 
 def _first_call(case: Case) -> int:
     ours = case.ours["ours"]()
-    before = resident("VmRSS")
-    _RESET.write_text("5")  # resets the high-water mark
+    before = resident_memory()
+    reset_peak_memory()
     answer = ours()
     outputs = 0 if case.in_place else _size(answer)
-    return max(resident("VmHWM") - before - outputs, 0)
+    return max(peak_memory() - before - outputs, 0)
 
 
 def _size(answer: Any) -> int:
     return sum(map(_size, answer)) if isinstance(answer, tuple) else int(answer.nbytes)
-
-
-def resident(name: str = "VmRSS") -> int:
-    """Return the bytes of memory of this process: now or, for "VmHWM", at most."""
-    match = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text())
-    if match is None:
-        raise RuntimeError(f"{_STATUS} has no {name}")
-    return 1024 * int(match[1])
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ Snr = Annotated[
 ]
 Samples = Annotated[int, typer.Option(help="Results to keep for a page, for each experiment.", min=0)]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", help="Processes that share the work; for many methods on few cores.", min=1)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the scores as JSON instead of tables.")]
 
 _USUAL_METHODS = ("l2i", "l2i-all", "equal-energy", "random-components", "constant", "loudest")
@@ -71,14 +74,16 @@ def evaluate(
     snr: Snr = None,
     samples: Samples = 12,
     seed: Seed = 0,
+    jobs: Jobs = 1,
     as_json: Json = False,
 ) -> None:
     """Score how models explain recordings that they were not trained on. After Ctrl-C the same command goes on."""
     from l2i_fast.data import load_dataset
     from l2i_fast.evaluation.experiments import Conditions
+    from l2i_fast.evaluation.methods import possible_methods
     from l2i_fast.evaluation.models import load_parts
     from l2i_fast.evaluation.report import report
-    from l2i_fast.evaluation.runner import possible_methods, run
+    from l2i_fast.evaluation.runner import run
     from l2i_fast.evaluation.scores import to_json
     from l2i_fast.evaluation.tables import to_rich
 
@@ -101,6 +106,7 @@ def evaluate(
                 conditions,
                 progress,
                 samples,
+                jobs,
             )
     except KeyboardInterrupt:
         raise interrupted("the same command goes on from the last finished unit") from None

@@ -177,27 +177,30 @@ def spread(planned: list[Planned], n: int) -> list[Planned]:
 
 
 def _noise(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
-    def make(clip: Clip) -> Sample:
-        target = dataset.audio(clip, rate)
-        audio = add_noise(target, conditions.snr, _generator(conditions, "noise", clip.name))
-        parts = {"target": target, "disturbance": audio - target}
-        return Sample(audio, clip.labels, parts, note=f"white noise at {conditions.snr:.0f} dB SNR")
-
     for clip in dataset.clips:
-        yield Planned(clip.name, clip.name, clip.labels, partial(make, clip))
+        yield Planned(clip.name, clip.name, clip.labels, partial(_in_noise, dataset, clip, rate, conditions))
+
+
+def _in_noise(dataset: Dataset, clip: Clip, rate: int, conditions: Conditions) -> Sample:
+    target = dataset.audio(clip, rate)
+    audio = add_noise(target, conditions.snr, _generator(conditions, "noise", clip.name))
+    parts = {"target": target, "disturbance": audio - target}
+    return Sample(audio, clip.labels, parts, note=f"white noise at {conditions.snr:.0f} dB SNR")
 
 
 def _mixture(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
-    def make(clip: Clip, other: Clip) -> Sample:
-        target = dataset.audio(clip, rate)
-        audio = mix_at_level(target, others.audio(other, rate), conditions.level)
-        names = ", ".join(dataset.classes[c] for c in other.labels)
-        note = f"mixed with {names} ({other.name}) at {conditions.level:.0f} dB"
-        return Sample(audio, clip.labels, {"target": target, "disturbance": audio - target}, note=note)
-
     for clip in dataset.clips:
         (other,) = _of_other_classes(clip, others, 1, _generator(conditions, "mixture", clip.name))
-        yield Planned(clip.name, clip.name, clip.labels, partial(make, clip, other))
+        make = partial(_mixed, dataset, clip, others, other, rate, conditions.level)
+        yield Planned(clip.name, clip.name, clip.labels, make)
+
+
+def _mixed(dataset: Dataset, clip: Clip, others: Dataset, other: Clip, rate: int, level: float) -> Sample:
+    target = dataset.audio(clip, rate)
+    audio = mix_at_level(target, others.audio(other, rate), level)
+    names = ", ".join(dataset.classes[c] for c in other.labels)
+    note = f"mixed with {names} ({other.name}) at {level:.0f} dB"
+    return Sample(audio, clip.labels, {"target": target, "disturbance": audio - target}, note=note)
 
 
 def _of_other_classes(clip: Clip, others: Dataset, n: int, rng: np.random.Generator) -> list[Clip]:
@@ -217,20 +220,22 @@ def _labels(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions
     if dataset.multilabel:
         yield from _clean(dataset, others, rate, conditions)
         return
-
-    def make(clips: list[Clip]) -> Sample:
-        first = dataset.audio(clips[0], rate)
-        parts = {dataset.classes[clips[0].labels[0]]: first}
-        for other in clips[1:]:
-            parts[dataset.classes[other.labels[0]]] = mix_at_level(first, others.audio(other, rate), 0.0) - first
-        audio = np.sum(list(parts.values()), axis=0)
-        return Sample(audio, tuple(c.labels[0] for c in clips), parts, note=f"{len(clips)} sounds of equal level")
-
     for i, clip in enumerate(dataset.clips):
         rng = _generator(conditions, "labels", clip.name)
         clips = [clip, *_of_other_classes(clip, others, 1 + i % 2, rng)]
         name = "-with-".join(c.name for c in clips)
-        yield Planned(name, clip.name, tuple(c.labels[0] for c in clips), partial(make, clips))
+        make = partial(_together, dataset, clip, others, clips[1:], rate)
+        yield Planned(name, clip.name, tuple(c.labels[0] for c in clips), make)
+
+
+def _together(dataset: Dataset, clip: Clip, others: Dataset, added: list[Clip], rate: int) -> Sample:
+    first = dataset.audio(clip, rate)
+    parts = {dataset.classes[clip.labels[0]]: first}
+    for other in added:
+        parts[dataset.classes[other.labels[0]]] = mix_at_level(first, others.audio(other, rate), 0.0) - first
+    audio = np.sum(list(parts.values()), axis=0)
+    true = tuple(c.labels[0] for c in (clip, *added))
+    return Sample(audio, true, parts, note=f"{len(true)} sounds of equal level")
 
 
 def _onsets(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:

@@ -11,9 +11,9 @@ import numpy as np
 from l2i_fast.evaluation.overview import overview
 from l2i_fast.evaluation.plots import write_plots
 from l2i_fast.evaluation.records import Record
-from l2i_fast.evaluation.runner import write_records
 from l2i_fast.evaluation.scores import Scores, score, to_json
 from l2i_fast.evaluation.tables import Table, tables, write_tables
+from l2i_fast.evaluation.unit import write_records
 from l2i_fast.files import write_whole
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from l2i_fast.bench import memory
+from l2i_fast.system import reset_peak_memory
 
 from .helpers import case_of
 
 
-@pytest.mark.skipif(not memory._RESET.exists(), reason="this system does not report memory")
+@pytest.mark.skipif(not reset_peak_memory(), reason="this system does not report memory")
 def test_memory_beyond_inputs_and_outputs():
     size = 64 << 20  # malloc keeps less
 
@@ -25,5 +26,5 @@ def test_memory_beyond_inputs_and_outputs():
 
 def test_memory_is_measured_in_a_process_of_its_own():
     every = memory.extra_memory("soft_mask", "clip")
-    assert len(every) == memory._RESET.exists()
+    assert len(every) == reset_peak_memory()
     assert all(0 <= extra < 8e6 for extra in every)

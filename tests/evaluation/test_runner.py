@@ -17,12 +17,13 @@ from torch import Tensor
 from l2i_fast import reference
 from l2i_fast.audio import read_audio
 from l2i_fast.data import Dataset
-from l2i_fast.evaluation import runner
+from l2i_fast.evaluation import runner, unit
 from l2i_fast.evaluation.experiments import EXPERIMENTS, Conditions, plan
+from l2i_fast.evaluation.methods import make_explainer, possible_methods
 from l2i_fast.evaluation.models import Part
 from l2i_fast.evaluation.records import SHARES, Record
 from l2i_fast.evaluation.report import report
-from l2i_fast.evaluation.runner import make_explainer, possible_methods, run
+from l2i_fast.evaluation.runner import run
 from l2i_fast.evaluation.scores import score
 from l2i_fast.explainers import EXPLAINERS, Evidence, FittedExplainer, Heard
 from l2i_fast.metrics.separation import separation
@@ -73,7 +74,7 @@ class Interrupt:
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several units for few clips."""
-    monkeypatch.setattr(runner, "_UNIT", 4)
+    monkeypatch.setattr(runner, "_GROUP", 4)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def whole(noises: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[li
     """A run over every experiment, and its folder."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "_UNIT", 4)
-        patch.setattr(runner, "_SANITY_STEPS", 3)
+        patch.setattr(runner, "_GROUP", 4)
+        patch.setattr(unit, "_SANITY_STEPS", 3)
         return evaluated([part_of(_few(noises))], folder, experiments=_without_onsets()), folder
 
 
@@ -97,7 +98,7 @@ def _without_onsets() -> tuple[str, ...]:
 def test_an_interrupted_run_resumes_to_the_same_records(
     noises: Dataset, whole: tuple[list[Record], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_SANITY_STEPS", 3)
+    monkeypatch.setattr(unit, "_SANITY_STEPS", 3)
     for n in (1, 9, 14, 22):
         with pytest.raises(KeyboardInterrupt):
             evaluated([part_of(_few(noises))], tmp_path, experiments=_without_onsets(), report=Interrupt(n))
@@ -120,8 +121,43 @@ def test_what_is_finished_is_not_computed_again(noises: Dataset, tmp_path: Path)
     assert len(first) == 12 * len(METHODS)
 
 
+def test_processes_share_the_work_to_the_same_records(noises: Dataset, tmp_path: Path) -> None:
+    experiments = ("clean", "mixture", "noise", "labels", "misclassified", "sanity")
+    few = [part_of(_few(noises), name=name) for name in ("one", "two")]
+    stages: list[tuple[str, int, int]] = []
+    report: Any = lambda stage, done, total, text: stages.append((stage, done, total))  # noqa: E731
+    shared = evaluated(few, tmp_path / "shared", experiments=experiments, report=report, n_jobs=2)
+    n = len(few) * len(experiments) * len(METHODS)
+    assert [one for one in stages if one[0] == "explain"] == [("explain", i + 1, n) for i in range(n)]
+    alone = evaluated(few, tmp_path / "alone", experiments=experiments)
+    assert len(shared) == len(alone)
+    for one, other in zip(untimed(shared), untimed(alone), strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():  # sums of other numbers of threads are rounded differently
+            assert value == (
+                pytest.approx(other[name], rel=1e-4, abs=1e-5) if isinstance(value, float) else other[name]
+            )
+    files = [{p.relative_to(place) for p in place.rglob("*")} for place in (tmp_path / "shared", tmp_path / "alone")]
+    assert files[0] == files[1]
+
+
+def test_each_process_uses_what_a_method_has_learned_once(
+    noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_GROUP", 20)
+    part = part_of(noises, 1)
+    stages: list[str] = []
+    report: Any = lambda stage, done, total, text: stages.append(f"{stage} {done}/{total} {text}")  # noqa: E731
+    given: dict[str, Any] = {"methods": ("constant", "iba"), "experiments": ("clean", "noise"), "n_jobs": 2}
+    first = evaluated([part], tmp_path, report=report, **given)
+    assert [one for one in stages if one.startswith("learn")] == ["learn 1/1 tiny: iba"]
+    stages.clear()
+    assert evaluated([part], tmp_path, report=report, **given) == first
+    assert not [one for one in stages if one.startswith(("learn", "explain"))]
+
+
 def test_a_killed_run_leaves_no_half_unit(noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = runner._write, []
+    real, calls = unit._write, []
 
     def cut(file: Path, rows: list[Record]) -> None:
         calls.append(file)
@@ -130,7 +166,7 @@ def test_a_killed_run_leaves_no_half_unit(noises: Dataset, tmp_path: Path, monke
             raise KeyboardInterrupt
         real(file, rows)
 
-    monkeypatch.setattr(runner, "_write", cut)
+    monkeypatch.setattr(unit, "_write", cut)
     with pytest.raises(KeyboardInterrupt):
         evaluated([part_of(noises)], tmp_path)
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
@@ -391,17 +427,23 @@ def test_a_folder_of_another_run_is_refused(noises: Dataset, tmp_path: Path) -> 
     given: dict[str, Any] = {"methods": ["constant"]}
     evaluated([part_of(few)], output, **given)
     evaluated([part_of(few)], output, methods=["loudest"])  # another method of the same run
-    message = f"output {output} holds another run, but must be empty or hold this one: ..."
-    others: list[Callable[[], list[Record]]] = [
-        lambda: evaluated([part_of(few)], output, conditions=Conditions(seed=1), **given),
-        lambda: evaluated([part_of(few)], output, conditions=Conditions(level_db=0.0), **given),
-        lambda: evaluated([part_of(few, model=a_model(seed=2))], output, **given),
-        lambda: evaluated([part_of(noises)], output, **given),
-        lambda: evaluated([part_of(few, name="other")], output, **given),
-        lambda: evaluated([part_of(_relabelled(few))], output, **given),
+    message = f"output {output} holds another run, but must be empty or hold this one: it has other "
+    others: list[tuple[str, Callable[[], list[Record]]]] = [
+        (
+            "conditions (seed 0, not 1)",
+            lambda: evaluated([part_of(few)], output, conditions=Conditions(seed=1), **given),
+        ),
+        (
+            "conditions (level_db None, not 0.0)",
+            lambda: evaluated([part_of(few)], output, conditions=Conditions(level_db=0.0), **given),
+        ),
+        ("models", lambda: evaluated([part_of(few, model=a_model(seed=2))], output, **given)),
+        ("data", lambda: evaluated([part_of(noises)], output, **given)),
+        ("models and data", lambda: evaluated([part_of(few, name="other")], output, **given)),
+        ("data", lambda: evaluated([part_of(_relabelled(few))], output, **given)),
     ]
-    for other in others:
-        with refused(ValueError, message):
+    for what, other in others:
+        with refused(ValueError, message + what):
             other()
     file = output / "run.json"
     for text in ("{", "[]", '{"other": 1}'):

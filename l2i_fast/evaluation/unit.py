@@ -1,0 +1,198 @@
+"""A unit of the evaluation: one experiment on one part, worked on in groups of samples that are kept whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from l2i_fast.audio import write_audio
+from l2i_fast.evaluation.experiments import Conditions, Experiment, Planned, Sample
+from l2i_fast.evaluation.models import Part
+from l2i_fast.evaluation.records import Record, curve, record
+from l2i_fast.explainers import Explainer
+from l2i_fast.files import write_whole
+from l2i_fast.metrics.judging import judge, judge_published
+from l2i_fast.metrics.similarity import similarity
+from l2i_fast.progress import Report
+from l2i_fast.results import Result
+from l2i_fast.results.files import plain
+from l2i_fast.system import peak_memory, reset_peak_memory
+
+#: Networks of the sanity check at most, from trained weights to random ones.
+_SANITY_STEPS = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Unit:
+    """One experiment on one part.
+
+    Attributes
+    ----------
+    part : Part
+    experiment : str
+    planned : sequence of Planned
+        The samples.
+    conditions : Conditions
+    output : Path
+    kept : set of Planned
+        Samples whose results are kept for a page.
+    curved : set of Planned
+        Samples for which scores at equal shares are computed.
+    group_size : int
+        Number of samples that are finished together.
+    """
+
+    part: Part
+    experiment: Experiment
+    planned: Sequence[Planned]
+    conditions: Conditions
+    output: Path
+    kept: frozenset[Planned]
+    curved: frozenset[Planned]
+    group_size: int
+
+    def run(self, explainers: Sequence[Explainer], report: Report) -> list[Record]:
+        """Return the records of all samples and methods; what is finished is read."""
+        records: list[Record] = []
+        for start, group in self._groups():
+            samples: list[Sample] = []
+            for explainer in explainers:
+                file = self._file(explainer.name, start)
+                if not self._has_group(explainer.name, start, group):
+                    samples = samples or [one.make() for one in group]
+                    rows = self._explain(explainer, group, samples)
+                    write_whole(file, lambda p, rows=rows: _write(p, rows))  # type: ignore[misc]
+                records += _read(file)
+                stage = f"{self.part.name} {self.experiment}: {explainer.name}"
+                report(stage, start + len(group), len(self.planned), "")
+        return records
+
+    def has(self, method: str) -> bool:
+        """Return whether a method has finished all samples."""
+        return all(self._has_group(method, start, group) for start, group in self._groups())
+
+    def describe(self, methods: Sequence[str]) -> None:
+        """State the methods of each kept sample, in their order."""
+        for one in self.kept.intersection(self.planned):
+            file = self._home(one) / "sample.json"
+            names = [name for name in methods if self._has_result(name, one)]
+            if names:
+                text = json.dumps({**json.loads(file.read_text()), "methods": names}, indent=1)
+                write_whole(file, lambda p, text=text: p.write_text(text + "\n"))  # type: ignore[misc]
+
+    def _groups(self) -> Iterator[tuple[int, Sequence[Planned]]]:
+        for start in range(0, len(self.planned), self.group_size):
+            yield start, self.planned[start : start + self.group_size]
+
+    def _file(self, method: str, start: int) -> Path:
+        return self.output / "records" / self.part.name / self.experiment / f"{method}-{start:06}.parquet"
+
+    def _has_group(self, method: str, start: int, group: Sequence[Planned]) -> bool:
+        kept = [one for one in group if one in self.kept]
+        return self._file(method, start).exists() and all(self._has_result(method, one) for one in kept)
+
+    def _has_result(self, method: str, one: Planned) -> bool:
+        return (self._home(one) / method / "result.json").is_file()
+
+    def _home(self, one: Planned) -> Path:
+        return self.output / "samples" / self.experiment / self.part.run / one.name
+
+    def _explain(self, explainer: Explainer, group: Sequence[Planned], samples: list[Sample]) -> list[Record]:
+        network, rate = self.part.model.network, self.part.model.sample_rate
+        targets = self._targets(samples)
+        reset_peak_memory()
+        begin = time.perf_counter()
+        results = explainer.explain([(sample.audio, rate) for sample in samples], targets)
+        seconds = (time.perf_counter() - begin) / len(samples)
+        common = {
+            "experiment": self.experiment,
+            "run": self.part.run,
+            "part": self.part.name,
+            "method": explainer.name,
+            "title": explainer.title,
+        }
+        timing = {"seconds": seconds, "peak_memory_mb": peak_memory() / 2**20}
+        if self.experiment == "sanity":
+            return [
+                {**common, "sample": group[i].name, "source": group[i].source, **row, **timing}
+                for i, row in self._sanity(explainer, samples, targets, results)
+            ]
+        judged = (judge_published if self.conditions.protocol == "published" else judge)(network, results)
+        rows = []
+        for one, sample, result, judgement in zip(group, samples, results, judged, strict=True):
+            row = common | {"sample": one.name, "source": one.source, "note": sample.note}
+            row |= record(sample, result, judgement, self.conditions.protocol, network.multilabel) | timing
+            if one in self.curved:
+                row |= curve(network, result)
+            if one in self.kept:
+                self._keep(explainer.name, one, sample, dataclasses.replace(result, source=one.name))
+            rows.append(row)
+        return rows
+
+    def _targets(self, samples: Sequence[Sample]) -> list[int]:
+        """Return the most probable class of each sample, the one that is explained."""
+        network = self.part.model.network
+        return [int(network.classify([sample.audio])[0].argmax()) for sample in samples]
+
+    def _sanity(
+        self, explainer: Explainer, samples: list[Sample], targets: list[int], results: list[Result]
+    ) -> Iterator[tuple[int, Record]]:
+        """Yield similarities of the explanations to those with ever more random weights, from the output on."""
+        network, rate = self.part.model.network, self.part.model.sample_rate
+        layers = network.weighted[::-1]
+        steps = sorted({round(n) for n in np.linspace(0, len(layers), _SANITY_STEPS)})
+        for n in steps:
+            other = explainer.on(network.randomized(layers[:n], self.conditions.seed)) if n else explainer
+            again = other.explain([(sample.audio, rate) for sample in samples], targets)
+            for i, (one, two) in enumerate(zip(results, again, strict=True)):
+                yield i, {"randomized": n / len(layers), **similarity(one.mask(), two.mask())._asdict()}
+
+    def _keep(self, method: str, one: Planned, sample: Sample, result: Result) -> None:
+        """Keep a result and the parts of its recording for a page."""
+        folder = self._home(one)
+        stems = [re.sub(r"[^\w-]+", "-", name)[:60] for name in sample.parts]
+        files = {name: f"part{i}-{stem}.wav" for i, (name, stem) in enumerate(zip(sample.parts, stems, strict=True))}
+        for name, part in sample.parts.items():
+            write_audio(folder / files[name], part, result.sample_rate)
+        description = {
+            "experiment": self.experiment,
+            "name": one.name,
+            "true": [self.part.model.classes[c] for c in one.true],
+            "note": sample.note,
+            "sample_rate": result.sample_rate,
+            "parts": files,
+            "events": [list(event) for event in sample.events],
+        }
+        text = json.dumps(plain(description), indent=1)
+        write_whole(folder / "sample.json", lambda p: p.write_text(text + "\n"))
+        result.save(folder / method)
+
+
+def _write(file: Path, rows: list[Record]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), file)
+
+
+def _read(file: Path) -> list[Record]:
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}), but must be whole: remove it") from None
+    rows: list[Record] = table.to_pylist()
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def write_records(file: Path, records: list[Record]) -> None:
+    """Write the records as one Parquet file."""
+    write_whole(file, lambda p: _write(p, records))
