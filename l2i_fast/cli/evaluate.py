@@ -116,5 +116,5 @@ def evaluate(
         return
     console = make_console()
     for table in made:
-        console.print(to_rich(table))
+        console.print(*to_rich(table, console.width), sep="\n")
     print(f"scores, tables, plots and records in {output}; listen to them with: l2i page {output} --output PAGE")

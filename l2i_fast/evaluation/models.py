@@ -56,7 +56,7 @@ def load_parts(
     Raises
     ------
     ValueError
-        An unknown model, classes that are not those of the data set, or a fold that a cross-validation lacks.
+        An unknown model, a class that a model does not know, or a fold that a cross-validation lacks.
     """
     scored = dataset.select(folds=folds, split=split)
     parts: list[Part] = []
@@ -74,15 +74,25 @@ def load_parts(
     return parts
 
 
-def check_classes(dataset: Dataset, model: L2I) -> None:
-    """Raise ValueError unless the classes of a data set are those of a model."""
-    if dataset.classes != model.classes:
-        found, needed = (", ".join(classes) for classes in (dataset.classes, model.classes))
-        raise ValueError(f"dataset has the classes {found}, but must have the model's, {needed}")
+def in_classes_of(model: L2I, dataset: Dataset) -> Dataset:
+    """Return a data set with its labels as indices into the classes of a model.
+
+    Raises
+    ------
+    ValueError
+        A data set with a class that the model does not know.
+    """
+    unknown = [name for name in dataset.classes if name not in model.classes]
+    if unknown:
+        known = ", ".join(model.classes)
+        raise ValueError(f"dataset has the classes {', '.join(unknown)}, but all must be among the model's, {known}")
+    index = [model.classes.index(name) for name in dataset.classes]
+    clips = (dataclasses.replace(clip, labels=tuple(index[i] for i in clip.labels)) for clip in dataset.clips)
+    return dataclasses.replace(dataset, classes=model.classes, clips=tuple(clips))
 
 
 def _part(name: str, run: str, model: L2I, dataset: Dataset, scored: Dataset) -> Part:
-    check_classes(dataset, model)
+    dataset, scored = in_classes_of(model, dataset), in_classes_of(model, scored)
     chosen = {clip.name for clip in scored.clips}
     others = tuple(clip for clip in dataset.clips if clip.name not in chosen)
     return Part(name, run, model, scored, dataclasses.replace(dataset, clips=others))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from l2i_fast.data import Dataset
 from l2i_fast.defaults import default_settings
-from l2i_fast.evaluation.models import check_classes
+from l2i_fast.evaluation.models import in_classes_of
 from l2i_fast.evaluation.summary import Record
 from l2i_fast.explainers import EqualEnergy, ListenToInterpret, RandomComponents
 from l2i_fast.metrics.faithfulness import scores
@@ -33,7 +33,7 @@ def evaluate(model: L2I, dataset: Dataset, report: Report) -> list[Record]:
     Raises
     ------
     ValueError
-        The dataset's classes are not the model's.
+        The dataset has a class that the model does not know.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def evaluate(model: L2I, dataset: Dataset, report: Report) -> list[Record]:
         class's probability when the selected components are removed (drop), when as many random components are removed
         (drop_random) or random ones of at least the same energy (drop_energy).
     """
-    check_classes(dataset, model)
+    dataset = in_classes_of(model, dataset)
     methods = {
         "drop": ListenToInterpret(model),
         "drop_random": RandomComponents(model),

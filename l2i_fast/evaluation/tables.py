@@ -75,7 +75,7 @@ def _costs(records: Sequence[Record], titles: Mapping[str, str], fit_seconds: Ma
         memory = max(row["peak_memory_mb"] for row in chosen)
         seconds = float(np.mean([row["seconds"] for row in chosen if row["experiment"] != "sanity"] or [np.nan]))
         rows.append([title, f"{seconds:.3f}", "" if learned is None else f"{learned:.0f}", f"{memory:.0f}"])
-    head = ["method", "seconds per recording", "seconds to learn", "peak memory of the process so far (MB)"]
+    head = ["method", "seconds per recording", "seconds to learn", "peak memory (MB)"]
     return Table("cost", "cost", head, rows)
 
 
@@ -125,15 +125,32 @@ def _escaped(text: str) -> str:
     return text
 
 
-def to_rich(table: Table) -> RichTable:
-    """Return a table for the terminal, with each interval below its estimate."""
+def to_rich(table: Table, width: int) -> list[RichTable]:
+    """Return a table for a terminal of `width` columns, with each interval below its estimate.
+
+    Where it is too wide, its columns go into several tables, each of which begins with the first column.
+    """
     from rich.table import Table as RichTable
 
-    drawn = RichTable(title=table.title, title_justify="left")
-    for i, name in enumerate(table.head):
-        drawn.add_column(name, justify="right" if i else "left")
-    for row in table.rows:
-        drawn.add_row(*(cell.replace(" [", "\n[", 1) if i else cell for i, cell in enumerate(row)))
+    columns = [
+        [name, *(row[i].replace(" [", "\n[", 1) if i else row[i] for row in table.rows)]
+        for i, name in enumerate(table.head)
+    ]
+    widths = [3 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    blocks: list[list[int]] = [[]]
+    for i in range(1, len(columns)):
+        if blocks[-1] and 1 + widths[0] + sum(widths[j] for j in blocks[-1]) + widths[i] > width:
+            blocks.append([])
+        blocks[-1].append(i)
+    drawn = []
+    for block in blocks:
+        part = RichTable(title=None if drawn else table.title, title_justify="left")
+        part.add_column(columns[0][0])
+        for i in block:
+            part.add_column(columns[i][0], justify="right")
+        for cells in zip(*(columns[i][1:] for i in (0, *block)), strict=True):
+            part.add_row(*cells)
+        drawn.append(part)
     return drawn
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import dataclasses
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -377,3 +380,13 @@ def test_scenes_resemble_real_recordings(esc10, kind):
     middle = np.median(real, axis=0)
     spread = [np.abs(r - middle).mean() for r in real]
     assert np.abs(octaves(demo_scene(kind)) - middle).mean() < np.quantile(spread, 0.9)
+
+
+def test_the_example_of_synthesised_clips_is_a_data_set(tmp_path, monkeypatch):
+    program = str(Path(__file__).parents[2] / "examples" / "synthesised_clips.py")
+    monkeypatch.setattr(sys, "argv", [program, str(tmp_path / "scenes"), "1"])
+    runpy.run_path(program)
+    dataset = load_dataset(tmp_path / "scenes")
+    assert dataset.classes == tuple(SOUNDS)
+    assert [clip.name for clip in dataset.clips] == [f"{name}-0" for name in SOUNDS]
+    assert all(dataset.audio(clip, 22050).std() > 0.001 for clip in dataset.clips)

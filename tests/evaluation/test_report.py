@@ -15,7 +15,7 @@ from l2i_fast.cli import app
 from l2i_fast.evaluation.overview import overview
 from l2i_fast.evaluation.plots import write_plots
 from l2i_fast.evaluation.records import Record
-from l2i_fast.evaluation.tables import Table, to_csv, to_latex, to_markdown
+from l2i_fast.evaluation.tables import Table, to_csv, to_latex, to_markdown, to_rich
 from l2i_fast.metrics.bootstrap import Interval
 
 from .conftest import a_model
@@ -150,3 +150,23 @@ def test_wrong_usage_is_one_line(arguments: list[str], message: str, data: Path,
     assert message in said
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wide_table_is_divided_for_the_terminal() -> None:
+    from rich.console import Console
+
+    table = Table("x", "a title", ["method", "one", "two", "three"], [["L2I", "0.5 [0.25, 0.75]", "", "12"]] * 2)
+    whole = to_rich(table, 60)
+    assert [[column.header for column in part.columns] for part in whole] == [table.head]
+    for width in (36, 30, 25, 1):
+        parts = to_rich(table, width)
+        assert all(part.columns[0].header == "method" for part in parts)
+        assert [column.header for part in parts for column in part.columns[1:]] == table.head[1:]
+        assert all(part.row_count == 2 for part in parts)
+        console = Console(width=max(width, 27), record=True, file=io.StringIO())
+        console.print(*parts)
+        text = console.export_text()
+        assert "…" not in text
+        assert text.count("a title") == 1
+        assert text.count("[0.25, 0.75]") == 2
+    assert len(to_rich(table, 1)) == 3
