@@ -39,6 +39,14 @@ Experiments = Annotated[
         help="Experiment, or all; repeat for several.",
     ),
 ]
+Clips = Annotated[
+    int | None,
+    typer.Option(
+        help="Explain at most this number of clips by each model, as many of each class as possible.",
+        show_default="all",
+        min=1,
+    ),
+]
 Protocol = Annotated[
     str, typer.Option(metavar=f"<{'|'.join(PROTOCOLS)}>", help="How explanations are judged: see docs/evaluation.md.")
 ]
@@ -69,6 +77,7 @@ def evaluate(
     experiment: Experiments = None,
     fold: Folds = None,
     split: Splits = None,
+    clips: Clips = None,
     protocol: Protocol = "right",
     level: Level = None,
     snr: Snr = None,
@@ -91,7 +100,7 @@ def evaluate(
         if name not in (*EXPERIMENTS, "all"):
             raise typer.BadParameter(f"experiment is {name!r}, but must be one of {', '.join(EXPERIMENTS)}, all")
     conditions = Conditions(protocol, level, snr, seed)  # type: ignore[arg-type]
-    parts = load_parts(model, load_dataset(data), fold or None, split or None)
+    parts = load_parts(model, load_dataset(data), fold or None, split or None, clips)
     variants = [name for name in parts[0].variants if all(name in part.variants for part in parts)]
     usual = [_USUAL_METHODS[0], *variants, *_USUAL_METHODS[1:]]
     methods = possible_methods(parts) if "all" in (method or ()) else method or usual

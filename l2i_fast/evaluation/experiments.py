@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
@@ -163,17 +163,24 @@ def _as_it_is(dataset: Dataset, clip: Clip, rate: int) -> Sample:
 
 def _sanity(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
     every = list(_clean(dataset, others, rate, conditions))
-    yield from spread(every, _SANITY_CLIPS)
+    yield from (every[i] for i in spread([one.true for one in every], _SANITY_CLIPS))
 
 
-def spread(planned: list[Planned], n: int) -> list[Planned]:
-    """Return at most `n` samples, as many of each class as possible, in their order."""
+def spread(labels: Sequence[tuple[int, ...]], n: int) -> list[int]:
+    """Return which of some samples to choose, at most `n`: as many of each class as possible, in their order.
+
+    Parameters
+    ----------
+    labels : sequence of tuples
+        The classes of each sample.
+    n : int
+    """
     turns: dict[tuple[int, ...], int] = {}
     ranked = []
-    for i, one in enumerate(planned):
-        turns[one.true] = turns.get(one.true, 0) + 1
-        ranked.append((turns[one.true], i))
-    return [planned[i] for i in sorted(i for _, i in sorted(ranked)[:n])]
+    for i, true in enumerate(labels):
+        turns[true] = turns.get(true, 0) + 1
+        ranked.append((turns[true], i))
+    return sorted(i for _, i in sorted(ranked)[:n])
 
 
 def _noise(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from l2i_fast.data import Dataset
+from l2i_fast.evaluation.experiments import spread
 from l2i_fast.model import L2I
 
 
@@ -42,6 +43,7 @@ def load_parts(
     dataset: Dataset,
     folds: Sequence[int] | None = None,
     split: Sequence[str] | None = None,
+    n_clips: int | None = None,
 ) -> list[Part]:
     """Load models, shipped ones or folders, and cross-validations, whose folds are scored by models without them.
 
@@ -52,6 +54,8 @@ def load_parts(
     dataset : Dataset
     folds, split : sequence, optional
         Score only these clips.
+    n_clips : int, optional
+        Of those, score at most this number by each model, as many of each class as possible.
 
     Raises
     ------
@@ -71,7 +75,14 @@ def load_parts(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ValueError(f"models names {twice!r} twice, but each model must have a name of its own")
+    if n_clips is not None:
+        parts = [dataclasses.replace(part, scored=_some(part.scored, n_clips)) for part in parts]
     return parts
+
+
+def _some(dataset: Dataset, n: int) -> Dataset:
+    chosen = spread([clip.labels for clip in dataset.clips], n)
+    return dataclasses.replace(dataset, clips=tuple(dataset.clips[i] for i in chosen))
 
 
 def in_classes_of(model: L2I, dataset: Dataset) -> Dataset:

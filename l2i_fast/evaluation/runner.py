@@ -103,7 +103,7 @@ def run(
             conditions,
             output,
             kept[experiment],
-            frozenset(spread(samples, _CURVE_CLIPS // len(parts))) if experiment == "clean" else frozenset(),
+            _spread(samples, _CURVE_CLIPS // len(parts)) if experiment == "clean" else frozenset(),
             _GROUP,
         )
         for part in parts
@@ -153,7 +153,11 @@ def _kept(planned: Sequence[Sequence[Planned]], n: int) -> frozenset[Planned]:
     """Return `n` samples of an experiment, from the parts in turn and as many of each class as possible."""
     # The first part changes from turn to turn, since parts often have their classes in the same order.
     turns = [turn[i % len(turn) :] + turn[: i % len(turn)] for i, turn in enumerate(zip_longest(*planned))]
-    return frozenset(spread([one for turn in turns for one in turn if one is not None], n))
+    return _spread([one for turn in turns for one in turn if one is not None], n)
+
+
+def _spread(planned: Sequence[Planned], n: int) -> frozenset[Planned]:
+    return frozenset(planned[i] for i in spread([one.true for one in planned], n))
 
 
 def _claim(output: Path, parts: Sequence[Part], conditions: Conditions) -> None:

@@ -142,7 +142,7 @@ def to_rich(table: Table, width: int) -> list[RichTable]:
         if blocks[-1] and 1 + widths[0] + sum(widths[j] for j in blocks[-1]) + widths[i] > width:
             blocks.append([])
         blocks[-1].append(i)
-    drawn = []
+    drawn: list[RichTable] = []
     for block in blocks:
         part = RichTable(title=None if drawn else table.title, title_justify="left")
         part.add_column(columns[0][0])

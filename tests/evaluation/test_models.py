@@ -60,6 +60,16 @@ def test_a_folder_is_named_by_its_own_name(noises: Dataset, tmp_path: Path, monk
     assert load_parts([".."], noises)[0].name == "mine"
 
 
+def test_some_clips_of_each_class(noises: Dataset, crossed: Path) -> None:
+    whole = load_parts([crossed], noises)
+    for part, one in zip(whole, load_parts([crossed], noises, n_clips=2), strict=True):
+        assert len(one.scored.clips) == 2 < len(part.scored.clips)
+        assert set(one.scored.clips) < set(part.scored.clips)
+        assert len({clip.labels for clip in one.scored.clips}) == 2
+        assert one.others == part.others  # a clip of the fold that is not scored is not to learn from
+    assert load_parts([crossed], noises, n_clips=99)[0].scored == whole[0].scored
+
+
 def test_labels_follow_the_names_of_the_classes(noises: Dataset, tmp_path: Path) -> None:
     make_model().save(tmp_path / "mine")
     (expected,) = load_parts([tmp_path / "mine"], noises, folds=[1])
