@@ -160,11 +160,11 @@ def _spread(rows: Sequence[Record]) -> dict[str, Interval]:
 
 
 def _sanity(rows: Sequence[Record], seed: int) -> dict[str, Interval]:
-    """Return the likeness of explanations for each share of layers with random weights."""
+    """Return the likeness of explanations, and what they keep, for each share of layers with random weights."""
     found = {}
     for share in sorted({row["randomized"] for row in rows}):
         chosen = [row for row in rows if row["randomized"] == share]
-        for name in ("spearman", "ssim"):
+        for name in ("spearman", "ssim", "kept"):
             x = [row.get(name, np.nan) for row in chosen]
             groups = [row["source"] for row in chosen]
             found[f"{name}_at_{share:.2f}"] = interval(x, seed=seed, groups=groups)

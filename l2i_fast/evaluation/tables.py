@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from l2i_fast.evaluation.records import Record
+from l2i_fast.evaluation.records import SHARES, Record
 from l2i_fast.evaluation.scores import FIGURES, Scores
 from l2i_fast.files import write_whole
 from l2i_fast.metrics.bootstrap import Interval
@@ -40,30 +40,61 @@ class Table:
 
 
 def tables(scores: Scores, records: Sequence[Record], fit_seconds: Mapping[str, float]) -> list[Table]:
-    """Return a table for each experiment, with the methods as rows, and one of costs."""
+    """Return a table for each experiment, with the methods as rows, one at equal shares, and one of costs."""
     titles = {row["method"]: row["title"] for row in records}
     made = [
         _sanity(methods, titles) if experiment == "sanity" else _experiment(experiment, methods, titles)
         for experiment, methods in scores.items()
     ]
+    curved = scores.get("clean", {})
+    if any(f"AI_at_{SHARES[0]:g}" in figures for figures in curved.values()):
+        made.append(_equal_shares(curved, titles))
     return [*made, _costs(records, titles, fit_seconds)]
 
 
 def _experiment(experiment: str, methods: Mapping[str, Mapping[str, Interval]], titles: Mapping[str, str]) -> Table:
     shown = [figure for figure in FIGURES if any(figure.name in figures for figures in methods.values())]
     rows = [
-        [titles[method], *(_cell(figures.get(figure.name), figure.digits) for figure in shown)]
+        [titles[method], *(_cell(figures, figure.name, figure.digits) for figure in shown)]
         for method, figures in methods.items()
     ]
-    n = max(interval.n for figures in methods.values() for interval in figures.values())
+    n = max(figures["kept"].n for figures in methods.values())
     title = f"{experiment}: {n} recordings; intervals of 95 %"
+    n_runs = max(
+        (x.n for figures in methods.values() for k, x in figures.items() if k.endswith("_between_runs")), default=1
+    )
+    if n_runs > 1:
+        title += f"; ± standard deviation between {n_runs} runs"
     return Table(experiment, title, ["method", *(figure.head for figure in shown)], rows)
 
 
+def _equal_shares(methods: Mapping[str, Mapping[str, Interval]], titles: Mapping[str, str]) -> Table:
+    names = [f"{figure}_at_{share:g}" for figure in ("AI", "AD", "FF") for share in SHARES]
+    heads = [f"{figure}, kept {share:g}" for figure in ("AI", "AD", "FF") for share in SHARES]
+    digits = [0] * len(SHARES) + [1] * len(SHARES) + [2] * len(SHARES)
+    curved = {method: figures for method, figures in methods.items() if names[0] in figures}
+    n = max(figures[names[0]].n for figures in curved.values())
+    rows = [
+        [titles[method], *(_cell(figures, name, d) for name, d in zip(names, digits, strict=True))]
+        for method, figures in curved.items()
+    ]
+    title = f"clean, at equal shares: {n} recordings; intervals of 95 %"
+    return Table("equal-shares", title, ["method", *heads], rows)
+
+
 def _sanity(methods: Mapping[str, Mapping[str, Interval]], titles: Mapping[str, str]) -> Table:
-    names = list(dict.fromkeys(name for figures in methods.values() for name in figures if name.startswith("spearman")))
-    head = ["method", *(f"{float(name.rpartition('_')[2]):.0%} random" for name in names)]
-    rows = [[titles[method], *(_cell(figures.get(name), 2) for name in names)] for method, figures in methods.items()]
+    shares = list(
+        dict.fromkeys(name.rpartition("_")[2] for figures in methods.values() for name in figures if "_at_" in name)
+    )
+    head = ["method"]
+    for share in shares:
+        head += [f"{float(share):.0%} random", f"{float(share):.0%} random: kept"]
+    rows = []
+    for method, figures in methods.items():
+        row = [titles[method]]
+        for share in shares:
+            row += [_cell(figures, f"spearman_at_{share}", 2), _cell(figures, f"kept_at_{share}", 2)]
+        rows.append(row)
     return Table("sanity", "sanity: rank correlation with the explanation by trained weights", head, rows)
 
 
@@ -79,11 +110,15 @@ def _costs(records: Sequence[Record], titles: Mapping[str, str], fit_seconds: Ma
     return Table("cost", "cost", head, rows)
 
 
-def _cell(value: Interval | None, digits: int) -> str:
+def _cell(figures: Mapping[str, Interval], name: str, digits: int) -> str:
+    """Return an estimate with its interval and, of several runs, the standard deviation between them."""
+    value, between = figures.get(name), figures.get(f"{name}_between_runs")
     if value is None or np.isnan(value.estimate):
         return ""
     text = f"{value.estimate:.{digits}f}"
-    return text if np.isnan(value.low) else f"{text} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    if not np.isnan(value.low):
+        text += f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return text if between is None else f"{text} ± {between.estimate:.{digits + 1}f}"
 
 
 def to_csv(table: Table) -> str:

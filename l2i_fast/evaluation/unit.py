@@ -151,7 +151,8 @@ class Unit:
             other = explainer.on(network.randomized(layers[:n], self.conditions.seed)) if n else explainer
             again = other.explain([(sample.audio, rate) for sample in samples], targets)
             for i, (one, two) in enumerate(zip(results, again, strict=True)):
-                yield i, {"randomized": n / len(layers), **similarity(one.mask(), two.mask())._asdict()}
+                likeness = similarity(one.mask(), two.mask())._asdict()
+                yield i, {"randomized": n / len(layers), "kept": two.kept(), **likeness}
 
     def _keep(self, method: str, one: Planned, sample: Sample, result: Result) -> None:
         """Keep a result and the parts of its recording for a page."""

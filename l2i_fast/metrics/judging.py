@@ -14,7 +14,7 @@ from l2i_fast.audio import scale_to_peak
 from l2i_fast.defaults import default_settings
 from l2i_fast.model import AuditedNetwork
 from l2i_fast.results import Result
-from l2i_fast.results.masking import gain_of, kept_share, log_magnitude
+from l2i_fast.results.masking import gain_of
 
 Float32 = NDArray[np.float32]
 #: Recordings that go through the network together.
@@ -63,7 +63,7 @@ def judge(network: AuditedNetwork, results: Sequence[Result]) -> list[Judgement]
     kept = _classify(network, [result.audio for result in results], scales)
     removed = _classify(network, [result.removed() for result in results], scales)
     return [
-        Judgement(result.explanations[0].target, result.probabilities, k, r, _share(result))
+        Judgement(result.explanations[0].target, result.probabilities, k, r, result.kept())
         for result, k, r in zip(results, kept, removed, strict=True)
     ]
 
@@ -90,17 +90,13 @@ def judge_published(network: AuditedNetwork, results: Sequence[Result]) -> list[
             removed = front_end.silence + whole - kept
         heard = torch.from_numpy(np.stack([kept, removed])[:, None].astype(np.float32)).to(network.device)
         p = host(network.probabilities(network.run(heard).logits))
-        found.append(Judgement(result.explanations[0].target, result.probabilities, p[0], p[1], _share(result)))
+        found.append(Judgement(result.explanations[0].target, result.probabilities, p[0], p[1], result.kept()))
     return found
 
 
 def has_components(result: Result) -> bool:
     """Return whether a result is made of a dictionary's components, which SpeechBrain's recipe treats apart."""
     return bool(result.dictionary.shape[1])
-
-
-def _share(result: Result) -> float:
-    return kept_share(result.mask(), log_magnitude(result.input, result.settings), result.settings["domain"])
 
 
 def _classify(network: AuditedNetwork, signals: Sequence[Float32], scales: Sequence[float]) -> list[Float32]:

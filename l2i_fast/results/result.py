@@ -101,6 +101,17 @@ class Result:
             from l2i_fast.results.masking import apply_mask
         return apply_mask(self.input, 1 - self.mask(explanation), self.settings)
 
+    def kept(self, explanation: Explanation | None = None) -> float:
+        """Return the share of the log magnitude that an explanation, by default the first, keeps: 0 to 1.
+
+        It is ``sum(log(1 + |Y|)) / sum(log(1 + |X|))`` of the spectra Y of what is kept and X of the input, and 0 for
+        silence.
+        """
+        with importing:
+            from l2i_fast.results.masking import kept_share, log_magnitude
+        V = log_magnitude(self.input, self.settings)
+        return kept_share(self.mask(explanation), V, self.settings["domain"])
+
     @property
     def _first(self) -> Explanation:
         if not self.explanations:

@@ -15,7 +15,7 @@ from l2i_fast.cli import app
 from l2i_fast.evaluation.overview import overview
 from l2i_fast.evaluation.plots import write_plots
 from l2i_fast.evaluation.records import Record
-from l2i_fast.evaluation.tables import Table, to_csv, to_latex, to_markdown, to_rich
+from l2i_fast.evaluation.tables import Table, tables, to_csv, to_latex, to_markdown, to_rich
 from l2i_fast.metrics.bootstrap import Interval
 
 from .conftest import a_model
@@ -74,6 +74,30 @@ def test_the_global_view_by_hand() -> None:
     assert overview(records[3:]) == {}
 
 
+def test_tables_by_hand() -> None:
+    figures = {
+        "kept": Interval(0.5, 0.4, 0.6, 9),
+        "AI": Interval(48.0, 43.2, 53.1, 9),
+        "AI_between_runs": Interval(1.23, np.nan, np.nan, 3),
+    }
+    likeness = {
+        "spearman_at_0.00": Interval(1.0, 1.0, 1.0, 4),
+        "kept_at_0.00": Interval(0.5, 0.4, 0.6, 4),
+        "spearman_at_1.00": Interval(0.25, 0.2, 0.3, 4),
+        "kept_at_1.00": Interval(0.1, 0.0, 0.2, 4),
+    }
+    row = {"method": "l2i", "title": "L2I", "seconds": 1.0, "peak_memory_mb": 2.0, "experiment": "noise"}
+    noise, sanity, _ = tables({"noise": {"l2i": figures}, "sanity": {"l2i": likeness}}, [row], {})
+    assert noise.title == "noise: 9 recordings; intervals of 95 %; ± standard deviation between 3 runs"
+    assert dict(zip(noise.head, noise.rows[0], strict=True)) == {
+        "method": "L2I",
+        "AI": "48 [43, 53] ± 1.2",
+        "kept": "0.50 [0.40, 0.60]",
+    }
+    assert sanity.head == ["method", "0% random", "0% random: kept", "100% random", "100% random: kept"]
+    assert sanity.rows == [["L2I", "1.00 [1.00, 1.00]", "0.50 [0.40, 0.60]", "0.25 [0.20, 0.30]", "0.10 [0.00, 0.20]"]]
+
+
 def test_a_plot_of_separation(tmp_path: Path) -> None:
     methods = {"one": {"ratio_gain": Interval(3.0, 2.0, 5.0, 9)}, "two": {"kept": Interval(0.5, 0.4, 0.6, 9)}}
     write_plots(tmp_path, {"noise": methods}, {"one": "First", "two": "Second"}, {})
@@ -110,11 +134,13 @@ def test_the_command_and_its_files(data: Path, tmp_path: Path) -> None:
     assert "Constant mask" in done.output
     out = tmp_path / "out"
     names = {str(file.relative_to(out)) for folder in ("tables", "plots") for file in (out / folder).iterdir()}
-    tables = {
-        f"tables/{name}.{ending}" for name in ("clean", "noise", "sanity", "cost") for ending in ("csv", "md", "tex")
+    wanted = {
+        f"tables/{name}.{ending}"
+        for name in ("clean", "equal-shares", "noise", "sanity", "cost")
+        for ending in ("csv", "md", "tex")
     }
     plots = {"plots/kept.png", "plots/sanity.png", "plots/relevance-tiny.png"}
-    assert names == tables | plots
+    assert names == wanted | plots
     assert all((out / name).stat().st_size > 5000 for name in plots)
     scores = json.loads((out / "scores.json").read_text())
     assert scores["clean"]["l2i"]["kept"]["n"] == 4
@@ -122,6 +148,9 @@ def test_the_command_and_its_files(data: Path, tmp_path: Path) -> None:
     assert [line["method"] for line in rows] == ["L2I", "Constant mask"]
     kept = scores["clean"]["l2i"]["kept"]
     assert rows[0]["kept"] == f"{kept['estimate']:.2f} [{kept['low']:.2f}, {kept['high']:.2f}]"
+    rows = list(csv.DictReader((out / "tables" / "equal-shares.csv").read_text().splitlines()))
+    figure = scores["clean"]["constant"]["FF_at_0.7"]
+    assert rows[1]["FF, kept 0.7"] == f"{figure['estimate']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
     assert (out / "records.parquet").stat().st_size > 0
     assert set(json.loads((out / "global.json").read_text())) == {"tiny"}
     again = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)

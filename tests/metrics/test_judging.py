@@ -62,6 +62,10 @@ def test_both_parts_go_through_audio(
             np.testing.assert_allclose(p, network.classify([y], [peak])[0], atol=1e-5)
         V = np.log1p(np.abs(network.analyze([result.input]).X[0]))
         assert found.kept_share == pytest.approx((result.mask() * V).sum() / V.sum(), rel=1e-4)
+        assert result.kept() == found.kept_share
+        magnitude = dataclasses.replace(result, settings={**result.settings, "domain": "magnitude"})
+        expected = np.log1p(result.mask() * np.expm1(V)).sum() / V.sum()
+        assert magnitude.kept() == pytest.approx(expected, rel=1e-4)
         again = network.classify([result.audio])[0]  # at its own scale, which is not what is wanted
         assert np.abs(found.kept - again).max() > 1e-3
         assert np.abs(found.kept - found.removed).max() > 1e-3
