@@ -1,6 +1,6 @@
 """Write a data set of synthesised sounds in ESC-50's layout: python synthesised_clips.py FOLDER [CLIPS_PER_CLASS].
 
-It holds one fold, and seven of the classes that the model esc10 knows: something to try `l2i evaluate` on without
+It holds two folds, and seven of the classes that the model esc10 knows: something to try `l2i evaluate` on without
 recordings of your own.
 """
 
@@ -28,4 +28,4 @@ with (folder / "meta" / "esc50.csv").open("w", newline="") as file:
             y = make(RATE, 5.0, np.random.default_rng(take))
             path = folder / "audio" / f"{name}-{take}.wav"
             write_audio(path, y, RATE)
-            table.writerow([path.name, 1, target, name, True])
+            table.writerow([path.name, 1 + take % 2, target, name, True])
