@@ -119,7 +119,7 @@ def evaluate(
             )
     except KeyboardInterrupt:
         raise interrupted("the same command goes on from the last finished unit") from None
-    scores, made = report(output, records, seed)
+    scores, made = report(output, records, parts, seed)
     if as_json:
         print(json.dumps(to_json(scores)))
         return

@@ -117,7 +117,7 @@ def _relevance(view: Overview) -> Figure:
     top.set_title("Mean relevance of each component for each class", loc="left", fontsize=11, color=INK)
     figure.colorbar(image, ax=top)
     for i, label in enumerate(view.classes):
-        chosen = view.places[[other == label for other in view.labels]]
+        chosen = np.array([(one.x, one.y) for one in view.recordings if one.label == label])
         marker = "osD^"[i // len(COLOURS) % 4]
         below.scatter(*chosen.T, s=18, color=COLOURS[i % len(COLOURS)], marker=marker, label=label)
     below.set_title("Recordings by the relevance of their components", loc="left", fontsize=11, color=INK)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from l2i_fast.evaluation.overview import overview
+from l2i_fast.evaluation.models import Part
+from l2i_fast.evaluation.overview import overview, write_overviews
 from l2i_fast.evaluation.plots import write_plots
 from l2i_fast.evaluation.records import Record
 from l2i_fast.evaluation.scores import Scores, score, to_json
@@ -17,8 +18,8 @@ from l2i_fast.evaluation.unit import write_records
 from l2i_fast.files import write_whole
 
 
-def report(output: Path, records: Sequence[Record], seed: int = 0) -> tuple[Scores, list[Table]]:
-    """Write scores.json, records.parquet, global.json, tables/ and plots/ into `output`.
+def report(output: Path, records: Sequence[Record], parts: Sequence[Part], seed: int = 0) -> tuple[Scores, list[Table]]:
+    """Write scores.json, records.parquet, the global view of each part, tables/ and plots/ into `output`.
 
     Returns
     -------
@@ -26,14 +27,13 @@ def report(output: Path, records: Sequence[Record], seed: int = 0) -> tuple[Scor
     """
     scores = score(records, seed)
     made = tables(scores, records, _fit_seconds(output, records))
-    views = overview(records)
+    views = overview(records, parts)
     write_records(output / "records.parquet", list(records))
     write_tables(output / "tables", made)
     write_plots(output / "plots", scores, {row["method"]: row["title"] for row in records}, views)
-    files = {"scores.json": to_json(scores), "global.json": {part: view.to_dict() for part, view in views.items()}}
-    for name, values in files.items():
-        text = json.dumps(values, indent=1, allow_nan=False)
-        write_whole(output / name, lambda p, text=text: p.write_text(text + "\n"))  # type: ignore[misc]
+    write_overviews(output, views)
+    text = json.dumps(to_json(scores), indent=1, allow_nan=False)
+    write_whole(output / "scores.json", lambda p: p.write_text(text + "\n"))
     return scores, made
 
 

@@ -6,18 +6,23 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from l2i_fast.cli import app
-from l2i_fast.evaluation.overview import overview
+from l2i_fast.data import Dataset
+from l2i_fast.evaluation.models import Part
+from l2i_fast.evaluation.overview import overview, places, read_overviews, write_overviews
 from l2i_fast.evaluation.plots import write_plots
 from l2i_fast.evaluation.records import Record
 from l2i_fast.evaluation.tables import Table, tables, to_csv, to_latex, to_markdown, to_rich
 from l2i_fast.metrics.bootstrap import Interval
 
+from ..conftest import make_model
+from ..helpers import refused
 from .conftest import a_model
 
 TABLE = Table(
@@ -42,36 +47,111 @@ def test_formats_of_tables() -> None:
     assert "\\begin{tabular}{lrr}" in latex
 
 
-def row(sample: str, target: str, relevance: list[float], **other: str) -> Record:
+def row(sample: str, target: str, relevance: list[float], **other: Any) -> Record:
     return {
         "experiment": "clean",
         "method": "l2i",
-        "part": "one",
+        "part": "run/one",
         "sample": sample,
         "target": target,
+        "true": ["rain"],
+        "correct": target == "rain",
         "relevance": relevance,
         **other,
     }
 
 
+def part(name: str, n_components: int = 3, seed: int = 0) -> Part:
+    nothing = Dataset("nothing", (), (), False, 1.0)
+    return Part(name, name.partition("/")[0], make_model(n_components=n_components, seed=seed), nothing, nothing)
+
+
+RECORDS = [
+    row("a", "rain", [1.0, 0.0, -1.0]),
+    row("b", "rain", [0.0, 1.0, 0.5]),
+    row("c", "dog", [0.2, 0.4, 1.0]),
+    row("d", "dog", [9.0, 9.0, 9.0], experiment="noise"),
+    row("e", "dog", [9.0, 9.0, 9.0], method="constant"),
+]
+
+
 def test_the_global_view_by_hand() -> None:
-    records = [
-        row("a", "rain", [1.0, 0.0, -1.0]),
-        row("b", "rain", [0.0, 1.0, 0.5]),
-        row("c", "dog", [0.2, 0.4, 1.0]),
-        row("d", "dog", [9.0, 9.0, 9.0], experiment="noise"),
-        row("e", "dog", [9.0, 9.0, 9.0], method="constant"),
-    ]
-    (view,) = overview(records).values()
+    one = part("run/one")
+    (view,) = overview(RECORDS, [one]).values()
+    assert view.run == "run"
     assert view.classes == ["dog", "rain"]
     np.testing.assert_allclose(view.relevance, [[0.2, 0.4, 1.0], [0.5, 0.5, -0.25]])
-    assert (view.names, view.labels) == (["a", "b", "c"], ["rain", "rain", "dog"])
+    assert [(r.name, r.label, r.true, r.correct) for r in view.recordings] == [
+        ("a", "rain", ("rain",), True),
+        ("b", "rain", ("rain",), True),
+        ("c", "dog", ("rain",), False),
+    ]
+    found = np.array([(r.x, r.y) for r in view.recordings])
     r = np.maximum([[1.0, 0.0, -1.0], [0.0, 1.0, 0.5], [0.2, 0.4, 1.0]], 0)
     between = np.linalg.norm(r[:, None] - r[None], axis=2)
-    np.testing.assert_allclose(np.linalg.norm(view.places[:, None] - view.places[None], axis=2), between, atol=1e-9)
-    assert json.loads(json.dumps(view.to_dict()))["map"][2]["class"] == "dog"
-    assert overview([row("a", "rain", [1.0])])["one"].places.shape == (1, 2)
-    assert overview(records[3:]) == {}
+    np.testing.assert_allclose(np.linalg.norm(found[:, None] - found[None], axis=2), between, atol=1e-9)
+    assert np.array_equal(view.dictionary, one.model.dictionary)
+    assert view.analysis == {"sample_rate": 44100, "n_fft": 1024, "hop_length": 512}
+    (alone,) = overview([row("a", "rain", [1.0])], [part("run/one", 1)]).values()
+    assert alone.recordings[0][-2:] == (0, 0)
+    assert overview(RECORDS[3:], [one]) == {}
+
+
+def test_the_global_views_of_models_are_kept_apart() -> None:
+    parts = [part("run/one"), part("run/two", 2, seed=1)]
+    other = [row("f", "rain", [0.3, 0.6], part="run/two")]
+    one, two = overview([*RECORDS, *other], parts).values()
+    assert [len(view.recordings) for view in (one, two)] == [3, 1]
+    np.testing.assert_allclose(two.relevance, [[0.3, 0.6]])
+    for view, given in zip((one, two), parts, strict=True):
+        assert np.array_equal(view.dictionary, given.model.dictionary)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_places_on_principal_axes_by_hand(turn: int) -> None:
+    x = turn * np.array([[0.0, 5, 1], [8, 5, 1], [4, 6, 1], [4, 4, 1]])
+    np.testing.assert_allclose(places(x), turn * np.array([[-4.0, 0], [4, 0], [0, 1], [0, -1]]), atol=1e-12)
+    # The axis is (3, -4) / 5 or its opposite, whose entry of largest magnitude is positive.
+    line = np.array([[0.0, 0], [3, -4]])
+    np.testing.assert_allclose(places(line), [[2.5, 0], [-2.5, 0]], atol=1e-12)
+
+
+def test_global_views_come_back_from_their_files(tmp_path: Path) -> None:
+    assert read_overviews(tmp_path) == {}
+    views = overview([*RECORDS, row("f", "rain", [-1e-4, 1 / 3], part="two")], [part("run/one"), part("two", 2)])
+    write_overviews(tmp_path, views)
+    back = read_overviews(tmp_path)
+    assert list(back) == ["run/one", "two"]
+    for name, view in views.items():
+        assert (back[name].run, back[name].classes, back[name].analysis) == (view.run, view.classes, view.analysis)
+        assert np.array_equal(back[name].dictionary, view.dictionary)
+        np.testing.assert_allclose(back[name].relevance, view.relevance, atol=5.1e-4)
+        for one, other in zip(back[name].recordings, view.recordings, strict=True):
+            assert one[:4] == other[:4]
+            assert one[4:] == pytest.approx(other[4:], abs=5.1e-4)
+    assert "-0.0," not in (tmp_path / "global.json").read_text()
+    assert json.loads((tmp_path / "global.json").read_text())["run/one"]["map"][2]["class"] == "dog"
+
+
+def test_damaged_global_views_are_named(tmp_path: Path) -> None:
+    views = overview(RECORDS, [part("run/one")])
+
+    def damaged(message: str) -> Any:
+        return refused(ValueError, f"the global view in {tmp_path} is damaged ({message}): run l2i evaluate again")
+
+    write_overviews(tmp_path, views)
+    (tmp_path / "global.safetensors").write_bytes(b"")
+    with damaged("..."):
+        read_overviews(tmp_path)
+    write_overviews(tmp_path, {"run/one": views["run/one"]._replace(dictionary=np.zeros((5, 2), np.float32))})
+    with damaged("relevance has shape (2, 3), but must have (2, 2)"):
+        read_overviews(tmp_path)
+    write_overviews(tmp_path, views)
+    contents = json.loads((tmp_path / "global.json").read_text())
+    del contents["run/one"]["map"]
+    (tmp_path / "global.json").write_text(json.dumps(contents))
+    with damaged("there is no entry 'map'"):
+        read_overviews(tmp_path)
 
 
 def test_tables_by_hand() -> None:
@@ -152,12 +232,15 @@ def test_the_command_and_its_files(data: Path, tmp_path: Path) -> None:
     figure = scores["clean"]["constant"]["FF_at_0.7"]
     assert rows[1]["FF, kept 0.7"] == f"{figure['estimate']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
     assert (out / "records.parquet").stat().st_size > 0
-    assert set(json.loads((out / "global.json").read_text())) == {"tiny"}
+    assert set(read_overviews(out)) == {"tiny"}
+    (out / "global.safetensors").unlink()  # as in the output of an older version
     again = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(again.stdout) == scores
     page = CliRunner().invoke(app, ["page", str(out), "--output", str(tmp_path / "page")], catch_exceptions=False)
     assert page.exit_code == 0, page.output
-    assert "Constant mask" in (tmp_path / "page" / "index.html").read_text()
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "Constant mask" in text
+    assert text.count(">Global view</h2>") == 1
 
 
 @pytest.mark.parametrize(

@@ -481,7 +481,7 @@ def test_missing_libraries(
 
 def test_the_scores_are_those_of_the_records(whole: tuple[list[Record], Path], tmp_path: Path) -> None:
     records, _ = whole
-    report(tmp_path, records)
+    report(tmp_path, records, [])
     found = json.loads((tmp_path / "scores.json").read_text())
     assert list(found) == list(_without_onsets())
     rows = [row for row in records if (row["experiment"], row["method"]) == ("clean", "l2i")]
@@ -529,7 +529,7 @@ def test_no_wrong_answers_give_an_empty_table(noises: Dataset, tmp_path: Path) -
     perfect = dataclasses.replace(few, clips=clips)
     records = evaluated([part_of(perfect)], tmp_path, experiments=["misclassified"])
     assert records == []
-    scores, made = report(tmp_path, records)
+    scores, made = report(tmp_path, records, [])
     assert scores == {}
     assert [table.name for table in made] == ["cost"]
 
@@ -562,6 +562,6 @@ def test_real_recordings(esc10: Dataset, tmp_path: Path) -> None:
         share = kept_share(result.mask(), log_magnitude(result.input, result.settings))
         assert row["kept"] == pytest.approx(share, abs=1e-4)
         assert row["true"] == [esc10.classes[clip.labels[0]]]
-    scores, _ = report(tmp_path, records)
+    scores, _ = report(tmp_path, records, [part])
     assert 0.2 < scores["clean"]["l2i"]["kept"].estimate < 0.95
     assert scores["clean"]["l2i"]["FF"].estimate > 0
