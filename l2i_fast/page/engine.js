@@ -8,6 +8,8 @@
 const Engine = (() => {
   const EPS = 1e-6;
   const TINY = 2 ** -126; // the least normal float32: below it a bin is silent
+  const LOUDEST = 2; // log(1 + |X|), as strong components reach in recordings
+  const LEVEL = 0.05; // RMS of components that are to be equally loud
 
   // ---- Packed arrays: see packing.py -------------------------------------------------------------------------------
 
@@ -309,7 +311,31 @@ const Engine = (() => {
     return order.slice(0, topK ?? order.length).filter((k) => relevance[k] > threshold);
   }
 
-  return { FFT, Decoder, peakOf, select, stft, istft, unpack };
+  // ---- Components by themselves ------------------------------------------------------------------------------------
+
+  // Noise (length) under the magnitudes exp(h W_k) - 1 of component k, since W H models log(1 + |X|). The activation h
+  // takes the loudest bin to LOUDEST. The noise is white and the same for all: a linear congruential generator.
+  function componentNoise(W, k, { nFft, hop }, length) {
+    const F = (nFft >> 1) + 1;
+    const spectrum = W.subarray(k * F, (k + 1) * F);
+    const h = LOUDEST / (spectrum.reduce((a, b) => Math.max(a, b), 0) || 1);
+    const gains = Float64Array.from(spectrum, (w) => Math.expm1(h * w));
+    const noise = new Float32Array(length);
+    for (let i = 0, state = 1; i < length; i++) {
+      state = (Math.imul(1664525, state) + 1013904223) >>> 0; // Numerical Recipes, section 7.1
+      noise[i] = state / 2 ** 31 - 1;
+    }
+    return istft(stft(noise, nFft, hop), nFft, hop, length, (_, row) => row.set(gains));
+  }
+
+  // Samples at an RMS of LEVEL, or lower so that none exceeds full scale.
+  function levelled(samples) {
+    const rms = Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / samples.length);
+    const peak = samples.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    return samples.map((x) => (peak ? x * Math.min(LEVEL / rms, 1 / peak) : 0));
+  }
+
+  return { FFT, Decoder, componentNoise, levelled, peakOf, select, stft, istft, unpack };
 })();
 
 if (typeof module !== "undefined") module.exports = Engine;

@@ -79,6 +79,46 @@ def test_decoding_equals_the_reference(
     assert decoded["kept"] == pytest.approx((mask * V).sum() / V.sum(), rel=1e-5)
 
 
+def white_noise(length: int) -> NDArray[np.float64]:
+    """The page's white noise."""
+    states = [1]
+    for _ in range(length):
+        states.append((1664525 * states[-1] + 1013904223) % 2**32)
+    return np.array(states[1:]) / 2**31 - 1
+
+
+@pytest.mark.parametrize(("length", "n_fft", "hop"), [(5000, 1024, 512), (3000, 500, 250), (700, 301, 97)])
+def test_noise_of_a_component_equals_the_reference(rng: np.random.Generator, length: int, n_fft: int, hop: int) -> None:
+    W = rng.random((n_fft // 2 + 1, 3)).astype(np.float32) ** 4
+    case = {"W": pack_floats(W.T), "settings": {"nFft": n_fft, "hop": hop}, "length": length}
+    found = run(
+        """const noise = Engine.componentNoise(await Engine.unpack(input.W), 1, input.settings, input.length);
+        return [noise, Engine.levelled(noise)].map((y) => Array.from(y));""",
+        case,
+    )
+    X = reference.stft(white_noise(length), hann(n_fft), hop)
+    gains = np.expm1(2 * W[:, 1].astype(np.float64) / W[:, 1].max())
+    expected = reference.istft(gains[:, None] * X, hann(n_fft), hop, length=length)
+    assert relative(found[0], expected) < 1e-6
+    assert relative(found[1], expected * 0.05 / np.sqrt(np.mean(expected**2))) < 1e-6
+
+
+def test_the_white_noise_is_white() -> None:
+    power = np.abs(reference.stft(white_noise(66150), hann(1024), 512)[1:-1, 2:-2]) ** 2
+    levels = 10 * np.log10(power.mean(axis=1))
+    # A mean over 126 frames, every other one independent, has a standard deviation of about 0.5 dB.
+    assert np.abs(levels - levels.mean()).max() < 2.5
+
+
+def test_levels_are_equal_unless_they_would_clip() -> None:
+    code = "return input.map((y) => Array.from(Engine.levelled(Float32Array.from(y))));"
+    click = [0.0] * 9999 + [-0.001]
+    steady, clipped, silent = run(code, [[0.5, -0.5, 0.5], click, [0, 0]])
+    assert steady == pytest.approx([0.05, -0.05, 0.05])
+    assert clipped == pytest.approx([0.0] * 9999 + [-1.0])
+    assert silent == [0, 0]
+
+
 def test_silence_stays_silent() -> None:
     zeros = {"y": [0] * 500, "W": [0.5] * 33, "H": [0.0] * 32}
     code = """const options = { nFft: 64, hop: 16, peak: "absolute" };
