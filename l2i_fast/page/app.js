@@ -6,14 +6,8 @@
   const MANY = 8; // components listed at first
   const SOLO = "solo";
 
-  const css = (share) => `${(100 * share).toFixed(2)}%`;
+  const { css, element } = Drawing;
   const percent = (share) => `${(100 * share).toFixed(0)} %`;
-
-  function element(name, properties = {}, ...children) {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
-  }
 
   // ---- What several samples share ----------------------------------------------------------------------------------
 
@@ -125,6 +119,13 @@
       this.player.setTrack(SOLO, this.#decoder(track).decode([k], track.state.domain).samples);
       this.player.select(SOLO);
       this.player.play();
+    }
+
+    // Samples of component k alone, by the settings of the result.
+    async component(id, k) {
+      await this.open();
+      const track = this.tracks.get(id);
+      return this.#decoder(track).decode([k], track.live.domain).samples;
     }
 
     #endSolo() {
@@ -387,7 +388,7 @@
     [...document.querySelectorAll(".sample")].map((article) => [article.dataset.sample, new Sample(article)]),
   );
   [Sample.active] = samples.values();
-  const first = document.querySelector(".panel");
+  const first = document.querySelector(".sample .panel");
   if (first) first.open = true;
 
   function fail(error) {
@@ -397,19 +398,26 @@
     console.error(error);
   }
 
-  // One sample is read at a time, in the order in which they come into view.
+  const views = new Map(
+    [...document.querySelectorAll(".overview")].map((section) => [
+      section,
+      new Overview.View(section, dictionary, (name, id, k) => samples.get(name).component(id, k), fail),
+    ]),
+  );
+
+  // One sample or view is read at a time, in the order in which they come into view.
   let queue = Promise.resolve();
   const observer = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
         observer.unobserve(target);
-        queue = queue.then(() => samples.get(target.dataset.sample).open()).catch(fail);
+        queue = queue.then(() => (views.get(target) ?? samples.get(target.dataset.sample)).open()).catch(fail);
       }
     },
     { rootMargin: "400px" },
   );
-  for (const { article } of samples.values()) observer.observe(article);
+  for (const target of [...views.keys(), ...[...samples.values()].map((sample) => sample.article)]) observer.observe(target);
 
   const volume = document.getElementById("volume");
   volume.oninput = () => Sound.setVolume(volume.valueAsNumber);
@@ -427,7 +435,7 @@
 
   document.addEventListener("keydown", (event) => {
     const sample = Sample.active;
-    if (!sample?.player || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!sample?.player || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     const { key, target } = event;
     // Inputs keep the keys that they answer to.
     if (key === " " && target.closest("button, input, select, summary")) return;
@@ -439,8 +447,9 @@
     event.preventDefault();
   });
 
-  // For tests and the curious: samples that a track of a sample holds, and the sample itself.
+  // For tests and the curious: samples that a track of a sample holds, the sample itself, and a global view.
   window.l2i = {
+    view: (id) => views.get(document.getElementById(id)),
     sample: (name) => samples.get(name),
     samples: (name, id) => samples.get(name).player.samples(id),
   };

@@ -19,6 +19,7 @@ from l2i_fast.explainers import EXPLAINERS
 from l2i_fast.page.contents import PageSample, Section
 from l2i_fast.page.document import write_document
 from l2i_fast.page.packing import pack_floats, pack_samples
+from l2i_fast.page.views import heard_track, view_block
 from l2i_fast.results import Explanation, Result
 from l2i_fast.results.masking import kept_share, log_magnitude
 
@@ -70,24 +71,37 @@ def write_page(
     if not is_several(sections) or not all(isinstance(section, Section) for section in sections):
         raise TypeError(f"sections is {shown(sections)}, but must be a list of Section")
     blocks: dict[str, Any] = {}
-    shown_sections = [
-        {
-            "title": section.title,
-            "paragraphs": [paragraph for paragraph in re.split(r"\n\s*\n", section.text.strip()) if paragraph],
-            "table": section.table,
-            "samples": [_sample(sample, f"{i}-{j}", blocks) for j, sample in enumerate(section.samples, 1)],
-        }
-        for i, section in enumerate(sections, 1)
-    ]
+    shown_sections = [_section(section, str(i), blocks) for i, section in enumerate(sections, 1)]
     return write_document(
         "page.html",
         {"title": title, "sections": shown_sections},
         output,
         styles=["style.css"],
-        scripts=["data.js", "engine.js", "player.js", "drawing.js", "app.js"],
+        scripts=["data.js", "engine.js", "player.js", "drawing.js", "overview.js", "app.js"],
         blocks=blocks,
         one_file=one_file,
     )
+
+
+def _section(section: Section, place: str, blocks: dict[str, Any]) -> dict[str, Any]:
+    """Add the data of a section to `blocks`, and return what the template shows."""
+    samples, names, heard = [], {}, {}
+    for j, sample in enumerate(section.samples, 1):
+        samples.append(_sample(sample, f"{place}-{j}", blocks))
+        names[sample.name] = samples[-1]["name"]
+        if track := heard_track(sample, blocks[names[sample.name]]["tracks"]):
+            heard[sample.name] = track
+    views = []
+    for j, (title, view) in enumerate(section.views.items(), 1):
+        views.append({"name": f"view-{place}-{j}", "title": title})
+        blocks[views[-1]["name"]] = view_block(view, _dictionary(view.dictionary, blocks), names, heard)
+    return {
+        "title": section.title,
+        "paragraphs": [paragraph for paragraph in re.split(r"\n\s*\n", section.text.strip()) if paragraph],
+        "table": section.table,
+        "samples": samples,
+        "views": views,
+    }
 
 
 def _sample(sample: PageSample, place: str, blocks: dict[str, Any]) -> dict[str, Any]:
@@ -151,11 +165,17 @@ def _interpretation(
     }
     if not len(result.activations) or explanation.mask is not None:
         return {"audio": pack_samples(explanation.audio), "selection": selection}
-    dictionary, activations = _key(result.dictionary.T), _key(result.activations)
-    blocks.setdefault(f"dictionary-{dictionary}", pack_floats(result.dictionary.T))
+    activations = _key(result.activations)
     arrays.setdefault(activations, pack_floats(result.activations))
-    live = {"dictionary": f"dictionary-{dictionary}", "activations": activations, "domain": result.settings["domain"]}
-    return {"selection": selection, "live": live | _analysis(result)}
+    live = {"dictionary": _dictionary(result.dictionary, blocks), "activations": activations}
+    return {"selection": selection, "live": live | {"domain": result.settings["domain"]} | _analysis(result)}
+
+
+def _dictionary(W: Float32, blocks: dict[str, Any]) -> str:
+    """Add a dictionary (F, K) to `blocks` once, and return the name of its block."""
+    name = f"dictionary-{_key(W.T)}"
+    blocks.setdefault(name, pack_floats(W.T))
+    return name
 
 
 def _analysis(result: Result) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from l2i_fast.evaluation.overview import Overview
 from l2i_fast.results import Result
 
 
@@ -65,9 +66,13 @@ class Section:
         Paragraphs, separated by empty lines.
     samples : sequence of PageSample
     table : Table, optional
+    views : mapping of str to Overview
+        Global views of the recordings of this section by L2I, by the names of their models. Their recordings that are
+        among `samples` have the names of these.
     """
 
     title: str
     text: str
     samples: Sequence[PageSample]
     table: Table | None = None
+    views: Mapping[str, Overview] = field(default_factory=dict)

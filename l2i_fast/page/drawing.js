@@ -1,4 +1,4 @@
-// Pictures: spectrograms on canvases, charts as SVG, whose colours the style sheet gives.
+// Pictures: spectrograms on canvases, charts as SVG, whose colours the style sheet gives; and what they are made of.
 "use strict";
 
 const Drawing = (() => {
@@ -67,10 +67,18 @@ const Drawing = (() => {
     return top;
   }
 
-  // Frequencies to name beside a spectrogram: [text, height from 0 to 1].
+  // Frequencies to name beside a picture on the mel scale: [text, place from 0 to 1].
   function frequencies(rate) {
     const named = [250, 1000, 4000, 16000].filter((f) => f < 0.45 * rate);
     return named.map((f) => [f < 1000 ? `${f}` : `${f / 1000}k`, mel(f) / mel(rate / 2)]);
+  }
+
+  const css = (share) => `${(100 * share).toFixed(2)}%`;
+
+  function element(name, properties = {}, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
   }
 
   function svg(name, attributes = {}, ...children) {
@@ -127,5 +135,5 @@ const Drawing = (() => {
     return frame(300, 60, label, ...bars, line(0, "axis"), ...lines);
   }
 
-  return { activity, frequencies, relevance, spectrogram, spectrum };
+  return { activity, css, element, frequencies, relevance, spectrogram, spectrum, svg };
 })();

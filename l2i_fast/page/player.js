@@ -57,6 +57,7 @@ const Sound = (() => {
       this.rate = rate;
       this.duration = length / rate;
       this.changed = changed;
+      this.moved = () => {}; // called for each picture while it plays
       this.tracks = new Map(); // by id: { buffer, peak, rms, voice }
       this.selected = null;
       this.loop = null; // [start, end] in seconds

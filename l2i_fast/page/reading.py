@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from l2i_fast.arguments import is_several, shown
 from l2i_fast.audio import read_audio
+from l2i_fast.evaluation.overview import Overview, read_overviews
 from l2i_fast.files import as_path
 from l2i_fast.page.contents import PageSample, Section, Table
 from l2i_fast.results import Result
@@ -159,7 +160,22 @@ def _experiments(
             chosen = [method for method in descriptions[home]["methods"] if method in methods]
             if chosen:
                 readers.append(partial(_sample, home, descriptions[home], chosen, several))
-        yield Section(title, text, _Lazy(readers), _table(tables[name]) if name in tables else None)
+        table = _table(tables[name]) if name in tables else None
+        views = _views(output, several) if name == "clean" and "l2i" in methods else {}
+        yield Section(title, text, _Lazy(readers), table, views)
+
+
+def _views(output: Path, several: bool) -> dict[str, Overview]:
+    """Return the global views, which are of L2I on clean recordings; these are named as their samples."""
+    views = read_overviews(output)
+    for part, view in views.items():
+        named = [one._replace(name=_sample_name(one.name, view.run, several)) for one in view.recordings]
+        views[part] = view._replace(recordings=named)
+    return views
+
+
+def _sample_name(name: str, run: str, several: bool) -> str:
+    return f"{run}-{name}" if several else name
 
 
 def _table(file: Path) -> Table:
@@ -174,7 +190,7 @@ def _sample(home: Path, description: dict[str, Any], methods: Sequence[str], sev
     name = description["name"]
     try:
         return PageSample(
-            f"{home.parent.name}-{name}" if several else name,
+            _sample_name(name, home.parent.name, several),
             f"{name} ({home.parent.name})" if several else name,
             tuple(description["true"]),
             [Result.load(home / method) for method in methods],

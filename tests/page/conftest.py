@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from l2i_fast.explainers import Constant, EqualEnergy, ListenToInterpret
 from l2i_fast.model import L2I
 from l2i_fast.page import PageSample, Section
+from l2i_fast.results import Result
+from l2i_fast.results.masking import apply_mask
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -66,6 +71,38 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert said == []
     assert asked
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def floats(page: Page, expression: str) -> NDArray[np.float32]:
+    """A Float32Array of the page."""
+    code = f"""() => {{
+        const samples = {expression};
+        const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
+        let text = "";
+        for (let i = 0; i < bytes.length; i += 4096) text += String.fromCharCode(...bytes.subarray(i, i + 4096));
+        return btoa(text);
+    }}"""
+    return np.frombuffer(base64.b64decode(page.evaluate(code)), np.float32)
+
+
+def decoded(result: Result, components: Sequence[int], domain: str) -> NDArray[np.float32]:
+    """The sound of some components, by Python."""
+    mask = result.mask(dataclasses.replace(result.explanations[0], components=tuple(components), mask=None))
+    return apply_mask(result.input, mask, {**result.settings, "domain": domain})
+
+
+def nameless(page: Page) -> list[str]:
+    """What has no name for screen readers."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, canvas, svg, article, section, nav")]
+            .filter((one) => !one.closest("[aria-hidden=true]") && !one.parentElement.closest("[role=img], a"))
+            .filter((one) => {
+                const labels = one.getAttribute("aria-labelledby");
+                const text = labels ? document.getElementById(labels).textContent : one.textContent;
+                return !(one.ariaLabel || one.labels?.[0]?.textContent || text).trim();
+            }).map((one) => one.outerHTML)"""
+    )
+    return found
 
 
 def sample_of(model: L2I, rng: np.random.Generator, name: str, length: int) -> PageSample:

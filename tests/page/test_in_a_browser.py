@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,9 @@ from l2i_fast.data import Dataset
 from l2i_fast.explainers import ListenToInterpret
 from l2i_fast.model import L2I
 from l2i_fast.page import PageSample, Section, write_page
-from l2i_fast.results import Result
-from l2i_fast.results.masking import apply_mask
 
 from ..helpers import relative
-from .conftest import sample_of
+from .conftest import decoded, floats, nameless, sample_of
 
 NAME = "1-1-long-b-b"
 TRACKS = ["input", "part-1", "part-2", "result-1-1", "result-2-1", "result-3-1"]
@@ -37,20 +33,7 @@ def opened(page: Page, name: str = NAME) -> Page:
 
 def heard(page: Page, track: str, name: str = NAME) -> NDArray[np.float32]:
     """The samples that a track plays."""
-    code = """([name, track]) => {
-        const samples = l2i.samples(name, track);
-        const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
-        let text = "";
-        for (let i = 0; i < bytes.length; i += 4096) text += String.fromCharCode(...bytes.subarray(i, i + 4096));
-        return btoa(text);
-    }"""
-    return np.frombuffer(base64.b64decode(page.evaluate(code, [name, track])), np.float32)
-
-
-def decoded(result: Result, components: Sequence[int], domain: str) -> NDArray[np.float32]:
-    """The sound of some components, by Python."""
-    mask = result.mask(dataclasses.replace(result.explanations[0], components=tuple(components), mask=None))
-    return apply_mask(result.input, mask, {**result.settings, "domain": domain})
+    return floats(page, f"l2i.samples({name!r}, {track!r})")
 
 
 def settled(page: Page) -> None:
@@ -359,12 +342,4 @@ def test_it_fits_a_phone_in_both_schemes(visit: Visit, index: Path, scheme: str)
 
 
 def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, select, canvas, svg, article, section, nav")]
-            .filter((one) => {
-                const labels = one.getAttribute("aria-labelledby");
-                const text = labels ? document.getElementById(labels).textContent : one.textContent;
-                return !(one.ariaLabel || one.labels?.[0]?.textContent || text).trim();
-            }).map((one) => one.outerHTML)"""
-    )
-    assert nameless == []
+    assert nameless(page) == []

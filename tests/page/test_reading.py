@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from l2i_fast.audio import write_audio
+from l2i_fast.evaluation.overview import Overview, Recording, write_overviews
 from l2i_fast.evaluation.tables import Table as ScoreTable
 from l2i_fast.evaluation.tables import to_csv, to_markdown
 from l2i_fast.explainers import Constant, Loudest
 from l2i_fast.model import L2I
-from l2i_fast.page import Table, read_sections, write_page
+from l2i_fast.page import Section, Table, read_sections, write_page
 from l2i_fast.results import Result
 
 from ..helpers import refused
@@ -104,6 +105,32 @@ def test_runs_of_one_experiment_are_told_apart(keep: Keep, tmp_path: Path) -> No
     assert [sample.title for sample in clean.samples] == ["clip (seed-0)", "clip (seed-1)"]
     assert len({sample.name for sample in clean.samples}) == 2
     assert [sample.title for sample in noise.samples] == ["clip"]
+
+
+def test_global_views_belong_to_the_clean_recordings(keep: Keep, tmp_path: Path) -> None:
+    for place in ("clean/seed-0/clip", "noise/seed-0/clip"):
+        keep(place, ["l2i", "constant"])
+    recording = Recording("clip", "rain", ("rain",), True, 0.0, 0.0)
+    dictionary = np.ones((5, 2), np.float32)
+    views = {
+        f"seed-{i}/fold1": Overview(f"seed-{i}", ["rain"], np.ones((1, 2)), [recording], dictionary, {})
+        for i in range(2)
+    }
+    write_overviews(tmp_path / "out", views)
+
+    def names(section: Section) -> dict[str, list[str]]:
+        return {part: [one.name for one in view.recordings] for part, view in section.views.items()}
+
+    clean, noise = read_sections([tmp_path / "out"])
+    assert names(clean) == {"seed-0/fold1": ["clip"], "seed-1/fold1": ["clip"]}
+    assert [sample.name for sample in clean.samples] == ["clip"]
+    assert noise.views == {}
+    keep("clean/seed-1/clip", ["l2i"])
+    clean, _ = read_sections([tmp_path / "out"])
+    assert names(clean) == {"seed-0/fold1": ["seed-0-clip"], "seed-1/fold1": ["seed-1-clip"]}
+    assert [sample.name for sample in clean.samples] == ["seed-0-clip", "seed-1-clip"]
+    clean, _ = read_sections([tmp_path / "out"], ["constant"])
+    assert clean.views == {}
 
 
 def test_only_the_methods_that_are_asked_for(keep: Keep, tmp_path: Path) -> None:
