@@ -21,7 +21,6 @@ from l2i_fast.page.document import write_document
 from l2i_fast.page.packing import pack_floats, pack_samples
 from l2i_fast.page.views import heard_track, view_block
 from l2i_fast.results import Explanation, Result
-from l2i_fast.results.masking import kept_share, log_magnitude
 
 Float32 = NDArray[np.float32]
 
@@ -198,7 +197,7 @@ def _kept(result: Result, explanation: Explanation) -> float | None:
     """Return the share of the log magnitude that an explanation keeps, None where its mask is not known."""
     if explanation.mask is None and not len(result.activations):
         return None
-    return kept_share(result.mask(explanation), log_magnitude(result.input, result.settings))
+    return result.kept(explanation)
 
 
 def _panel(track: dict[str, Any]) -> tuple[str, str]:

@@ -285,7 +285,7 @@ const Engine = (() => {
       }
     }
 
-    // Sound of some components, { samples, kept }: kept is sum(m V) / sum(V).
+    // Sound of some components, { samples, kept }: kept is sum(log(1 + gain A)) / sum(V).
     //   m = (sum over k in S of W_k h_k) / (1e-6 + W H);   gain = expm1(m V) / A, or m in the domain "magnitude"
     decode(components, domain) {
       const { A, V, WH, scale } = this;
@@ -296,7 +296,7 @@ const Engine = (() => {
         this.#mix(t, components, row);
         for (let f = 0, i = t * F; f < F; f++, i++) {
           const m = row[f] / (EPS + WH[i]);
-          kept += m * V[i];
+          kept += logarithmic ? m * V[i] : Math.log1p(m * A[i]);
           row[f] = (logarithmic && A[i] >= TINY ? Math.expm1(m * V[i]) / A[i] : m) * scale;
         }
       };

@@ -74,7 +74,7 @@ def kept_magnitude(mask: Float32, V: Float32, domain: str) -> Float32:
     return kept
 
 
-def kept_share(mask: Float32, V: Float32, domain: str = "log") -> float:
+def kept_share(mask: Float32, V: Float32, domain: str) -> float:
     """Return the share of the log magnitude V (F, T) that a mask keeps; 0 for silence.
 
     In the domain "log" this is ``sum(m V) / sum(V)``; see `kept_magnitude`.

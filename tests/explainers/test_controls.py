@@ -44,9 +44,11 @@ def test_each_recording_is_matched(
     for ours, theirs in zip(method.for_model(tiny_model).explain(sounds, targets), reference, strict=True):
         V = log_magnitude(ours.input, ours.settings)
         for one, two in zip(ours.explanations, theirs.explanations, strict=True):
-            shares.append(kept_share(theirs.mask(two), V))
+            shares.append(kept_share(theirs.mask(two), V, "log"))
             # The loudest bins are whole ones: one sample has 513 of the same magnitude.
-            assert kept_share(ours.mask(one), V) == pytest.approx(shares[-1], abs=2e-3 if len(ours.input) < 9 else 2e-4)
+            assert kept_share(ours.mask(one), V, "log") == pytest.approx(
+                shares[-1], abs=2e-3 if len(ours.input) < 9 else 2e-4
+            )
             assert one.label == two.label
     assert np.ptp(shares) > 0.01
 
@@ -120,7 +122,7 @@ def test_a_matched_control_follows_to_another_network(method: type[Constant]) ->
         p = network.classify([sound[0]])[0]
         np.testing.assert_array_equal(result.probabilities, p)
         V = log_magnitude(result.input, result.settings)
-        shares.append(kept_share(result.mask(), V))
+        shares.append(kept_share(result.mask(), V, "log"))
         assert shares[-1] == pytest.approx(p[0], abs=1e-3)
     assert abs(shares[0] - shares[1]) > 0.02
     assert method(networks[0], 0.25).on(networks[1]).kept == 0.25

@@ -28,7 +28,7 @@ def test_whole_bins_or_frames_hold_the_share(
     method: Any = EXPLAINERS[name]
     for result in method(tiny_model.network, 0.4).explain(sounds):
         mask = result.mask()
-        assert kept_share(mask, log_magnitude(result.input, result.settings)) == pytest.approx(0.4, rel=1e-5)
+        assert kept_share(mask, log_magnitude(result.input, result.settings), "log") == pytest.approx(0.4, rel=1e-5)
         assert np.ptp(mask, axis=1 - axis).max() == 0
         lines = mask.take(0, axis=1 - axis)
         assert ((lines > 0) & (lines < 1)).sum() <= 1

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from l2i_fast.explainers import Constant
 from l2i_fast.model import L2I
 from l2i_fast.page import PageSample, Section, write_page
+from l2i_fast.results.masking import log_magnitude
 
 from ..conftest import make_model
 from ..helpers import refused
@@ -45,6 +47,19 @@ def test_the_same_input_gives_the_same_bytes(tiny_model: L2I, tmp_path: Path, on
     assert a.read_bytes() == b.read_bytes()
     if not one_file:
         assert contents(a.parent) == contents(b.parent)
+
+
+@pytest.mark.parametrize("domain", ["log", "magnitude"])
+def test_the_share_that_is_shown(tiny_model: L2I, tmp_path: Path, domain: str) -> None:
+    y = np.random.default_rng(1).uniform(-0.4, 0.4, 8000).astype(np.float32)
+    (halved,) = Constant(tiny_model.network, 0.5).explain([(y, 44100)], ["rain"])
+    result = dataclasses.replace(halved, settings={**halved.settings, "domain": domain})
+    sample = PageSample("Half", "Half", ("rain",), [result])
+    text = write_page([Section("One", "", [sample])], tmp_path / "page").read_text()
+    V = log_magnitude(y, result.settings)
+    share = 0.5 if domain == "log" else np.log1p(0.5 * np.expm1(V)).sum() / V.sum()
+    assert re.findall(r'class="kept">(\d+) %', text) == [f"{100 * share:.0f}"]
+    assert domain == "log" or share > 0.7
 
 
 def test_one_file_asks_for_no_other(sections: list[Section], tmp_path: Path) -> None:
