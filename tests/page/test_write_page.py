@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import runpy
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,12 @@ def test_what_makes_no_page(tiny_model: L2I, rng: np.random.Generator, tmp_path:
     with pytest.raises(OSError, match="file"):
         write_page([Section("", "", [sample])], tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_example_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = str(Path(__file__).parents[2] / "examples" / "listening_page.py")
+    monkeypatch.setattr(sys, "argv", [program, str(tmp_path / "page")])
+    runpy.run_path(program)
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert re.findall(r"<h3[^>]*>([^<]+)</h3>", text) == ["Dog", "Dog and rain", "Dog in noise"]
+    assert text.count("Integrated gradients") >= 3
