@@ -68,7 +68,8 @@ def whole(path: Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to holds no temporary file
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -98,7 +99,7 @@ def _errors_name(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if _PREFIX not in str(error.filename):
+        if error.filename is not None and _PREFIX not in str(error.filename):
             raise
         raise OSError(error.errno, error.strerror, error.filename2 or str(path)) from error
 

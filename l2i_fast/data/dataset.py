@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,29 @@ AUDIO_ENDINGS = (".wav", ".ogg", ".flac", ".mp3")
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: its file, its labels as indices into the data set's classes, its fold and split."""
+    """One recording: its file, its labels as indices into the data set's classes, its fold and split.
+
+    `name` tells it from the other clips of a data set; readers take that of the file without its ending.
+    """
 
     path: Path
     labels: tuple[int, ...]
     fold: int | None
     name: str
     split: str | None = None
+
+    def identity(self) -> tuple[str, tuple[int, ...], str | None]:
+        """Return what tells the clip from another one of its name: name, labels, and a hash of the file's contents."""
+        if not self.path.exists():
+            return self.name, self.labels, None
+        status = self.path.stat()
+        return self.name, self.labels, _contents(self.path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _contents(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,14 @@ class Dataset:
     clips: tuple[Clip, ...]
     multilabel: bool
     duration: float
+
+    def __post_init__(self) -> None:
+        name, n = next(iter(Counter(clip.name for clip in self.clips).most_common(1)), ("", 1))
+        if n > 1:
+            raise ValueError(
+                f"dataset {self.name} holds {n} recordings called {name!r}, but each must have a name of its own, "
+                "even without the ending"
+            )
 
     def select(
         self,

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -52,14 +52,15 @@ def cross_validate(
         For each Theta the figures of `l2i_fast.evaluation.summarize` over the clips of all finished folds.
     """
     output, dataset = as_path("output", output), chosen_part(dataset, config)
-    fingerprint = fingerprint_of(
-        config, dataset.classes, [(clip.name, clip.labels, clip.fold) for clip in dataset.clips]
-    )
+    fingerprint = fingerprint_of(config, dataset.classes, [(clip.identity(), clip.fold) for clip in dataset.clips])
     known = sorted({clip.fold for clip in dataset.clips if clip.fold is not None})
     if len(known) < 2:
         raise ValueError(f"dataset {dataset.name} has the folds {known}, but at least two are needed")
     if folds is not None:
         dataset.select(folds=folds)  # raises for an unknown fold, before hours of work
+    sources: dict[int, Path | None] = {
+        fold: None if reuse is None else _fold_of(as_path("reuse", reuse), fold, thetas[0]) for fold in folds or known
+    }
     features = compute_features(dataset, config.analysis, output / "training", report)
     records: dict[str, list[Record]] = {theta: [] for theta in thetas}
     per_fold: dict[str, dict[str, dict[str, float]]] = {theta: {} for theta in thetas}
@@ -70,7 +71,9 @@ def cross_validate(
             if not file.exists():
                 if folds is not None and fold not in folds:
                     continue
-                figures = _cross_validate_fold(dataset, features, fold, theta, thetas[0], output, config, report, reuse)
+                figures = _cross_validate_fold(
+                    dataset, features, fold, theta, thetas[0], output, config, report, sources[fold]
+                )
                 text = json.dumps({"fingerprint": fingerprint, **figures})
                 write_whole(file, lambda p, text=text: p.write_text(text + "\n"))  # type: ignore[misc]
             found = json.loads(file.read_text())
@@ -83,6 +86,15 @@ def cross_validate(
         text = json.dumps({"config": config.to_dict(), "all": summaries, "folds": per_fold}, indent=2)
         write_whole(output / "evaluation.json", lambda p: p.write_text(text + "\n"))
     return summaries
+
+
+def _fold_of(reuse: Path, fold: int, first: Theta) -> Path:
+    """Return the folder of a fold in another cross-validation: of the `first` Theta, or of one that it has."""
+    folders = [reuse / f"fold{fold}-{theta}" for theta in (first, *get_args(Theta))]
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        raise ValueError(f"reuse is {str(reuse)!r}, but must be a folder of l2i cross-validate with fold {fold}")
+    return found
 
 
 def _cross_validate_fold(
@@ -100,7 +112,6 @@ def _cross_validate_fold(
     folder = output / f"fold{fold}-{theta}"
     named: Report = lambda stage, done, total, text: report(f"fold {fold} {theta}: {stage}", done, total, text)  # noqa: E731
     inside = [i for i, clip in enumerate(dataset.clips) if clip.fold != fold]
-    source = output if theta != first else reuse
     fold_config = dataclasses.replace(config, interpreter=dataclasses.replace(config.interpreter, theta=theta))
     clips = tuple(dataset.clips[i] for i in inside)
     model = train(
@@ -109,7 +120,7 @@ def _cross_validate_fold(
         fold_config,
         named,
         features=features.subset(inside),
-        reuse=source and source / f"fold{fold}-{first}",
+        reuse=reuse if theta == first else output / f"fold{fold}-{first}",
     )
     assert model is not None
     records = evaluate(model, dataset.select(folds=[fold]), named)

@@ -217,7 +217,7 @@ def _of_other_classes(clip: Clip, others: Dataset, n: int, rng: np.random.Genera
         taken = {c for one in chosen for c in one.labels}
         possible = [one for one in others.clips if one.labels and not taken.intersection(one.labels)]
         if not possible:
-            needed = f"{n + 1} different classes"
+            needed = f"clips of {n + 1} different classes to mix: choose more clips, or experiments without mixtures"
             raise ValueError(f"dataset {others.name} has no clips to mix with {clip.name}, but needs {needed}")
         chosen.append(possible[int(rng.integers(len(possible)))])
     return chosen[1:]

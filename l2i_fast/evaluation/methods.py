@@ -35,7 +35,7 @@ def make_explainer(name: str, part: Part) -> Explainer:
         raise ValueError(f"the method {name} cannot explain {part.run}: {error}") from None
     if learns(name) and not part.others.clips:
         raise ValueError(
-            f"the method {name} learns from recordings, but all of {part.scored.name} are scored: "
+            f"the method {name} learns from recordings, but none of {part.scored.name} are left for that: "
             "name the folds to score with --fold, and it learns from the others"
         )
     return explainer

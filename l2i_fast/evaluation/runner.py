@@ -6,26 +6,29 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
-from l2i_fast.data import Clip
 from l2i_fast.defaults import default_settings
 from l2i_fast.evaluation.experiments import Conditions, Experiment, Planned, plan, spread
 from l2i_fast.evaluation.methods import fitted_explainer, learns, make_explainer
 from l2i_fast.evaluation.models import Part
 from l2i_fast.evaluation.records import Record
-from l2i_fast.evaluation.unit import Unit
+from l2i_fast.evaluation.unit import Unit, finished_before
 from l2i_fast.files import as_path, write_whole
 from l2i_fast.model import L2I
 from l2i_fast.progress import Report
 from l2i_fast.recording import import_optional
 from l2i_fast.version import __version__
 
+#: Name of the thread of a worker that watches its parent.
+_WATCH = "l2i-parent"
 #: Samples that are finished and kept together.
 _GROUP = 20
 #: Recordings of `clean` at most for which scores at equal shares are computed, over all parts.
@@ -67,7 +70,8 @@ def run(
     Returns
     -------
     list of Record
-        One for each sample, method and experiment, in a fixed order.
+        One for each sample, method and experiment, in a fixed order; then those of other methods and experiments that
+        earlier calls have finished in the same folder.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def run(
             if unit.part is part:
                 records += unit.run(explainers, report)
                 unit.describe(methods)
-    return records
+    asked = {(experiment, method) for experiment in experiments for method in methods}
+    return records + finished_before(output, [part.name for part in parts], asked)
 
 
 def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: Report) -> None:
@@ -126,13 +131,30 @@ def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: R
     explain = [(unit, name) for unit in units for name in methods if not unit.has(name)]
     learners = {(unit.part.name, name): (unit, name) for unit, name in explain if learns(name)}
     n_threads = max(1, len(os.sched_getaffinity(0)) // n_jobs)
+    parent = os.getpid()
     for stage, work, tasks in (("learn", _learn, [*learners.values()]), ("explain", _explain, explain)):
+        if not tasks:
+            continue
         with parallel_config("loky", inner_max_num_threads=n_threads):
-            done = Parallel(n_jobs, return_as="generator_unordered", max_nbytes=None)(
-                delayed(work)(unit, name) for unit, name in tasks
+            done = Parallel(min(n_jobs, len(tasks)), return_as="generator_unordered", max_nbytes=None)(
+                delayed(_in_worker)(work, unit, name, parent) for unit, name in tasks
             )
             for i, text in enumerate(done, 1):
                 report(stage, i, len(tasks), text)
+
+
+def _in_worker(work: Callable[[Unit, str], str], unit: Unit, name: str, parent: int) -> str:
+    """Do a task in a worker, which leaves Ctrl-C to its parent and ends with it, even if that is killed."""
+    if not any(thread.name == _WATCH for thread in threading.enumerate()):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
+    return work(unit, name)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _learn(unit: Unit, name: str) -> str:
@@ -167,17 +189,17 @@ def _claim(output: Path, parts: Sequence[Part], conditions: Conditions) -> None:
         "version": __version__,
         "conditions": dataclasses.asdict(conditions),
         "models": {part.name: _identity(part) for part in parts},
-        "data": {part.name: [_stated(clip) for clip in part.scored.clips] for part in parts},
+        "data": {part.name: [clip.identity() for clip in part.scored.clips] for part in parts},
     }
     description = json.loads(json.dumps(description))  # as the file holds it
     if file.exists():
         try:
             found = json.loads(file.read_text())
             differing = [name for name, value in description.items() if found[name] != value]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            pairs = [(name, found["conditions"].get(name), value) for name, value in description["conditions"].items()]
+        except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} is damaged ({error}), but must be whole: choose another output folder") from None
         if "conditions" in differing:
-            pairs = ((name, found["conditions"].get(name), value) for name, value in description["conditions"].items())
             changes = ", ".join(f"{name} {old}, not {new}" for name, old, new in pairs if old != new)
             differing[differing.index("conditions")] = f"conditions ({changes})"
         if differing:
@@ -191,11 +213,6 @@ def _claim(output: Path, parts: Sequence[Part], conditions: Conditions) -> None:
         raise ValueError(f"output {output} holds other files, but must be empty or hold this run")
     text = json.dumps(description, indent=1)
     write_whole(file, lambda p: p.write_text(text + "\n"))
-
-
-def _stated(clip: Clip) -> list[Any]:
-    """Return what tells a clip from another one of its name."""
-    return [clip.name, list(clip.labels), clip.path.stat().st_size if clip.path.exists() else None]
 
 
 def _identity(part: Part) -> dict[str, str]:

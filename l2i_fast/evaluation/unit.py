@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,14 @@ from l2i_fast.metrics.similarity import similarity
 from l2i_fast.progress import Report
 from l2i_fast.results import Result
 from l2i_fast.results.files import plain
+from l2i_fast.settings import read_json
 from l2i_fast.system import peak_memory, reset_peak_memory
+from l2i_fast.training.finished import fingerprint
 
+#: Entry of the number of samples in the metadata of a file of records.
+_SAMPLES = b"samples"
+#: Bytes of a folder's name at most.
+_LONGEST_NAME = 200
 #: Networks of the sanity check at most, from trained weights to random ones.
 _SANITY_STEPS = 8
 
@@ -67,8 +74,8 @@ class Unit:
                 if not self._has_group(explainer.name, start, group):
                     samples = samples or [one.make() for one in group]
                     rows = self._explain(explainer, group, samples)
-                    write_whole(file, lambda p, rows=rows: _write(p, rows))  # type: ignore[misc]
-                records += _read(file)
+                    write_whole(file, lambda p, rows=rows: _write(p, rows, len(self.planned)))  # type: ignore[misc]
+                records += _read(file)[0]
                 stage = f"{self.part.name} {self.experiment}: {explainer.name}"
                 report(stage, start + len(group), len(self.planned), "")
         return records
@@ -78,12 +85,14 @@ class Unit:
         return all(self._has_group(method, start, group) for start, group in self._groups())
 
     def describe(self, methods: Sequence[str]) -> None:
-        """State the methods of each kept sample, in their order."""
+        """State the methods of each kept sample: these, in their order, and those of earlier runs."""
         for one in self.kept.intersection(self.planned):
             file = self._home(one) / "sample.json"
-            names = [name for name in methods if self._has_result(name, one)]
-            if names:
-                text = json.dumps({**json.loads(file.read_text()), "methods": names}, indent=1)
+            description = read_json(file)
+            every = dict.fromkeys([*methods, *description.get("methods", ())])
+            names = [name for name in every if self._has_result(name, one)]
+            if names != description.get("methods"):
+                text = json.dumps({**description, "methods": names}, indent=1)
                 write_whole(file, lambda p, text=text: p.write_text(text + "\n"))  # type: ignore[misc]
 
     def _groups(self) -> Iterator[tuple[int, Sequence[Planned]]]:
@@ -91,17 +100,21 @@ class Unit:
             yield start, self.planned[start : start + self.group_size]
 
     def _file(self, method: str, start: int) -> Path:
-        return self.output / "records" / self.part.name / self.experiment / f"{method}-{start:06}.parquet"
+        return _records(self.output, self.part.name) / self.experiment / f"{method}-{start:06}.parquet"
 
     def _has_group(self, method: str, start: int, group: Sequence[Planned]) -> bool:
         kept = [one for one in group if one in self.kept]
         return self._file(method, start).exists() and all(self._has_result(method, one) for one in kept)
 
     def _has_result(self, method: str, one: Planned) -> bool:
-        return (self._home(one) / method / "result.json").is_file()
+        home = self._home(one)
+        return (home / method / "result.json").is_file() and (home / "sample.json").is_file()
 
     def _home(self, one: Planned) -> Path:
-        return self.output / "samples" / self.experiment / self.part.run / one.name
+        name = one.name
+        if len(os.fsencode(name)) > _LONGEST_NAME:  # of several clips, whose names a file system takes one by one
+            name = f"{name[: _LONGEST_NAME // 8]}-{fingerprint(name)[:8]}"
+        return self.output / "samples" / self.experiment / self.part.run / name
 
     def _explain(self, explainer: Explainer, group: Sequence[Planned], samples: list[Sample]) -> list[Record]:
         network, rate = self.part.model.network, self.part.model.sample_rate
@@ -155,45 +168,87 @@ class Unit:
                 yield i, {"randomized": n / len(layers), "kept": two.kept(), **likeness}
 
     def _keep(self, method: str, one: Planned, sample: Sample, result: Result) -> None:
-        """Keep a result and the parts of its recording for a page."""
+        """Keep a result for a page and, the first time, the parts of its recording."""
         folder = self._home(one)
+        if not (folder / "sample.json").exists():
+            self._keep_recording(folder, one, sample, result.sample_rate)
+        result.save(folder / method)
+
+    def _keep_recording(self, folder: Path, one: Planned, sample: Sample, rate: int) -> None:
         stems = [re.sub(r"[^\w-]+", "-", name)[:60] for name in sample.parts]
         files = {name: f"part{i}-{stem}.wav" for i, (name, stem) in enumerate(zip(sample.parts, stems, strict=True))}
         for name, part in sample.parts.items():
-            write_audio(folder / files[name], part, result.sample_rate)
+            write_audio(folder / files[name], part, rate)
         description = {
             "experiment": self.experiment,
             "name": one.name,
             "true": [self.part.model.classes[c] for c in one.true],
             "note": sample.note,
-            "sample_rate": result.sample_rate,
+            "sample_rate": rate,
             "parts": files,
             "events": [list(event) for event in sample.events],
         }
         text = json.dumps(plain(description), indent=1)
         write_whole(folder / "sample.json", lambda p: p.write_text(text + "\n"))
-        result.save(folder / method)
 
 
-def _write(file: Path, rows: list[Record]) -> None:
+def finished_before(output: Path, parts: Sequence[str], asked: Collection[tuple[str, str]]) -> list[Record]:
+    """Return the records of what earlier runs have finished in all parts, but for what is `asked` for now.
+
+    Parameters
+    ----------
+    output : Path
+    parts : sequence of str
+    asked : collection of (experiment, method)
+    """
+    found: dict[tuple[str, str], list[list[Record]]] = {}
+    for part in parts:
+        for experiment in sorted(folder for folder in _records(output, part).glob("*") if folder.is_dir()):
+            files: dict[str, list[Path]] = {}
+            for file in sorted(experiment.glob("[!.]*-*.parquet")):
+                files.setdefault(file.stem.rpartition("-")[0], []).append(file)
+            for method in sorted(files):
+                if (experiment.name, method) in asked:
+                    continue
+                groups = [_read(file) for file in files[method]]
+                rows = [row for group, _ in groups for row in group]
+                if len({row["sample"] for row in rows}) == groups[0][1]:
+                    found.setdefault((experiment.name, method), []).append(rows)
+    return [row for whole in found.values() if len(whole) == len(parts) for rows in whole for row in rows]
+
+
+def _records(output: Path, part: str) -> Path:
+    return output / "records" / part
+
+
+def _write(file: Path, rows: Sequence[Record], n_samples: int) -> None:
+    """Write the records of a group, and the number of samples of its unit."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = list(dict.fromkeys(name for row in rows for name in row))
-    pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), file)
+    table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    pq.write_table(table.replace_schema_metadata({_SAMPLES: str(n_samples)}), file)
 
 
-def _read(file: Path) -> list[Record]:
+def _read(file: Path) -> tuple[list[Record], int]:
+    """Return the records of a group, and the number of samples of its unit."""
     import pyarrow.parquet as pq
 
+    place = (file.parent.parent.name, file.parent.name, file.stem.rpartition("-")[0])
     try:
         table = pq.read_table(file)
+        n_samples = int((table.schema.metadata or {})[_SAMPLES])
+        rows: list[Record] = table.to_pylist()
+        if any((Path(row["part"]).name, row["experiment"], row["method"]) != place for row in rows):
+            raise ValueError("it holds records of something else")
+    except KeyError as error:
+        raise ValueError(f"{file} is damaged (it has no {error}), but must be whole: remove it") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} is damaged ({error}), but must be whole: remove it") from None
-    rows: list[Record] = table.to_pylist()
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows], n_samples
 
 
-def write_records(file: Path, records: list[Record]) -> None:
-    """Write the records as one Parquet file."""
-    write_whole(file, lambda p: _write(p, records))
+def write_records(file: Path, records: Sequence[Record]) -> None:
+    """Write the records of a whole evaluation as one Parquet file."""
+    write_whole(file, lambda p: _write(p, records, len({(row["experiment"], row["sample"]) for row in records})))

@@ -104,7 +104,7 @@ def _recordings(folder: Path) -> list[Path]:
     inside = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
     found = [one for one in (folder, *inside) if (one / "result.json").is_file()]
     if not found and (folder / "run.json").is_file():
-        raise ValueError(f"{folder} holds no samples yet, but must be finished: run l2i evaluate to its end")
+        raise ValueError(f"{folder} holds no samples: run l2i evaluate to its end, and with --samples above 0")
     if not found:
         raise ValueError(f"OUT is {str(folder)!r}, but must be a folder that l2i evaluate or l2i interpret wrote")
     return found
@@ -125,7 +125,7 @@ def _homes(samples: Path) -> list[Path]:
     homes = {file.parent.parent for file in samples.rglob("result.json")}
     homes |= {file.parent for file in samples.rglob("sample.json")}
     if not homes:
-        raise ValueError(f"{samples} is empty, but must hold samples: run l2i evaluate to its end")
+        raise ValueError(f"{samples} holds no samples: run l2i evaluate to its end, and with --samples above 0")
     return sorted(homes)
 
 

@@ -75,10 +75,12 @@ def train(
         if stage not in STAGES:
             raise ValueError(f"stages names {stage!r}, but must be among {', '.join(STAGES)}")
     dataset = chosen_part(dataset, config)
+    if reuse is not None and not as_path("reuse", reuse).is_dir():
+        raise ValueError(f"reuse is {str(reuse)!r}, but must be the folder of another run")
     work = output / "training"
     if features is None:
         features = compute_features(dataset, config.analysis, work, report)
-    clips = [clip.name for clip in dataset.clips]
+    clips = [clip.identity() for clip in dataset.clips]
     common = (config.analysis, clips, dataset.classes)
     prints = {
         "dictionary": fingerprint(config.seed, common, config.dictionary),

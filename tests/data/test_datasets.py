@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -390,3 +391,27 @@ def test_the_example_of_synthesised_clips_is_a_data_set(tmp_path, monkeypatch):
     assert dataset.classes == tuple(SOUNDS)
     assert [clip.name for clip in dataset.clips] == [f"{name}-0" for name in SOUNDS]
     assert all(dataset.audio(clip, 22050).std() > 0.001 for clip in dataset.clips)
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path):
+    clip = Clip(tmp_path / "a.wav", (0,), 1, "a")
+    twin = dataclasses.replace(clip, path=tmp_path / "a.flac")
+    message = (
+        "dataset mine holds 2 recordings called 'a', but each must have a name of its own, even without the ending"
+    )
+    with refused(ValueError, message):
+        Dataset("mine", ("dog",), (clip, twin), multilabel=False, duration=5.0)
+
+
+def test_the_identity_of_a_clip_is_that_of_its_contents(tmp_path):
+    clip = Clip(tmp_path / "a.wav", (0,), 1, "a")
+    assert clip.identity() == ("a", (0,), None)
+    clip.path.write_bytes(b"one")
+    first = clip.identity()
+    clip.path.write_bytes(b"two")
+    os.utime(clip.path, (1, 1))
+    assert clip.identity() != first
+    clip.path.write_bytes(b"one")
+    os.utime(clip.path, (2, 2))
+    assert clip.identity() == first
+    assert dataclasses.replace(clip, labels=(1,)).identity() != first

@@ -218,10 +218,11 @@ def test_refusals(noises: Dataset) -> None:
     for experiment in EXPERIMENTS:
         with refused(ValueError, "dataset noises holds no clips to score"):
             planned(experiment, empty)
-    with refused(ValueError, "dataset noises has no clips to mix with 0, but needs 2 different classes"):
+    message = "dataset noises has no clips to mix with {}, but needs clips of {} different classes to mix: ..."
+    with refused(ValueError, message.format(0, 2)):
         planned("mixture", dataclasses.replace(noises, clips=noises.clips[::4]))
     two = tuple(clip for clip in noises.clips if clip.labels[0] < 2)
-    with refused(ValueError, "dataset noises has no clips to mix with 1, but needs 3 different classes"):
+    with refused(ValueError, message.format(1, 3)):
         planned("labels", dataclasses.replace(noises, clips=two))
     with refused(ValueError, "experiment is 'dirty', but must be one of ..."):
         planned("dirty", noises)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -156,15 +159,107 @@ def test_each_process_uses_what_a_method_has_learned_once(
     assert not [one for one in stages if one.startswith(("learn", "explain"))]
 
 
+def test_scores_hold_what_earlier_runs_have_finished(noises: Dataset, tmp_path: Path) -> None:
+    parts = [part_of(_few(noises), name=name) for name in ("cv/one", "cv/two")]
+    first = evaluated(parts, tmp_path, methods=["l2i"], experiments=["clean", "sanity"])
+    both = evaluated(parts, tmp_path, methods=["constant"], experiments=["clean", "noise"])
+    assert {(row["experiment"], row["method"]) for row in both} == {
+        ("clean", "constant"), ("noise", "constant"), ("clean", "l2i"), ("sanity", "l2i"),
+    }  # fmt: skip
+    key = lambda row: (row["experiment"], row["part"], row["sample"], row.get("randomized", 0))  # noqa: E731
+    assert sorted((row for row in both if row["method"] == "l2i"), key=key) == sorted(first, key=key)
+    described = [json.loads(file.read_text()) for file in (tmp_path / "samples" / "clean").rglob("sample.json")]
+    assert [one["methods"] for one in described] == [["constant", "l2i"]] * 2
+    # What an interrupted run has begun is left out: here one of its two groups is missing.
+    (tmp_path / "records" / "cv" / "two" / "clean" / "l2i-000004.parquet").unlink()
+    rest = evaluated(parts, tmp_path, methods=["constant"], experiments=["clean", "noise"])
+    assert {(row["experiment"], row["method"]) for row in rest} == {
+        ("clean", "constant"), ("noise", "constant"), ("sanity", "l2i"),
+    }  # fmt: skip
+
+
+def test_a_recording_of_other_contents_is_another_run(noises: Dataset, tmp_path: Path) -> None:
+    copies = tuple(
+        dataclasses.replace(clip, path=Path(shutil.copy(clip.path, tmp_path / clip.path.name)))
+        for clip in noises.clips[:2]
+    )
+    few = dataclasses.replace(noises, clips=copies)
+    given: dict[str, Any] = {"methods": ["constant"]}
+    evaluated([part_of(few)], tmp_path / "out", **given)
+    contents = copies[0].path.read_bytes()
+    copies[0].path.write_bytes(contents[:-1] + bytes([contents[-1] ^ 1]))
+    with refused(ValueError, "output ... holds another run, but must be empty or hold this one: it has other data"):
+        evaluated([part_of(few)], tmp_path / "out", **given)
+
+
+def test_files_of_something_else_are_named(noises: Dataset, tmp_path: Path) -> None:
+    part = part_of(_few(noises))
+    given: dict[str, Any] = {"methods": ["constant"], "experiments": ["clean", "noise"]}
+    expected = evaluated([part], tmp_path, **given)
+    clean = tmp_path / "records" / "tiny" / "clean" / "constant-000000.parquet"
+    before = clean.read_bytes()
+    clean.write_bytes((tmp_path / "records" / "tiny" / "noise" / clean.name).read_bytes())
+    with refused(ValueError, f"{clean} is damaged (it holds records of something else), but must be whole: remove it"):
+        evaluated([part], tmp_path, **given)
+    clean.write_bytes(before)
+    (one, _) = sorted((tmp_path / "samples" / "clean" / "tiny").iterdir())
+    (one / "sample.json").unlink()
+    assert untimed(evaluated([part], tmp_path, **given)) == untimed(expected)
+    assert json.loads((one / "sample.json").read_text())["methods"] == ["constant"]
+    (one / "sample.json").write_text("{")
+    with refused(ValueError, f"{one / 'sample.json'} ..."):
+        evaluated([part], tmp_path, **given)
+
+
+def test_names_that_no_folder_can_have(noises: Dataset, tmp_path: Path) -> None:
+    few = _few(noises)
+    long = tuple(dataclasses.replace(clip, name=clip.name + "ä" * 90) for clip in few.clips)
+    records = evaluated([part_of(dataclasses.replace(few, clips=long))], tmp_path, experiments=["labels"], n_samples=6)
+    samples = {row["sample"] for row in records}
+    homes = list((tmp_path / "samples" / "labels" / "tiny").iterdir())
+    assert len(homes) == len(samples) == 6
+    assert {json.loads((home / "sample.json").read_text())["name"] for home in homes} == samples
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="this system has no /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "parent.py"
+    program.write_text(
+        """
+import os, sys, time
+from joblib import Parallel, delayed
+from l2i_fast.evaluation.runner import _in_worker
+
+def work(unit, name):
+    open(name, "a").write(f"{os.getpid()}\\n")
+    time.sleep(60)
+
+Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid()) for _ in range(2))
+"""
+    )
+    parent = subprocess.Popen([sys.executable, str(program), str(tmp_path / "pids")])
+    pids: list[str] = []
+    while len(pids) < 2 and parent.poll() is None:
+        time.sleep(0.1)
+        pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in pids if Path("/proc", pid).exists()]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(pids) == 2
+    assert not left
+
+
 def test_a_killed_run_leaves_no_half_unit(noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = unit._write, []
 
-    def cut(file: Path, rows: list[Record]) -> None:
+    def cut(file: Path, rows: list[Record], n_samples: int) -> None:
         calls.append(file)
         if len(calls) == 2:
             file.write_bytes(b"PAR1")
             raise KeyboardInterrupt
-        real(file, rows)
+        real(file, rows, n_samples)
 
     monkeypatch.setattr(unit, "_write", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -384,7 +479,7 @@ def test_methods_that_a_network_or_the_data_cannot_serve(
 ) -> None:
     whole = part_of(noises)
     message = (
-        "the method learner learns from recordings, but all of noises are scored: name the folds to score with "
+        "the method learner learns from recordings, but none of noises are left for that: name the folds to score with "
         "--fold, and it learns from the others"
     )
     with refused(ValueError, message):

@@ -175,10 +175,10 @@ def test_folders_of_something_else(tmp_path: Path) -> None:
     with refused(TypeError, "folders is 'text', but must be a list of folders"):
         read_sections("text")
     (tmp_path / "run.json").write_text("{}")
-    with refused(ValueError, f"{tmp_path} holds no samples yet, but must be finished: run l2i evaluate to its end"):
+    with refused(ValueError, f"{tmp_path} holds no samples: run l2i evaluate to its end, and with --samples above 0"):
         read_sections([tmp_path])
     (tmp_path / "samples").mkdir()
-    with refused(ValueError, f"{tmp_path}/samples is empty, but must hold samples: run l2i evaluate to its end"):
+    with refused(ValueError, f"{tmp_path}/samples holds no samples: run l2i evaluate to its end, ..."):
         read_sections([tmp_path])
 
 

@@ -138,8 +138,9 @@ def test_another_run_is_reused_where_it_agrees(tones: Dataset, tmp_path: Path, w
     fewer = dataclasses.replace(tones, clips=tones.clips[1:])
     with pytest.warns(RuntimeWarning, match="has no classifier of"):
         train(fewer, tmp_path / "fewer", CONFIG, quiet, ["classifier"], reuse=whole)
-    with pytest.warns(RuntimeWarning, match="has no classifier of"):
+    with refused(ValueError, f"reuse is {str(tmp_path / 'nowhere')!r}, but must be the folder of another run"):
         train(tones, tmp_path / "none", CONFIG, quiet, ["classifier"], reuse=tmp_path / "nowhere")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_callers_modes_and_random_numbers_stay(tones: Dataset, tmp_path: Path, whole: Path) -> None:
@@ -226,7 +227,12 @@ def test_cross_validation_holds_out_each_fold(tones: Dataset, tmp_path: Path) ->
     softer = dataclasses.replace(CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, alpha=1.0))
     again = cross_validate(tones, tmp_path / "again", softer, report, ["attention"], reuse=tmp_path)
     assert list(again) == ["attention"]
+    cross_validate(tones, tmp_path / "max", softer, report, ["max"], reuse=tmp_path / "again")  # has the other Theta
     assert not any("dictionary" in stage or "classifier" in stage for stage in seen)
+    message = f"reuse is {str(tmp_path / 'nowhere')!r}, but must be a folder of l2i cross-validate with fold 1"
+    with refused(ValueError, message):
+        cross_validate(tones, tmp_path / "none", CONFIG, quiet, reuse=tmp_path / "nowhere")
+    assert not (tmp_path / "none").exists()
     earlier = tmp_path / "fold1-attention" / "evaluation.json"
     with refused(ValueError, f"{earlier} was made with other settings or clips; choose another output folder"):
         cross_validate(tones, tmp_path, dataclasses.replace(CONFIG, seed=1), quiet)
