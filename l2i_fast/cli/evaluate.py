@@ -126,4 +126,7 @@ def evaluate(
     console = make_console()
     for table in made:
         console.print(*to_rich(table, console.width), sep="\n")
+    for name in chosen:
+        if name not in scores:
+            print(f"{name}: no recordings")
     print(f"scores, tables, plots and records in {output}; listen to them with: l2i page {output} --output PAGE")

@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from l2i_fast.defaults import default_settings
 from l2i_fast.evaluation.experiments import Conditions, Experiment, Planned, plan, spread
@@ -139,8 +140,13 @@ def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: R
             done = Parallel(min(n_jobs, len(tasks)), return_as="generator_unordered", max_nbytes=None)(
                 delayed(_in_worker)(work, unit, name, parent) for unit, name in tasks
             )
-            for i, text in enumerate(done, 1):
-                report(stage, i, len(tasks), text)
+            try:
+                for i, text in enumerate(done, 1):
+                    report(stage, i, len(tasks), text)
+            except TerminatedWorkerError as error:
+                raise RuntimeError(
+                    "a process was killed, perhaps for lack of memory: fewer jobs need less, and finished work is kept"
+                ) from error
 
 
 def _in_worker(work: Callable[[Unit, str], str], unit: Unit, name: str, parent: int) -> str:

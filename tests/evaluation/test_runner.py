@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -249,6 +251,19 @@ Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid()) for _ in r
         time.sleep(0.2)
     assert len(pids) == 2
     assert not left
+
+
+def test_a_worker_that_is_killed_is_one_sentence(
+    noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_explain", _killed)
+    with refused(RuntimeError, "a process was killed, perhaps for lack of memory: ..."):
+        evaluated([part_of(_few(noises))], tmp_path, n_jobs=2)
+
+
+def _killed(unit: Any, name: str) -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return name
 
 
 def test_a_killed_run_leaves_no_half_unit(noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
