@@ -36,6 +36,11 @@ _EXPERIMENTS = {
         "The more layers of the network get random weights, the less should an explanation resemble the one by its "
         "trained weights.",
     ),
+    "equal-shares": (
+        "At equal shares",
+        "What each method ranks highest is kept until the same share of the recording is reached: no method gains by "
+        "keeping more.",
+    ),
     "cost": ("Cost", "What the methods took on the machine of the evaluation."),
 }
 

@@ -85,12 +85,12 @@ def test_tables_of_scores_stand_above_the_samples(keep: Keep, tmp_path: Path) ->
     tables = home.parents[3] / "tables"
     tables.mkdir()
     made = ScoreTable("clean", "clean: 3 recordings", ["method", "AI"], [["A & <b>B</b>, c", "56 [50, 61]"]])
-    for name in ("clean", "cost"):
+    for name in ("clean", "cost", "equal-shares"):
         (tables / f"{name}.csv").write_text(to_csv(made))
         (tables / f"{name}.md").write_text(to_markdown(made))
-    clean, cost = read_sections([tmp_path / "out"])
+    clean, equal, cost = read_sections([tmp_path / "out"])
     assert clean.table == Table("clean: 3 recordings", ["method", "AI"], [["A & <b>B</b>, c", "56 [50, 61]"]])
-    assert (cost.title, len(cost.samples)) == ("Cost", 0)
+    assert (equal.title, cost.title, len(cost.samples)) == ("At equal shares", "Cost", 0)
     page = write_page([clean, cost], tmp_path / "page").read_text()
     assert page.count('<th scope="row">A &amp; &lt;b&gt;B&lt;/b&gt;, c</th>') == 2
     assert "<td>56 <small>[50, 61]</small></td>" in page
