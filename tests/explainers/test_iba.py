@@ -21,7 +21,6 @@ from l2i_fast.data import Dataset
 from l2i_fast.explainers import IBA
 from l2i_fast.explainers.iba import information
 from l2i_fast.explainers.mel import bins_of_bands
-from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import AuditedNetwork, LogMel, TorchNetwork
 from l2i_fast.settings import Analysis
 
@@ -123,19 +122,23 @@ def slow_saliency(network: AuditedNetwork, y: Samples, target: int, statistics: 
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_masks_equal_a_slow_computation(multilabel: bool, rng: np.random.Generator, tmp_path: Path) -> None:
+def test_masks_equal_a_slow_computation(
+    multilabel: bool, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = sharp(multilabel)
     clip = noise(rng, 70000)
     explainer = IBA(network).fit([noise(rng, 66000), noise(rng, 80000, 0.01), clip], tmp_path, quiet)
+    seen: list[Tensor] = []
+    saliency = explainer.saliency
+    monkeypatch.setattr(explainer, "saliency", lambda *given: seen.append(saliency(*given)) or seen[-1])
     (result,) = explainer.explain([clip], [0])
-    saliency = slow_saliency(network, clip[0], 0, load_file(tmp_path / "iba.safetensors"), 10.0)
-    features = network.analyze([clip[0]]).features.clone()
-    bits = explainer.saliency(features, network.run(features).maps["blocks.3"][0].detach(), content_seed(clip[0]), 0)
-    assert relative(bits, saliency) < 1e-3
+    (bits,) = seen
+    assert relative(bits, slow_saliency(network, clip[0], 0, load_file(tmp_path / "iba.safetensors"), 10.0)) < 1e-3
+    # From the same bits: Adam makes much of the rounding of small gradients, and the maximum divides all others.
     n_frames = result.mask().shape[1]
-    on_mel = F.interpolate(torch.from_numpy(saliency)[None, None], (n_frames, 128), mode="bilinear")[0, 0].numpy()
+    on_mel = F.interpolate(bits[None, None].double(), (n_frames, 128), mode="bilinear")[0, 0].numpy()
     expected = bins_of_bands((on_mel / on_mel.max()).astype(np.float32), network.front_end.filters)
-    assert relative(result.mask(), expected) < 1e-3
+    assert relative(result.mask(), expected) < 1e-5
     assert result.method == "iba"
     assert result.settings["layer"] == "blocks.3"
     assert result.settings["beta"] == 10
