@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 import l2i_fast as l2i
 from l2i_fast.bench.machine import describe
-from l2i_fast.bench.memory import resident
 from l2i_fast.bench.timing import threads
 from l2i_fast.data.scene import SCENES, demo_scene
 from l2i_fast.files import write_whole
 from l2i_fast.model import L2I
 from l2i_fast.results.picture import COLOURS, FONT, GREY, INK, default_style
+from l2i_fast.system import resident_memory
 
 #: Seconds of sound over which a load is measured.
 SECONDS = 4.0
@@ -178,8 +178,8 @@ def measure_memory(model: L2I, hours: float) -> Memory:
             at = second % 60 * rate
             stream.push(y[at : at + rate])
             if second in (0, 59):
-                early.append(resident())
-    end = resident()
+                early.append(resident_memory())
+    end = resident_memory()
     return Memory(hours, time.perf_counter() - start, early[0], early[-1], end)
 
 

@@ -99,7 +99,7 @@ def _errors_name(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None and _PREFIX not in str(error.filename):
+        if error.errno is None or (error.filename is not None and _PREFIX not in str(error.filename)):
             raise
         raise OSError(error.errno, error.strerror, error.filename2 or str(path)) from error
 

@@ -61,8 +61,8 @@ def page(
     """Write a page to listen to, of recordings and their interpretations, which works without a network."""
     if not one_file:
         check_folder(output)
-    if output.resolve() in [folder.resolve() for folder in folders]:
-        raise typer.BadParameter(f"output is {str(output)!r}, but must not be a folder that is read")
+        if output.resolve() in [folder.resolve() for folder in folders]:
+            raise typer.BadParameter(f"output is {str(output)!r}, but must not be a folder that is read")
     from l2i_fast.page import read_sections, write_listening_test, write_page
 
     sections = read_sections(folders, method or None)

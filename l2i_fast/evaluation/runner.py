@@ -150,8 +150,11 @@ def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: R
 
 
 def _in_worker(work: Callable[[Unit, str], str], unit: Unit, name: str, parent: int) -> str:
-    """Do a task in a worker, which leaves Ctrl-C to its parent and ends with it, even if that is killed."""
-    if not any(thread.name == _WATCH for thread in threading.enumerate()):
+    """Do a task in a worker, which leaves Ctrl-C to its parent and ends with it, even if that is killed.
+
+    A single task is done in the parent itself.
+    """
+    if os.getpid() != parent and not any(thread.name == _WATCH for thread in threading.enumerate()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
     return work(unit, name)

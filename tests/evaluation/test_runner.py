@@ -256,14 +256,13 @@ Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid()) for _ in r
 def test_a_worker_that_is_killed_is_one_sentence(
     noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_explain", _killed)
+    def killed(unit: Any, name: str) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return name
+
+    monkeypatch.setattr(runner, "_explain", killed)
     with refused(RuntimeError, "a process was killed, perhaps for lack of memory: ..."):
         evaluated([part_of(_few(noises))], tmp_path, n_jobs=2)
-
-
-def _killed(unit: Any, name: str) -> str:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return name
 
 
 def test_a_killed_run_leaves_no_half_unit(noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
