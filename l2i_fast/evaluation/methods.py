@@ -7,7 +7,9 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from l2i_fast.data import Dataset
 from l2i_fast.evaluation.models import Part
 from l2i_fast.explainers import EXPLAINERS, Explainer, FittedExplainer, ListenToInterpret
 from l2i_fast.files import write_whole
@@ -74,9 +76,22 @@ def fitted_explainer(name: str, part: Part, output: Path, seed: int, report: Rep
         return explainer
     folder = output / "methods" / part.name / explainer.name
     start = time.perf_counter()
-    fitted = explainer.fit([clip.path for clip in part.others.clips], folder, report, seed)
+    fitted = explainer.fit(_Recordings(part.others, part.model.sample_rate), folder, report, seed)
     file = folder / "seconds.json"
     if not file.exists():
         seconds = time.perf_counter() - start
         write_whole(file, lambda p: p.write_text(json.dumps({"seconds": seconds})))
     return fitted
+
+
+class _Recordings(Sequence[tuple[Any, int]]):
+    """The clips of a data set as the experiments hear them, of its duration; each is read when it is needed."""
+
+    def __init__(self, dataset: Dataset, rate: int) -> None:
+        self._dataset, self._rate = dataset, rate
+
+    def __len__(self) -> int:
+        return len(self._dataset.clips)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._dataset.audio(self._dataset.clips[i], self._rate), self._rate

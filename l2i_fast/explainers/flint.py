@@ -19,7 +19,7 @@ from l2i_fast.arrays import host
 from l2i_fast.audio import read_sound
 from l2i_fast.defaults import default_settings
 from l2i_fast.explainers.explainer import Evidence, FittedExplainer, Heard
-from l2i_fast.explainers.learning import crops, key_of
+from l2i_fast.explainers.learning import Sounds, crops, key_of
 from l2i_fast.explainers.mel import bins_of_bands
 from l2i_fast.model import AuditedNetwork, Differentiable
 from l2i_fast.networks.evaluating import evaluating
@@ -235,11 +235,12 @@ class Flint(FittedExplainer):
 
         The folder keeps them as ``flint.safetensors``, and a checkpoint of each epoch.
         """
-        key = key_of(self.network, self._differentiable, recordings, self.config, seed)
+        sounds = Sounds(self.network, recordings)
+        key = key_of(self.network, self._differentiable, sounds, self.config, seed)
 
         def learn() -> Mapping[str, Tensor]:
             self.net = self._start(seed)
-            self._train(recordings, Path(folder) / "flint.checkpoint", key, report, seed)
+            self._train(sounds, Path(folder) / "flint.checkpoint", key, report, seed)
             return self.net.state_dict()
 
         self.net.load_state_dict(dict(finished(Path(folder) / "flint.safetensors", key, learn)))
@@ -247,21 +248,21 @@ class Flint(FittedExplainer):
         self.fitted = True
         return self
 
-    def _train(self, recordings: Sequence[Any], checkpoint: Path, key: str, report: Report, seed: int) -> None:
+    def _train(self, sounds: Sounds, checkpoint: Path, key: str, report: Report, seed: int) -> None:
         c = self.config
         optimizer = torch.optim.Adam(self.net.parameters(), lr=c.learning_rate)
 
         def epoch(i: int) -> str:
             total = 0.0
-            for batch in torch.randperm(len(recordings)).split(c.batch_size):
-                _, features = crops(self.network, recordings, batch, c.crop)
+            for batch in torch.randperm(len(sounds)).split(c.batch_size):
+                _, features = crops(self.network, sounds, batch, c.crop)
                 loss = self.losses(features).total(c, i)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
                 optimizer.step()
                 total += float(loss.detach()) * len(batch)
-            return f"loss {total / len(recordings):.3f}"
+            return f"loss {total / len(sounds):.3f}"
 
         states: dict[str, Stateful] = {"net": self.net, "optimizer": optimizer}
         with torch.enable_grad():

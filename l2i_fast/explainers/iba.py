@@ -13,10 +13,9 @@ from torch import Tensor
 
 from l2i_fast.arguments import number, one_of
 from l2i_fast.arrays import host
-from l2i_fast.audio import read_sound
 from l2i_fast.defaults import default_settings
 from l2i_fast.explainers.explainer import Evidence, FittedExplainer, Heard
-from l2i_fast.explainers.learning import key_of
+from l2i_fast.explainers.learning import Sounds, key_of
 from l2i_fast.explainers.mel import bins_of_bands
 from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import AuditedNetwork
@@ -88,23 +87,23 @@ class IBA(FittedExplainer):
 
         Nothing is drawn at random. The folder keeps the statistics as ``iba.safetensors``.
         """
-        key = key_of(self.network, self._network, recordings, self.layer)
-        self._statistics = finished(Path(folder) / "iba.safetensors", key, lambda: self._learn(recordings, report))
+        sounds = Sounds(self.network, recordings)
+        key = key_of(self.network, self._network, sounds, self.layer)
+        self._statistics = finished(Path(folder) / "iba.safetensors", key, lambda: self._learn(sounds, report))
         self.fitted = True
         return self
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _learn(self, recordings: Sequence[Any], report: Report) -> dict[str, Tensor]:
+    def _learn(self, sounds: Sounds, report: Report) -> dict[str, Tensor]:
         """Return mean, deviation and activity (channels, 1, frequency) over the time of all recordings."""
         sums, n = torch.zeros(1, dtype=torch.float64, device=self.network.device), 0
-        for i, source in enumerate(recordings):
-            report("iba", i, len(recordings), "")
-            y = read_sound(source, self.network.front_end.analysis.sample_rate).samples
+        for i, y in enumerate(sounds):
+            report("iba", i, len(sounds), "")
             x = self.network.run(self.network.analyze([y]).features).maps[self.layer][0].double()
             sums = sums + torch.stack([x, x**2, (x != 0).double()]).sum(2, keepdim=True)
             n += x.shape[1]
-        report("iba", len(recordings), len(recordings), "")
+        report("iba", len(sounds), len(sounds), "")
         mean, square, activity = (sums / n).cpu()
         deviation = (square - mean**2).clamp(min=0).sqrt()
         return {"mean": mean.float(), "deviation": deviation.float(), "activity": activity.float()}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from l2i_fast.arrays import host
 from l2i_fast.defaults import default_settings
 from l2i_fast.explainers.explainer import Evidence, FittedExplainer, Heard
-from l2i_fast.explainers.learning import crops, key_of
+from l2i_fast.explainers.learning import Sounds, crops, key_of
 from l2i_fast.explainers.mel import shares_of_bands
 from l2i_fast.model import AuditedNetwork, Differentiable
 from l2i_fast.networks.evaluating import evaluating
@@ -179,10 +179,11 @@ class LMAC(FittedExplainer):
 
         The folder keeps it as ``lmac.safetensors``, and a checkpoint of each epoch.
         """
-        key = key_of(self.network, self._differentiable, recordings, self.config, seed)
+        sounds = Sounds(self.network, recordings)
+        key = key_of(self.network, self._differentiable, sounds, self.config, seed)
 
         def learn() -> dict[str, Tensor]:
-            self._train(recordings, Path(folder) / "lmac.checkpoint", key, report, seed)
+            self._train(sounds, Path(folder) / "lmac.checkpoint", key, report, seed)
             return self.decoder.cpu().state_dict()
 
         self.decoder.load_state_dict(dict(finished(Path(folder) / "lmac.safetensors", key, learn)))
@@ -190,7 +191,7 @@ class LMAC(FittedExplainer):
         self.fitted = True
         return self
 
-    def _train(self, recordings: Sequence[Any], checkpoint: Path, key: str, report: Report, seed: int) -> None:
+    def _train(self, sounds: Sounds, checkpoint: Path, key: str, report: Report, seed: int) -> None:
         c = self.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -202,8 +203,8 @@ class LMAC(FittedExplainer):
             for group in optimizer.param_groups:
                 group["lr"] = c.learning_rate * 0.5 * (1 + math.cos(math.pi * i / c.epochs))
             total = kept = 0.0
-            for batch in torch.randperm(len(recordings)).split(c.batch_size):
-                A, features = crops(self.network, recordings, batch, c.crop)
+            for batch in torch.randperm(len(sounds)).split(c.batch_size):
+                A, features = crops(self.network, sounds, batch, c.crop)
                 losses = self.losses(A, features)
                 optimizer.zero_grad()
                 losses.total(c).backward()
@@ -211,7 +212,7 @@ class LMAC(FittedExplainer):
                 optimizer.step()
                 total += float(losses.total(c).detach()) * len(batch)
                 kept += float(losses.mask_mean.detach()) * len(batch)
-            return f"loss {total / len(recordings):.3f}, kept {kept / len(recordings):.2f}"
+            return f"loss {total / len(sounds):.3f}, kept {kept / len(sounds):.2f}"
 
         states: dict[str, Stateful] = {"decoder": self.decoder, "optimizer": optimizer}
         with torch.enable_grad():

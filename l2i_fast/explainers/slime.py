@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from l2i_fast.arrays import host
 from l2i_fast.explainers.explainer import Evidence, Heard, MaskExplainer
 from l2i_fast.explainers.learning import magnitudes
 from l2i_fast.explainers.seeds import content_seed
-from l2i_fast.model import AuditedNetwork, Split
+from l2i_fast.model import AuditedNetwork, Local
 from l2i_fast.settings import Selection
 
 Float32 = NDArray[np.float32]
+Samples = NDArray[np.intp]
 
 #: Width of the kernel over cosine distances, and weight of the squared coefficients: the defaults of LIME.
 _WIDTH, _RIDGE = 0.25, 1.0
@@ -41,8 +42,8 @@ class SLIME(MaskExplainer):
     to the largest. Blocks of a relevance above `threshold` are kept, all others removed. The blocks of frequency are of
     equal width on the scale of the network's bands, those of time of equal length.
 
-    Where a network is known to begin with a part that reads each moment alone (`AuditedNetwork.split`), this part runs
-    once for each choice of blocks that a moment reads, instead of once for each sample; the answers are the same.
+    Where a network is known to begin with parts that read each moment alone (`AuditedNetwork.split`), these run once
+    for each choice of blocks that a moment reads, instead of once for each sample; the answers are the same.
 
     audioLIME (Haunschmid, Manilow and Widmer, 2020) is the same regression over sources that a separation network
     finds, which this package has none of.
@@ -134,70 +135,91 @@ class SLIME(MaskExplainer):
         filters = torch.from_numpy(front_end.filters.copy())
         mel = torch.stack([A[:, band == i] @ filters[band == i] for i in range(self.n_bands)])  # (bands, T, n_mels)
 
-        def features(held: Float32, start: int = 0, stop: int = len(time)) -> Tensor:
-            switches = torch.from_numpy(held)[:, :, time[start:stop]]
+        blocks = held.reshape(-1, self.n_bands, self.n_times)
+
+        def features(samples: Samples, start: int, stop: int) -> Tensor:
+            switches = torch.from_numpy(blocks[samples])[:, :, time[start:stop]]
             mels = torch.einsum("sbt,btm->stm", switches, mel[:, start:stop])
             return front_end.of_mel(mels).unsqueeze(1).to(network.device)
 
-        blocks = held.reshape(-1, self.n_bands, self.n_times)
         # With more bands, two neighbouring blocks of time would differ between most samples.
         shared = len(time) >= network.min_frames and 4**self.n_bands < len(held)
         split = network.split() if shared else None
-        if split is None:
-            logits = [network.run(features(some)).logits for some in _batches(blocks, len(time))]
-        else:
-            pieces = list(_pieces(split, features, time, blocks))
-            choices = np.stack([index for _, index in pieces], 1)
-            logits = [
-                split.rest(torch.cat([x[i] for (x, _), i in zip(pieces, some.T, strict=True)], 2))
-                for some in _batches(choices, len(time))
-            ]
-        p: NDArray[np.float32] = host(network.probabilities(torch.cat(logits)))
+        map_ = _Map(features, time, time)
+        for local in split.local if split else ():
+            map_ = _once_for_each_choice(local, map_, blocks)
+        rest = split.rest if split else lambda x: network.run(x).logits
+        batches = _batches(np.arange(len(held)), len(time))
+        p: NDArray[np.float32] = host(network.probabilities(torch.cat([rest(map_.of(some)) for some in batches])))
         return p
 
 
-def _pieces(
-    split: Split, features: Callable[[Float32, int, int], Tensor], time: NDArray[np.intp], held: Float32
-) -> Iterator[tuple[Tensor, NDArray[np.intp]]]:
-    """Yield the map of a network's local part, in pieces of columns that read the same blocks of time.
+class _Map(NamedTuple):
+    """A map inside the network, for every sample.
 
-    Samples that hold the same of these blocks have the piece in common, and it is computed once for all of them.
+    Attributes
+    ----------
+    part : callable
+        Takes indices of samples, the first column and the end of a part, and returns it: a Tensor (samples, channels,
+        columns, frequency).
+    first, last : ndarray (columns,)
+        The first and the last block of time that a column depends on.
+    """
+
+    part: Callable[[Samples, int, int], Tensor]
+    first: NDArray[np.intp]
+    last: NDArray[np.intp]
+
+    def of(self, samples: Samples) -> Tensor:
+        """Return the whole map of some samples."""
+        return self.part(samples, 0, len(self.first))
+
+
+def _once_for_each_choice(local: Local, before: _Map, held: Float32) -> _Map:
+    """Return the map after a local part of the network.
+
+    It is computed in pieces of columns that depend on the same blocks of time. Samples that hold the same of these
+    blocks have the piece in common, and it is computed once for all of them.
 
     Parameters
     ----------
-    split : Split
-    features : callable
-        Takes blocks (samples, bands, times), 0 or 1, and the first frame and the end of a part; returns its features.
-    time : ndarray (T,)
-        The block of time of each frame.
+    local : Local
+    before : _Map
+        What the part reads.
     held : ndarray (samples, bands, times)
-
-    Yields
-    ------
-    x : Tensor (choices, channels, columns, frequency)
-    index : ndarray (samples,)
-        Of the choice in each sample.
+        Blocks, 0 or 1.
     """
-    column = np.arange(len(time) // split.stride)
-    first = time[np.maximum(column * split.stride - split.reach, 0)]
-    last = time[np.minimum((column + 1) * split.stride + split.reach, len(time)) - 1]
+    n = len(before.first)
+    column = np.arange(n // local.stride)
+    first = before.first[np.maximum(column * local.stride - local.reach, 0)]
+    last = before.last[np.minimum((column + 1) * local.stride + local.reach, n) - 1]
     changes = (np.diff(first) != 0) | (np.diff(last) != 0)
+    pieces: list[tuple[int, int, Tensor, Samples]] = []
     for columns in np.split(column, np.flatnonzero(changes) + 1):
         start, stop = int(columns[0]), int(columns[-1]) + 1
-        read = np.zeros(held.shape[2], bool)
-        read[first[start] : last[start] + 1] = True
-        choices, index = np.unique(held * read, axis=0, return_inverse=True)
-        left = max(start * split.stride - split.reach, 0) // split.stride  # whole columns, which keeps the phase
-        right = min(stop * split.stride + split.reach, len(time))
+        read = held[:, :, first[start] : last[start] + 1].reshape(len(held), -1)
+        _, chosen, index = np.unique(read, axis=0, return_index=True, return_inverse=True)
+        left = max(start * local.stride - local.reach, 0) // local.stride  # whole columns, which keeps the phase
+        right = min(stop * local.stride + local.reach, n)
         found = [
-            split.local(features(some, left * split.stride, right))[:, :, start - left : stop - left]
-            for some in _batches(choices, right - left * split.stride)
+            local.run(before.part(some, left * local.stride, right))[:, :, start - left : stop - left]
+            for some in _batches(chosen, right - left * local.stride)
         ]
-        yield torch.cat(found), index.reshape(-1)
+        pieces.append((start, stop, torch.cat(found), index.reshape(-1)))
+
+    def part(samples: Samples, start: int, stop: int) -> Tensor:
+        found = [
+            x[index[samples]][:, :, max(start - here, 0) : stop - here]
+            for here, end, x, index in pieces
+            if here < stop and end > start
+        ]
+        return torch.cat(found, 2)
+
+    return _Map(part, first, last)
 
 
-def _batches(samples: NDArray[Any], n_frames: int) -> Iterator[NDArray[Any]]:
-    """Yield samples (n, ...) of `n_frames` frames in parts that go through the network together."""
+def _batches(samples: Samples, n_frames: int) -> Iterator[Samples]:
+    """Yield samples of `n_frames` frames, or columns, in parts that go through the network together."""
     size = max(1, _FRAMES // n_frames)
     for start in range(0, len(samples), size):
         yield samples[start : start + size]

@@ -1,6 +1,6 @@
 """The audited network with its interpreter, and their folder on disk."""
 
-from l2i_fast.model.audited import Answers, AuditedNetwork, Differentiable, Spectra, Split, TorchNetwork
+from l2i_fast.model.audited import Answers, AuditedNetwork, Differentiable, Local, Spectra, Split, TorchNetwork
 from l2i_fast.model.folder import find_model, shipped_models
 from l2i_fast.model.front_end import FrontEnd, LogMel
 from l2i_fast.model.l2i import L2I, Analyzed, load
@@ -12,6 +12,7 @@ __all__ = [
     "AuditedNetwork",
     "Differentiable",
     "FrontEnd",
+    "Local",
     "LogMel",
     "Spectra",
     "Split",

@@ -122,23 +122,35 @@ class Differentiable(NamedTuple):
         return replace
 
 
-class Split(NamedTuple):
-    """A network in two parts, of which the first reads each moment alone: see `AuditedNetwork.split`.
+class Local(NamedTuple):
+    """A part of a network that reads each moment alone.
 
     Attributes
     ----------
-    local : callable
-        From features (B, 1, T, n_mels) to a map (B, channels, T // stride, frequency). Its column j depends only on the
-        frames from ``stride j - reach`` to ``stride (j + 1) + reach``, the last one excluded.
-    rest : callable
-        From the whole map to logits (B, C).
+    run : callable
+        From a map (B, channels, T, frequency) to a map of ``T // stride`` columns. Column j depends only on the
+        columns from ``stride j - reach`` to ``stride (j + 1) + reach``, the last one excluded.
     stride, reach : int
     """
 
-    local: Callable[[Tensor], Tensor]
-    rest: Callable[[Tensor], Tensor]
+    run: Callable[[Tensor], Tensor]
     stride: int
     reach: int
+
+
+class Split(NamedTuple):
+    """A network in parts, of which the first ones read each moment alone: see `AuditedNetwork.split`.
+
+    Attributes
+    ----------
+    local : tuple of Local
+        One after another, from features (B, 1, T, n_mels) on.
+    rest : callable
+        From the map of the last of them to logits (B, C).
+    """
+
+    local: tuple[Local, ...]
+    rest: Callable[[Tensor], Tensor]
 
 
 class Incremental(Protocol):
@@ -311,7 +323,7 @@ class AuditedNetwork(ABC):
         )
 
     def split(self) -> Split | None:
-        """Return the network in two parts for inputs of at least `min_frames` frames; None where none are known."""
+        """Return the network in parts for inputs of at least `min_frames` frames; None where none are known."""
         return None
 
     def randomized(self, layers: Iterable[str], seed: int = 0) -> AuditedNetwork:
@@ -469,7 +481,7 @@ class TorchNetwork(AuditedNetwork):
         return Differentiable(module, {name: modules[name] for name in self.layers})
 
     def split(self) -> Split | None:
-        """Return the first three blocks of a `Classifier` and what follows; None for another module."""
+        """Return the first four blocks of a `Classifier` and what follows; None for another module."""
         network = self.hidden.network
         if not isinstance(network, Classifier):
             return None
@@ -481,7 +493,9 @@ class TorchNetwork(AuditedNetwork):
 
             return run
 
-        return Split(guarded(network.front), guarded(network.back), network.stride, network.reach)
+        blocks = [functools.partial(network.pooled_block, i) for i in range(4)]
+        local = tuple(Local(guarded(block), network.stride, network.reach) for block in blocks)
+        return Split(local, guarded(functools.partial(network.back, first=len(local))))
 
     @property
     def weighted(self) -> tuple[str, ...]:

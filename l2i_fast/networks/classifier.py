@@ -11,7 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from l2i_fast.arguments import integer, number
 from l2i_fast.networks.convolution import Conv2d
 
-#: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of `Classifier.stride`.
+#: Frames of a piece, and of its surroundings, when a long input is read in pieces; multiples of those behind a column
+#: of `Classifier.front`.
 _PIECE, _HALO = 4096, 16
 #: Output channels of the two convolutions of each block at width 1; the last block has one.
 BLOCKS = ((16, 16), (32, 32), (64, 64), (128, 128), (256, 256), (512,))
@@ -96,8 +97,8 @@ class Classifier(nn.Module):
     layers = ("blocks.3", "blocks.4", "blocks.5")
     #: Fewest frames of input that reach the 2x2 convolution.
     min_frames = 128
-    #: Frames of input behind a column of `front`, and frames on either side of them that it reads, too.
-    stride, reach = 8, 14
+    #: Columns of input behind a column of a block after pooling, and columns on either side that it reads, too.
+    stride, reach = 2, 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C) of log-mel spectrograms `x` (B, 1, T, n_mels) in dB, T at least `min_frames`."""
@@ -125,29 +126,33 @@ class Classifier(nn.Module):
     def front(self, x: Tensor) -> Tensor:
         """Apply normalisation and the first three blocks, whose maps are the largest: long inputs in pieces.
 
-        Each piece brings more frames on either side than `reach`, so the result is the same.
+        Each piece brings more frames on either side than a column reads (14), so the result is the same.
         """
         n = x.shape[2]
         if self.training or n <= 2 * _PIECE:
             return self._front_piece(x)
-        pieces = []
+        pieces, stride = [], self.stride**3
         for start in range(0, n, _PIECE):
             left, right = max(0, start - _HALO), min(n, start + _PIECE + _HALO)
             piece = self._front_piece(x[:, :, left:right])
-            first, last = ((at - left) // self.stride for at in (start, min(start + _PIECE, n)))
+            first, last = ((at - left) // stride for at in (start, min(start + _PIECE, n)))
             pieces.append(piece[:, :, first:last])
         return torch.cat(pieces, dim=2)
 
     def _front_piece(self, x: Tensor) -> Tensor:
-        x = self.normalized(x)
-        for block in self.blocks[:3]:
-            x = self.pool(block(x))
+        for i in range(3):
+            x = self.pooled_block(i, x)
         return x
+
+    def pooled_block(self, i: int, x: Tensor) -> Tensor:
+        """Apply the block with the index `i` and the pooling behind it; the first one normalises what it reads."""
+        y: Tensor = self.pool(self.blocks[i](x if i else self.normalized(x)))
+        return y
 
     def back(self, x: Tensor, first: int = 3) -> Tensor:
         """Return logits (B, C) of the input of the block with the index `first`; that of the fourth is `front`."""
-        for block in self.blocks[first:]:
-            x = self.pool(block(x))
+        for i in range(first, len(self.blocks)):
+            x = self.pooled_block(i, x)
         x = self.embed(self.top(x)).amax(dim=(2, 3))
         logits: Tensor = self.out(self.dropout(x))
         return logits

@@ -468,8 +468,11 @@ def test_methods_learn_from_clips_that_are_not_scored(noises: Dataset, learner: 
     evaluated(parts, tmp_path, methods=["learner"], conditions=Conditions(seed=7))
     assert len(learner.calls) == 2
     for part, (recordings, folder, seed) in zip(parts, learner.calls, strict=True):
-        assert recordings == [clip.path for clip in part.others.clips]
-        assert not set(recordings) & {clip.path for clip in part.scored.clips}
+        rate = part.model.sample_rate
+        heard = [part.others.audio(clip, rate) for clip in part.others.clips]
+        assert [one[1] for one in recordings] == [rate] * len(heard)
+        np.testing.assert_array_equal([one[0] for one in recordings], heard)
+        assert not {clip.path for clip in part.others.clips} & {clip.path for clip in part.scored.clips}
         assert folder == tmp_path / "methods" / part.name / "learner"
         assert seed == 7
         assert json.loads((folder / "seconds.json").read_text())["seconds"] >= 0

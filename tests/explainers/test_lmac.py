@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from l2i_fast.explainers import LMAC
-from l2i_fast.explainers.learning import crops
+from l2i_fast.explainers.learning import Sounds, crops
 from l2i_fast.explainers.lmac import Decoder, LMACConfig, Losses, doubt
 from l2i_fast.explainers.mel import shares_of_bands
 from l2i_fast.model import LogMel, TorchNetwork
@@ -121,7 +121,7 @@ def test_a_decoder_on_another_network(tmp_path: Path) -> None:
     assert twin.fitted
     assert_equal(weights_of(method.decoder), weights_of(twin.decoder))
     assert not np.allclose(twin.explain(pairs()[:1])[0].mask(), method.explain(pairs()[:1])[0].mask(), atol=1e-4)
-    A, features = crops(other, pairs(), torch.arange(2), 40)
+    A, features = crops(other, Sounds(other, pairs()), torch.arange(2), 40)
     fresh = LMAC(other, SMALL)
     fresh.decoder = method.decoder
     with torch.no_grad():
