@@ -10,8 +10,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
+from uuid import uuid4
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -22,6 +24,7 @@ from l2i_fast.evaluation.methods import fitted_explainer, learns, make_explainer
 from l2i_fast.evaluation.models import Part
 from l2i_fast.evaluation.records import Record
 from l2i_fast.evaluation.unit import Unit, finished_before
+from l2i_fast.explainers import Explainer
 from l2i_fast.files import as_path, write_whole
 from l2i_fast.model import L2I
 from l2i_fast.progress import Report
@@ -32,6 +35,8 @@ from l2i_fast.version import __version__
 _WATCH = "l2i-parent"
 #: Samples that are finished and kept together.
 _GROUP = 20
+#: Methods that a worker has read, by run, part and name.
+_learned: dict[tuple[str, str, str], Explainer] = {}
 #: Recordings of `clean` at most for which scores at equal shares are computed, over all parts.
 _CURVE_CLIPS = 80
 
@@ -118,10 +123,11 @@ def run(
         _share(units, methods, n_jobs, report)
     records: list[Record] = []
     for part in parts:
-        explainers = [fitted_explainer(name, part, output, conditions.seed, report) for name in methods]
+        fitted = partial(fitted_explainer, part=part, output=output, seed=conditions.seed, report=report)
+        explainer = cache(fitted)
         for unit in units:
             if unit.part is part:
-                records += unit.run(explainers, report)
+                records += unit.run(methods, explainer, report)
                 unit.describe(methods)
     asked = {(experiment, method) for experiment in experiments for method in methods}
     return records + finished_before(output, [part.name for part in parts], asked)
@@ -132,13 +138,13 @@ def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: R
     explain = [(unit, name) for unit in units for name in methods if not unit.has(name)]
     learners = {(unit.part.name, name): (unit, name) for unit, name in explain if learns(name)}
     n_threads = max(1, len(os.sched_getaffinity(0)) // n_jobs)
-    parent = os.getpid()
+    run = (os.getpid(), uuid4().hex)
     for stage, work, tasks in (("learn", _learn, [*learners.values()]), ("explain", _explain, explain)):
         if not tasks:
             continue
         with parallel_config("loky", inner_max_num_threads=n_threads):
             done = Parallel(min(n_jobs, len(tasks)), return_as="generator_unordered", max_nbytes=None)(
-                delayed(_in_worker)(work, unit, name, parent) for unit, name in tasks
+                delayed(_in_worker)(work, unit, name, *run) for unit, name in tasks
             )
             try:
                 for i, text in enumerate(done, 1):
@@ -149,7 +155,7 @@ def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: R
                 ) from error
 
 
-def _in_worker(work: Callable[[Unit, str], str], unit: Unit, name: str, parent: int) -> str:
+def _in_worker(work: Callable[[Unit, str, str], str], unit: Unit, name: str, parent: int, run: str) -> str:
     """Do a task in a worker, which leaves Ctrl-C to its parent and ends with it, even if that is killed.
 
     A single task is done in the parent itself.
@@ -157,7 +163,7 @@ def _in_worker(work: Callable[[Unit, str], str], unit: Unit, name: str, parent: 
     if os.getpid() != parent and not any(thread.name == _WATCH for thread in threading.enumerate()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
-    return work(unit, name)
+    return work(unit, name, run)
 
 
 def _end_with(parent: int) -> None:
@@ -166,14 +172,24 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _learn(unit: Unit, name: str) -> str:
-    fitted_explainer(name, unit.part, unit.output, unit.conditions.seed, _silent)
+def _learn(unit: Unit, name: str, run: str) -> str:
+    _explainer(name, unit, run)
     return f"{unit.part.name}: {name}"
 
 
-def _explain(unit: Unit, name: str) -> str:
-    unit.run([fitted_explainer(name, unit.part, unit.output, unit.conditions.seed, _silent)], _silent)
+def _explain(unit: Unit, name: str, run: str) -> str:
+    unit.run([name], partial(_explainer, unit=unit, run=run), _silent)
     return f"{unit.part.name} {unit.experiment}: {name}"
+
+
+def _explainer(name: str, unit: Unit, run: str) -> Explainer:
+    """Return a method in a worker, which keeps what the methods of a run have learned: to find it costs seconds."""
+    key = (run, unit.part.name, name)
+    if key not in _learned:
+        for other in [other for other in _learned if other[0] != run]:
+            del _learned[other]
+        _learned[key] = fitted_explainer(name, unit.part, unit.output, unit.conditions.seed, _silent)
+    return _learned[key] if learns(name) else _learned.pop(key)
 
 
 def _silent(stage: str, done: int, total: int, text: str) -> None:

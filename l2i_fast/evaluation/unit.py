@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,19 +64,22 @@ class Unit:
     curved: frozenset[Planned]
     group_size: int
 
-    def run(self, explainers: Sequence[Explainer], report: Report) -> list[Record]:
-        """Return the records of all samples and methods; what is finished is read."""
+    def run(self, methods: Sequence[str], explainer: Callable[[str], Explainer], report: Report) -> list[Record]:
+        """Return the records of all samples and methods; what is finished is read.
+
+        `explainer` returns a method by its name, and is called for those that have something left to explain.
+        """
         records: list[Record] = []
         for start, group in self._groups():
             samples: list[Sample] = []
-            for explainer in explainers:
-                file = self._file(explainer.name, start)
-                if not self._has_group(explainer.name, start, group):
+            for name in methods:
+                file = self._file(name, start)
+                if not self._has_group(name, start, group):
                     samples = samples or [one.make() for one in group]
-                    rows = self._explain(explainer, group, samples)
+                    rows = self._explain(explainer(name), group, samples)
                     write_whole(file, lambda p, rows=rows: _write(p, rows, len(self.planned)))  # type: ignore[misc]
                 records += _read(file)[0]
-                stage = f"{self.part.name} {self.experiment}: {explainer.name}"
+                stage = f"{self.part.name} {self.experiment}: {name}"
                 report(stage, start + len(group), len(self.planned), "")
         return records
 
@@ -118,7 +121,8 @@ class Unit:
 
     def _explain(self, explainer: Explainer, group: Sequence[Planned], samples: list[Sample]) -> list[Record]:
         network, rate = self.part.model.network, self.part.model.sample_rate
-        targets = self._targets(samples)
+        # The class that is explained is the most probable one; with one label, methods choose it themselves.
+        targets = self._most_probable(samples) if network.multilabel else None
         reset_peak_memory()
         begin = time.perf_counter()
         results = explainer.explain([(sample.audio, rate) for sample in samples], targets)
@@ -134,7 +138,7 @@ class Unit:
         if self.experiment == "sanity":
             return [
                 {**common, "sample": group[i].name, "source": group[i].source, **row, **timing}
-                for i, row in self._sanity(explainer, samples, targets, results)
+                for i, row in self._sanity(explainer, samples, results)
             ]
         judged = (judge_published if self.conditions.protocol == "published" else judge)(network, results)
         rows = []
@@ -148,16 +152,16 @@ class Unit:
             rows.append(row)
         return rows
 
-    def _targets(self, samples: Sequence[Sample]) -> list[int]:
-        """Return the most probable class of each sample, the one that is explained."""
+    def _most_probable(self, samples: Sequence[Sample]) -> list[int]:
         network = self.part.model.network
         return [int(network.classify([sample.audio])[0].argmax()) for sample in samples]
 
     def _sanity(
-        self, explainer: Explainer, samples: list[Sample], targets: list[int], results: list[Result]
+        self, explainer: Explainer, samples: list[Sample], results: list[Result]
     ) -> Iterator[tuple[int, Record]]:
         """Yield similarities of the explanations to those with ever more random weights, from the output on."""
         network, rate = self.part.model.network, self.part.model.sample_rate
+        targets = [result.explanations[0].target for result in results]
         layers = network.weighted[::-1]
         steps = sorted({round(n) for n in np.linspace(0, len(layers), _SANITY_STEPS)})
         for n in steps:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -232,11 +233,11 @@ import os, sys, time
 from joblib import Parallel, delayed
 from l2i_fast.evaluation.runner import _in_worker
 
-def work(unit, name):
+def work(unit, name, run):
     open(name, "a").write(f"{os.getpid()}\\n")
     time.sleep(60)
 
-Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid()) for _ in range(2))
+Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid(), "run") for _ in range(2))
 """
     )
     parent = subprocess.Popen([sys.executable, str(program), str(tmp_path / "pids")])
@@ -256,7 +257,7 @@ Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid()) for _ in r
 def test_a_worker_that_is_killed_is_one_sentence(
     noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(unit: Any, name: str) -> str:
+    def killed(unit: Any, name: str, run: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
         return name
 
@@ -476,6 +477,22 @@ def test_methods_learn_from_clips_that_are_not_scored(noises: Dataset, learner: 
         assert folder == tmp_path / "methods" / part.name / "learner"
         assert seed == 7
         assert json.loads((folder / "seconds.json").read_text())["seconds"] >= 0
+
+
+def test_a_worker_reads_what_a_method_has_learned_once_in_a_run(
+    noises: Dataset, learner: type[Learner], tmp_path: Path
+) -> None:
+    def worker(fold: int) -> Any:
+        return SimpleNamespace(part=part_of(noises, fold, name=f"cv/{fold}"), output=tmp_path, conditions=Conditions())
+
+    one, two = worker(1), worker(2)
+    first = runner._explainer("learner", one, "a")
+    assert runner._explainer("learner", one, "a") is first
+    assert len(learner.calls) == 1
+    assert runner._explainer("learner", two, "a").network is two.part.model.network
+    assert runner._explainer("learner", one, "b") is not first
+    runner._explainer("constant", one, "b")
+    assert list(runner._learned) == [("b", "cv/1", "learner")]
 
 
 class Foreign(AuditedNetwork):
