@@ -15,14 +15,9 @@ from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.progress import Report
 from l2i_fast.training.config import ClassifierConfig, TrainingConfig
+from l2i_fast.training.corruption import add_noise, magnitudes, roll_each
 from l2i_fast.training.features import Features
 from l2i_fast.training.loop import Stateful, run_epochs
-
-
-def roll_each(A: Tensor) -> Tensor:
-    """Rotate every clip of `A` (B, T, ...) by a random time of its own."""
-    n = A.shape[1]
-    return torch.stack([a.roll(int(torch.randint(n, ())), 0) for a in A])
 
 
 def warp_each(mel: Tensor, amount: float) -> Tensor:
@@ -113,7 +108,11 @@ def train_classifier(
                 continue  # batch normalisation needs two clips
             for group in optimizer.param_groups:
                 group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, c.warmup)
-            x, labels = augment(mel[batch], features.labels[batch], features.multilabel, front_end, net.mean, c)
+            heard = mel[batch]
+            if c.noise:
+                noisy = add_noise(features.sound(batch), c.noise, c.snr_db)
+                heard = front_end.mel(magnitudes(noisy, config.analysis))
+            x, labels = augment(heard, features.labels[batch], features.multilabel, front_end, net.mean, c)
             with torch.autocast("cpu", torch.bfloat16, enabled=c.precision == "bfloat16"):
                 logits = net(x.to(memory_format=torch.channels_last))
             loss = classification_loss(logits.float(), labels, features.multilabel, c.label_smoothing, positive_weight)

@@ -19,6 +19,8 @@ Seed: TypeAlias = Annotated[int, Ge(0), Le(2**63 - 1)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Dropout: TypeAlias = Annotated[float, Ge(0), Le(0.99)]
+Level: TypeAlias = Annotated[float, Ge(-200), Le(200)]
+Range: TypeAlias = tuple[Level, Level]
 Width: TypeAlias = Annotated[float, Ge(0.01), Le(4)]
 
 
@@ -58,6 +60,9 @@ class ClassifierConfig(Section):
         Share of the target that is spread over all classes (one label only).
     mixing : float
         Parameter of the Beta distribution from which the share of the louder of two mixed clips is drawn; 0: no mixing.
+    noise, snr_db : float, pair of float
+        Share of the clips with added noise, half of it white, half coloured, and the range of the signal-to-noise
+        ratio, in dB.
     warping : float
         Clips are stretched in time and in pitch by random factors of up to exp(+-warping).
     gain_db, equaliser_db : float
@@ -81,6 +86,8 @@ class ClassifierConfig(Section):
     averaging: Share = 0.99
     label_smoothing: Share = 0.05
     mixing: NonNegative = 1.0
+    noise: Share = 0.0
+    snr_db: Range = (-5.0, 20.0)
     warping: Share = 0.0
     gain_db: float = 6.0
     equaliser_db: float = 2.0
@@ -116,8 +123,11 @@ class InterpreterConfig(Section):
         Rotate clips by a random time.
     crop : int
         Train on the first frames only (of the rotated clip); 0 is whole clips.
-    mixing : float
-        Share of the clips that another clip is mixed into, at a random level of -20 to 0 dB.
+    mixing, mixing_db : float, pair of float
+        Share of the clips that another clip is mixed into, and the range of its level, in dB.
+    noise, snr_db : float, pair of float
+        Share of the clips with added noise, half of it white, half coloured, and the range of the signal-to-noise
+        ratio, in dB. The target of such inputs is what the classifier says of them.
     mask_start : int
         First epoch in which the three terms on the mask count.
     softness : float
@@ -138,6 +148,9 @@ class InterpreterConfig(Section):
     shift: bool = False
     crop: Count = 0
     mixing: Share = 0.0
+    mixing_db: Range = (-20.0, 0.0)
+    noise: Share = 0.0
+    snr_db: Range = (-3.0, 20.0)
     masked_in: float = 0.0
     masked_out: float = 0.0
     masked_out_limit: float = 5.0

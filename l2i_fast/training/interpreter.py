@@ -13,8 +13,9 @@ from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.progress import Report
-from l2i_fast.training.classifier import one_cycle, roll_each
-from l2i_fast.training.config import InterpreterConfig, TrainingConfig
+from l2i_fast.training.classifier import one_cycle
+from l2i_fast.training.config import TrainingConfig
+from l2i_fast.training.corruption import add_clips, add_noise, magnitudes, roll_each
 from l2i_fast.training.features import Features
 from l2i_fast.training.loop import Stateful, run_epochs
 
@@ -74,7 +75,7 @@ def train_interpreter(
             if c.anneal:
                 for group in optimizer.param_groups:
                     group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, 0.0)
-            A = perturb(features.magnitude(batch), c)
+            A = perturbed(features, batch, config)
             V = A.log1p()
             with torch.no_grad():
                 target_logits, maps = network.run(front_end.of_magnitude(A))
@@ -100,17 +101,17 @@ def train_interpreter(
     return net.eval()
 
 
-def perturb(A: Tensor, c: InterpreterConfig) -> Tensor:
-    """Rotate, crop and mix magnitudes, as configured."""
+def perturbed(features: Features, batch: Tensor, config: TrainingConfig) -> Tensor:
+    """Return magnitudes |X| (B, T, F) of some clips: mixed, noisy, rotated and cropped, as configured."""
+    c = config.interpreter
+    if c.mixing or c.noise:
+        y = add_clips(features.sound(batch), c.mixing, c.mixing_db)
+        A = magnitudes(add_noise(y, c.noise, c.snr_db), config.analysis)
+    else:
+        A = features.magnitude(batch)
     if c.shift:
-        A = roll_each(A)
-    if c.crop:
-        A = A[:, : c.crop]
-    if c.mixing:
-        level = 10 ** (-torch.rand(len(A), 1, 1, dtype=torch.float32))
-        level = level * (torch.rand(len(A), 1, 1, dtype=torch.float32) < c.mixing)
-        A = A + level * A[torch.randperm(len(A))]
-    return A
+        A = roll_each(A)  # not the sound, which would click where its end meets its start
+    return A[:, : c.crop] if c.crop else A
 
 
 def mask_loss(

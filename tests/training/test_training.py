@@ -79,10 +79,15 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("theta", ["attention", "max"])
-def test_an_interrupted_run_resumes_to_the_same_result(theta: str, tones: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("theta", "noise"), [("attention", 0.5), ("max", 0.0)])
+def test_an_interrupted_run_resumes_to_the_same_result(
+    theta: str, noise: float, tones: Dataset, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"theta": theta, "masked_in": 1.0, "noise": noise, "mixing": noise}
     config = dataclasses.replace(
-        CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, theta=theta, masked_in=1.0)
+        CONFIG,
+        classifier=dataclasses.replace(CONFIG.classifier, noise=noise),
+        interpreter=dataclasses.replace(CONFIG.interpreter, **changes),
     )
     train(tones, tmp_path / "whole", config, quiet)
     for stage, epoch in (("features", 5), ("dictionary", 4), ("classifier", 1), ("classifier", 2), ("interpreter", 2)):
@@ -269,17 +274,20 @@ def test_features_are_computed_once(tones: Dataset, tmp_path: Path) -> None:
     np.testing.assert_allclose(first.V[3].T, np.log1p(np.abs(X)), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(first.magnitude([3])[0].T, np.abs(X), rtol=5e-3, atol=1e-6)
     assert first.labels[3].tolist() == [0.0, 1.0]
+    np.testing.assert_allclose(first.sound([3])[0], y / np.abs(y).max(), rtol=0, atol=1.6e-5)
+    assert first.subset([3, 5]).sound([1]).equal(first.sound([5]))
 
 
 def test_damaged_files_are_named(tones: Dataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tones, str(tmp_path), CONFIG, Interrupt("classifier", 1))  # type: ignore[arg-type]
     work = tmp_path / "training"
-    (features,) = work.glob("features-*.npy")
+    (features,), (sound,) = work.glob("features-*.npy"), work.glob("sound-*.npy")
     for file, reason in (
         (work / "classifier.checkpoint", ""),
         (work / "dictionary.safetensors", " (...)"),
         (features, " (...)"),
+        (sound, " (...)"),
     ):
         for contents in (b"", b"junk" * 30, file.read_bytes()[:-1000]):
             file.write_bytes(contents)
