@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import TypeAlias
 from uuid import uuid4
 
 from joblib import Parallel, delayed, parallel_config
@@ -37,6 +38,10 @@ _WATCH = "l2i-parent"
 _GROUP = 20
 #: Methods that a worker has read, by run, part and name.
 _learned: dict[tuple[str, str, str], Explainer] = {}
+#: Groups of samples for each process below which the methods are shared instead.
+_FEW = 4
+#: What a worker does: methods on groups of samples of a unit (see `Unit.left`), or, without groups, what one learns.
+_Task: TypeAlias = tuple[Unit, Sequence[str], Sequence[int]]
 #: Recordings of `clean` at most for which scores at equal shares are computed, over all parts.
 _CURVE_CLIPS = 80
 
@@ -134,17 +139,28 @@ def run(
 
 
 def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: Report) -> None:
-    """Do in several processes what is not finished: what methods learn first, then every method on every unit."""
-    explain = [(unit, name) for unit in units for name in methods if not unit.has(name)]
-    learners = {(unit.part.name, name): (unit, name) for unit, name in explain if learns(name)}
+    """Do in several processes what is not finished: what methods learn first, then the groups of samples.
+
+    All methods explain a group in a row, so that its recordings are read once; where there are few groups, the methods
+    are shared instead.
+    """
+    learn: dict[tuple[str, str], _Task] = {
+        (unit.part.name, name): (unit, [name], [])
+        for unit in units
+        for name in methods
+        if learns(name) and unit.left([name])
+    }
+    explain = [(unit, methods, [start]) for unit in units for start in unit.left(methods)]
+    if len(explain) < _FEW * n_jobs:
+        explain = [(unit, [name], unit.left([name])) for unit in units for name in methods if unit.left([name])]
     n_threads = max(1, len(os.sched_getaffinity(0)) // n_jobs)
     run = (os.getpid(), uuid4().hex)
-    for stage, work, tasks in (("learn", _learn, [*learners.values()]), ("explain", _explain, explain)):
+    for stage, tasks in (("learn", [*learn.values()]), ("explain", explain)):
         if not tasks:
             continue
         with parallel_config("loky", inner_max_num_threads=n_threads):
             done = Parallel(min(n_jobs, len(tasks)), return_as="generator_unordered", max_nbytes=None)(
-                delayed(_in_worker)(work, unit, name, *run) for unit, name in tasks
+                delayed(_in_worker)(_do, task, *run) for task in tasks
             )
             try:
                 for i, text in enumerate(done, 1):
@@ -155,7 +171,7 @@ def _share(units: Sequence[Unit], methods: Sequence[str], n_jobs: int, report: R
                 ) from error
 
 
-def _in_worker(work: Callable[[Unit, str, str], str], unit: Unit, name: str, parent: int, run: str) -> str:
+def _in_worker(work: Callable[[_Task, str], str], task: _Task, parent: int, run: str) -> str:
     """Do a task in a worker, which leaves Ctrl-C to its parent and ends with it, even if that is killed.
 
     A single task is done in the parent itself.
@@ -163,7 +179,7 @@ def _in_worker(work: Callable[[Unit, str, str], str], unit: Unit, name: str, par
     if os.getpid() != parent and not any(thread.name == _WATCH for thread in threading.enumerate()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
-    return work(unit, name, run)
+    return work(task, run)
 
 
 def _end_with(parent: int) -> None:
@@ -172,14 +188,16 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _learn(unit: Unit, name: str, run: str) -> str:
-    _explainer(name, unit, run)
-    return f"{unit.part.name}: {name}"
-
-
-def _explain(unit: Unit, name: str, run: str) -> str:
-    unit.run([name], partial(_explainer, unit=unit, run=run), _silent)
-    return f"{unit.part.name} {unit.experiment}: {name}"
+def _do(task: _Task, run: str) -> str:
+    """Let methods learn what they need, and explain the groups of samples that a task names; return what was done."""
+    unit, methods, starts = task
+    explainer = partial(_explainer, unit=unit, run=run)
+    if not starts:
+        explainer(methods[0])
+        return f"{unit.part.name}: {methods[0]}"
+    unit.run(methods, explainer, _silent, starts)
+    what = methods[0] if len(methods) == 1 else f"from {starts[0] + 1} of {len(unit.planned)}"
+    return f"{unit.part.name} {unit.experiment}: {what}"
 
 
 def _explainer(name: str, unit: Unit, run: str) -> Explainer:

@@ -64,13 +64,22 @@ class Unit:
     curved: frozenset[Planned]
     group_size: int
 
-    def run(self, methods: Sequence[str], explainer: Callable[[str], Explainer], report: Report) -> list[Record]:
-        """Return the records of all samples and methods; what is finished is read.
+    def run(
+        self,
+        methods: Sequence[str],
+        explainer: Callable[[str], Explainer],
+        report: Report,
+        starts: Collection[int] | None = None,
+    ) -> list[Record]:
+        """Return the records of methods on all samples, or on the groups that begin at `starts`; see `left`.
 
-        `explainer` returns a method by its name, and is called for those that have something left to explain.
+        What is finished is read. `explainer` returns a method by its name, and is called for those that have something
+        left to explain.
         """
         records: list[Record] = []
         for start, group in self._groups():
+            if starts is not None and start not in starts:
+                continue
             samples: list[Sample] = []
             for name in methods:
                 file = self._file(name, start)
@@ -83,9 +92,13 @@ class Unit:
                 report(stage, start + len(group), len(self.planned), "")
         return records
 
-    def has(self, method: str) -> bool:
-        """Return whether a method has finished all samples."""
-        return all(self._has_group(method, start, group) for start, group in self._groups())
+    def left(self, methods: Sequence[str]) -> list[int]:
+        """Return where the groups begin that some of the methods have not finished."""
+        return [
+            start
+            for start, group in self._groups()
+            if not all(self._has_group(method, start, group) for method in methods)
+        ]
 
     def describe(self, methods: Sequence[str]) -> None:
         """State the methods of each kept sample: these, in their order, and those of earlier runs."""

@@ -127,13 +127,18 @@ def test_what_is_finished_is_not_computed_again(noises: Dataset, tmp_path: Path)
     assert len(first) == 12 * len(METHODS)
 
 
-def test_processes_share_the_work_to_the_same_records(noises: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_groups", [True, False])
+def test_processes_share_the_work_to_the_same_records(
+    by_groups: bool, noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_FEW", 0 if by_groups else 100)
     experiments = ("clean", "mixture", "noise", "labels", "misclassified", "sanity")
     few = [part_of(_few(noises), name=name) for name in ("one", "two")]
     stages: list[tuple[str, int, int]] = []
     report: Any = lambda stage, done, total, text: stages.append((stage, done, total))  # noqa: E731
     shared = evaluated(few, tmp_path / "shared", experiments=experiments, report=report, n_jobs=2)
-    n = len(few) * len(experiments) * len(METHODS)
+    groups = 2 * (len(experiments) - 1) + 1  # of four and two recordings, and of one that is misclassified
+    n = len(few) * (groups if by_groups else len(experiments) * len(METHODS))
     assert [one for one in stages if one[0] == "explain"] == [("explain", i + 1, n) for i in range(n)]
     alone = evaluated(few, tmp_path / "alone", experiments=experiments)
     assert len(shared) == len(alone)
@@ -233,11 +238,11 @@ import os, sys, time
 from joblib import Parallel, delayed
 from l2i_fast.evaluation.runner import _in_worker
 
-def work(unit, name, run):
-    open(name, "a").write(f"{os.getpid()}\\n")
+def work(task, run):
+    open(task, "a").write(f"{os.getpid()}\\n")
     time.sleep(60)
 
-Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid(), "run") for _ in range(2))
+Parallel(2)(delayed(_in_worker)(work, sys.argv[1], os.getpid(), "run") for _ in range(2))
 """
     )
     parent = subprocess.Popen([sys.executable, str(program), str(tmp_path / "pids")])
@@ -257,11 +262,11 @@ Parallel(2)(delayed(_in_worker)(work, None, sys.argv[1], os.getpid(), "run") for
 def test_a_worker_that_is_killed_is_one_sentence(
     noises: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(unit: Any, name: str, run: str) -> str:
+    def killed(task: Any, run: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
-        return name
+        return run
 
-    monkeypatch.setattr(runner, "_explain", killed)
+    monkeypatch.setattr(runner, "_do", killed)
     with refused(RuntimeError, "a process was killed, perhaps for lack of memory: ..."):
         evaluated([part_of(_few(noises))], tmp_path, n_jobs=2)
 
