@@ -136,7 +136,13 @@ def test_processes_share_the_work_to_the_same_records(
     few = [part_of(_few(noises), name=name) for name in ("one", "two")]
     stages: list[tuple[str, int, int]] = []
     report: Any = lambda stage, done, total, text: stages.append((stage, done, total))  # noqa: E731
-    shared = evaluated(few, tmp_path / "shared", experiments=experiments, report=report, n_jobs=2)
+
+    def refuse(name: str, **given: Any) -> None:
+        raise AssertionError(f"nothing of {name} is left for this process")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "fitted_explainer", refuse)  # the other processes have their own
+        shared = evaluated(few, tmp_path / "shared", experiments=experiments, report=report, n_jobs=2)
     groups = 2 * (len(experiments) - 1) + 1  # of four and two recordings, and of one that is misclassified
     n = len(few) * (groups if by_groups else len(experiments) * len(METHODS))
     assert [one for one in stages if one[0] == "explain"] == [("explain", i + 1, n) for i in range(n)]
