@@ -53,6 +53,7 @@ class Masker {
         .n_selected = static_cast<std::ptrdiff_t>(selected_.size()),
         .eps = problem_.eps,
         .n_vectors = n_vectors,
+        .wiener = problem_.domain == kernels::MaskDomain::wiener && whole_ == nullptr,
         .mask = mask_,
         .whole = whole_,
         .X = problem_.X + clip_ * problem_.X_stride + t * 2 * problem_.n_bins,
@@ -79,6 +80,8 @@ class Masker {
   float *h_, *weighted_, *mask_, *whole_;
 };
 
+bool is_log(const MaskProblem& problem) { return problem.domain == kernels::MaskDomain::log; }
+
 // The approximate time of a mask for one frame, in nanoseconds.
 double mask_cost(const MaskProblem& problem) {
   return static_cast<double>(problem.n_bins) * (1.0 + 0.01 * static_cast<double>(problem.n_components));
@@ -90,22 +93,22 @@ void soft_mask(const MaskProblem& problem, float* Y) {
   const Kernels& kernels = current_kernels();
   const std::ptrdiff_t row = 2 * problem.n_bins;
   const int lanes = kernels.lanes, most = Masker::kVectors * lanes;
-  parallel_frames(
-      problem.n_clips, problem.n_frames, most, mask_cost(problem),
-      [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
-        const FlushDenormals flush;
-        Masker masker(kernels, problem, b);
-        for (std::ptrdiff_t t = first; t < last; t += most) {
-          const int n = static_cast<int>(std::min<std::ptrdiff_t>(most, last - t));
-          const kernels::MaskTile tile = masker.mask(t, n);
-          for (int i = 0; i < n; i += lanes) {
-            kernels.apply_tile({problem.X + b * problem.X_stride + (t + i) * row, row,
-                                Y + (b * problem.n_frames + t + i) * row, row, tile.mask + i,
-                                tile.n_vectors * lanes, problem.n_bins, std::min(lanes, n - i), problem.log});
-          }
-          poll(n);
-        }
-      });
+  parallel_frames(problem.n_clips, problem.n_frames, most, mask_cost(problem),
+                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
+                    const FlushDenormals flush;
+                    Masker masker(kernels, problem, b);
+                    for (std::ptrdiff_t t = first; t < last; t += most) {
+                      const int n = static_cast<int>(std::min<std::ptrdiff_t>(most, last - t));
+                      const kernels::MaskTile tile = masker.mask(t, n);
+                      for (int i = 0; i < n; i += lanes) {
+                        kernels.apply_tile({problem.X + b * problem.X_stride + (t + i) * row, row,
+                                            Y + (b * problem.n_frames + t + i) * row, row, tile.mask + i,
+                                            tile.n_vectors * lanes, problem.n_bins, std::min(lanes, n - i),
+                                            is_log(problem)});
+                      }
+                      poll(n);
+                    }
+                  });
 }
 
 void decode(const MaskProblem& problem, const FftPlan& plan, const float* window, const StftShape& shape,
@@ -127,7 +130,7 @@ void decode(const MaskProblem& problem, const FftPlan& plan, const float* window
                       const float* X = problem.X + b * problem.X_stride + tile.t() * row;
                       for (int i = 0; i < tile.n(); i += lanes) {
                         kernels.decode_tile(plan.tables(), X + i * row, row, std::min(lanes, tile.n() - i),
-                                            masked.mask + i, masked.n_vectors * lanes, problem.log,
+                                            masked.mask + i, masked.n_vectors * lanes, is_log(problem),
                                             synthesis.window(), work, tile.sums() + i * synthesis.hop(),
                                             synthesis.hop());
                       }
@@ -148,32 +151,33 @@ void gradients(const MaskProblem& problem, std::ptrdiff_t n_frames, double cost,
   const std::ptrdiff_t n_blocks = (n_frames + kBlock - 1) / kBlock;
   const int lanes = kernels.lanes, most = Masker::kVectors * lanes;
   std::vector<double> sums(static_cast<std::size_t>(problem.n_clips * n_blocks * K));
-  parallel_frames(problem.n_clips, n_frames, kBlock, 4 * mask_cost(problem) + cost,
-                  [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
-                    thread_local Workspace workspace;
-                    const FlushDenormals flush;
-                    float* const weights = workspace.get(
-                        static_cast<std::size_t>(2 * most * problem.n_bins + (most + lanes + 1) * K));
-                    float* const dh = weights + K;
-                    float* const dw = dh + most * K;
-                    float* const work = dw + lanes * K;
-                    for (std::ptrdiff_t k = 0; k < K; ++k) weights[k] = weight_of(problem, b, k);
-                    Masker masker(kernels, problem, b, true);
-                    for (std::ptrdiff_t t = first; t < last; t += most) {
-                      const int n = static_cast<int>(std::min<std::ptrdiff_t>(most, last - t));
-                      const Rows dY = rows(b, t, n);
-                      const kernels::MaskTile tile = masker.mask(t, n);
-                      kernels.mask_gradient_tile({tile, problem.X + b * problem.X_stride + t * row, row,
-                                                  dY.data, dY.stride, weights, n, problem.log, work, dh, dw});
-                      float* const out = dH + (b * problem.n_frames + t) * K;
-                      double* const sum = sums.data() + (b * n_blocks + t / kBlock) * K;
-                      for (std::ptrdiff_t k = 0; k < K; ++k) {
-                        for (int i = 0; i < n; ++i) out[i * K + k] = dh[k * tile.n_vectors * lanes + i];
-                        for (int i = 0; i < lanes; ++i) sum[k] += dw[k * lanes + i];
-                      }
-                      poll(n);
-                    }
-                  });
+  parallel_frames(
+      problem.n_clips, n_frames, kBlock, 4 * mask_cost(problem) + cost,
+      [&](std::ptrdiff_t b, std::ptrdiff_t first, std::ptrdiff_t last, Poll& poll) {
+        thread_local Workspace workspace;
+        const FlushDenormals flush;
+        float* const weights =
+            workspace.get(static_cast<std::size_t>(2 * most * problem.n_bins + (most + lanes + 1) * K));
+        float* const dh = weights + K;
+        float* const dw = dh + most * K;
+        float* const work = dw + lanes * K;
+        for (std::ptrdiff_t k = 0; k < K; ++k) weights[k] = weight_of(problem, b, k);
+        Masker masker(kernels, problem, b, true);
+        for (std::ptrdiff_t t = first; t < last; t += most) {
+          const int n = static_cast<int>(std::min<std::ptrdiff_t>(most, last - t));
+          const Rows dY = rows(b, t, n);
+          const kernels::MaskTile tile = masker.mask(t, n);
+          kernels.mask_gradient_tile({tile, problem.X + b * problem.X_stride + t * row, row, dY.data,
+                                      dY.stride, weights, n, problem.domain, work, dh, dw});
+          float* const out = dH + (b * problem.n_frames + t) * K;
+          double* const sum = sums.data() + (b * n_blocks + t / kBlock) * K;
+          for (std::ptrdiff_t k = 0; k < K; ++k) {
+            for (int i = 0; i < n; ++i) out[i * K + k] = dh[k * tile.n_vectors * lanes + i];
+            for (int i = 0; i < lanes; ++i) sum[k] += dw[k * lanes + i];
+          }
+          poll(n);
+        }
+      });
   for (std::ptrdiff_t b = 0; b < problem.n_clips; ++b) {
     for (std::ptrdiff_t k = 0; k < K; ++k) {
       double sum = 0;

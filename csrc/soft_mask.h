@@ -19,7 +19,7 @@ struct MaskProblem {
   const float* weights;
   std::ptrdiff_t weights_stride, weights_component_stride;
   float eps;
-  bool log;
+  kernels::MaskDomain domain;
 };
 
 // Y: n_clips x n_frames x n_bins complex numbers, contiguous.

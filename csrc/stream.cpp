@@ -262,7 +262,7 @@ void Stream::analyse(Given& given) {
     for (std::ptrdiff_t k = 0; k < plan.K_; ++k) h[k] = row[k * given.component_stride];
   } else {
     kernels.correlate(plan.W_.data(), n_vectors, n_groups, v_.data(), b_.data());
-    float least = begin_updates(h);
+    float least = begin_updates(b_.data(), 1, h);
     plan.update_in_steps([&](int n_updates) {
       kernels.update(plan.gram_.data(), plan.K_, b_.data(), least, n_updates, h, d_.data());
       least = 0;
@@ -277,7 +277,7 @@ void Stream::analyse(Given& given) {
   }
   if (n_selected > 0) {
     kernels.mask({plan.W_.data(), n_vectors, n_groups, h, selected_.data(), weighted_.data(), n_selected,
-                  plan.settings_.eps, current_.scale, plan.settings_.log, a_.data(), v_.data(), re, im});
+                  plan.settings_.eps, current_.scale, plan.settings_.domain, a_.data(), v_.data(), re, im});
     transforms.synthesis(fft, re, im, plan.synthesis_.data(), work_.data(), sums_.data());
   }
 }
@@ -337,10 +337,12 @@ void Stream::fade() {
   current_.scale *= std::pow(next.scale / current_.scale, share);
 }
 
-// Sets the activations that a frame's updates start from; returns their least value relative to W' v.
-float Stream::begin_updates(float* h) const {
+// Sets the activations that a frame's updates start from, given W' v; returns their least value relative to
+// it.
+float Stream::begin_updates(const float* b, std::ptrdiff_t stride, float* h) const {
   if (current_.has_start) {
-    std::copy(current_.start.begin(), current_.start.end(), h);
+    const float lift = plan_->settings_.lift;
+    for (std::ptrdiff_t k = 0; k < plan_->K_; ++k) h[k] = current_.start[k] + lift * b[k * stride];
     return 0.0f;
   }
   return 1e-3f;  // so that a component that has faded out can return

@@ -21,8 +21,9 @@ class StreamPlan {
   struct Settings {
     std::ptrdiff_t hop;
     int n_updates;
-    bool log;
+    kernels::MaskDomain domain;
     float eps;
+    float lift;  // share of W' v that is added to activations that a mask brings along
   };
 
   // W: n_bins rows of n_components. window: n_fft values, n_fft = 2 (n_bins - 1) supported by FftPlan.
@@ -159,7 +160,7 @@ class Stream {
   void end_tail();
 
   void fade();
-  float begin_updates(float* h) const;
+  float begin_updates(const float* b, std::ptrdiff_t stride, float* h) const;
   void sum_bands(const float* magnitudes, float* mel) const;
   void keep_column(const float* mel);
   void show_activations();

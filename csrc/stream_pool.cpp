@@ -131,7 +131,7 @@ void StreamPool::update() {
   std::fill_n(least_.data(), width_, 0.0f);
   for (int i = 0; i < n_; ++i) {
     Stream& stream = *tile_[i]->stream;
-    least_.data()[i] = stream.begin_updates(stream.h_.data());
+    least_.data()[i] = stream.begin_updates(b_.data() + i, width_, stream.h_.data());
     std::copy_n(stream.h_.data(), K, rows_.data() + i * K);
   }
   nmf.to_panel(rows_.data(), K, n_, K, width_, h_.data());
@@ -182,6 +182,7 @@ void StreamPool::synthesize() {
       .n_selected = n_selected,
       .eps = plan.settings_.eps,
       .n_vectors = static_cast<int>(width_ / lanes()),
+      .wiener = plan.settings_.domain == kernels::MaskDomain::wiener,
       .mask = mask_.data(),
       .whole = nullptr,
       .X = nullptr,
@@ -189,7 +190,8 @@ void StreamPool::synthesize() {
       .n_frames = 0,
   });
   for (int first = 0; first < n_; first += lanes()) {
-    plan.kernels_.stream_pool->synthesis(frames(first), mask_.data() + first, plan.settings_.log,
+    plan.kernels_.stream_pool->synthesis(frames(first), mask_.data() + first,
+                                         plan.settings_.domain == kernels::MaskDomain::log,
                                          plan.synthesis_.data(), sums + first);
   }
 }

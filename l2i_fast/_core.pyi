@@ -59,7 +59,7 @@ def soft_mask(
     W: NDArray[np.float32],
     H: NDArray[np.float32],
     weights: NDArray[np.float32],
-    log: bool,
+    domain: str,
     eps: float,
     out: NDArray[np.complex64] | None = None,
 ) -> NDArray[np.complex64]: ...
@@ -68,7 +68,7 @@ def decode(
     W: NDArray[np.float32],
     H: NDArray[np.float32],
     weights: NDArray[np.float32],
-    log: bool,
+    domain: str,
     eps: float,
     window: NDArray[np.float32],
     hop: int,
@@ -141,7 +141,7 @@ def soft_mask_gradient(
     W: NDArray[np.float32],
     H: NDArray[np.float32],
     weights: NDArray[np.float32],
-    log: bool,
+    domain: str,
     eps: float,
     dY: NDArray[np.complex64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
@@ -150,7 +150,7 @@ def decode_gradient(
     W: NDArray[np.float32],
     H: NDArray[np.float32],
     weights: NDArray[np.float32],
-    log: bool,
+    domain: str,
     eps: float,
     window: NDArray[np.float32],
     hop: int,
@@ -165,9 +165,10 @@ class StreamPlan:
         window: NDArray[np.float32],
         hop: int,
         n_updates: int,
-        log: bool,
+        domain: str,
         eps: float,
         bands: MelBands | None = None,
+        lift: float = 0.0,
     ) -> None: ...
 
 class Stream:

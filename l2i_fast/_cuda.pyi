@@ -42,7 +42,7 @@ def decode(
     hop: int,
     start: int,
     length: int,
-    log: bool,
+    domain: int,
     eps: float,
     stream: int,
 ) -> None: ...

@@ -63,7 +63,9 @@ def soft_mask(
     parts = np.einsum("fk,kt->kft", spectra, activations)
     mask = np.einsum("k,kft->ft", np.asarray(weights, np.float64), parts) / (eps + parts.sum(0))
     gain: Float64 = mask
-    if domain == "log":
+    if domain == "wiener":
+        gain = mask**2 / (mask**2 + (1 - mask) ** 2)
+    elif domain == "log":
         magnitude = np.abs(spectrum)
         silent = magnitude == 0
         gain = np.where(silent, mask, np.expm1(mask * np.log1p(magnitude)) / np.where(silent, 1, magnitude))
@@ -240,17 +242,19 @@ def activations(V: ArrayLike, W: ArrayLike, beta: float, n_iter: int, sparsity: 
     return h
 
 
-def stream_activations(V: ArrayLike, W: ArrayLike, n_iter: int, start: ArrayLike | None = None) -> Float64:
+def stream_activations(
+    V: ArrayLike, W: ArrayLike, n_iter: int, start: ArrayLike | None = None, lift: float = 0.0
+) -> Float64:
     """Return the activations (K, T) of V (F, T): `n_iter` Euclidean updates a frame, from those of the frame before.
 
     None begins lower than 1e-3 of W' v, so that a component comes back after a silence; so the first frame begins, too.
-    Or each frame begins with `start` (K,).
+    Or each frame begins with `start` (K,) and the share `lift` of W' v.
     """
     v, w = np.asarray(V, np.float64), np.asarray(W, np.float64)
     h, columns = np.zeros(w.shape[1]), []
     for frame in v.T:
         b = w.T @ frame
-        h = np.maximum(h, 1e-3 * b) if start is None else np.asarray(start, np.float64)
+        h = np.maximum(h, 1e-3 * b) if start is None else np.asarray(start, np.float64) + lift * b
         for _ in range(n_iter):
             model = w.T @ (w @ h)
             h = h * np.divide(b, model, out=np.zeros_like(b), where=model > 0)

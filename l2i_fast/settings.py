@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 SectionT = TypeVar("SectionT", bound="Section")
 
-#: Where a mask acts: on the logarithmic magnitude or on the magnitude.
-Domain: TypeAlias = Literal["log", "magnitude"]
+#: How a mask acts: on the logarithmic magnitude, on the magnitude, or as a Wiener filter.
+Domain: TypeAlias = Literal["log", "magnitude", "wiener"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
 PositiveInt: TypeAlias = Annotated[int, Ge(1), Le(LARGEST_INT)]
 
 #: Levels of objects and lists within one another that a JSON file may have.
@@ -107,8 +108,9 @@ class Selection(Section):
         tau: components with a greater relevance are selected.
     top_k : int or None
         Largest number of components, the most relevant ones; None is no limit.
-    domain : {"log", "magnitude"}
-        Whether the mask acts on the logarithmic magnitude (the paper) or on the magnitude.
+    domain : {"log", "magnitude", "wiener"}
+        Whether the mask acts on the logarithmic magnitude (the paper), on the magnitude, or as a Wiener filter: see
+        `l2i_fast.soft_mask`.
     """
 
     threshold: Annotated[float, Ge(0), Lt(1)] = 0.2

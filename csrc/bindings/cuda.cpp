@@ -71,7 +71,7 @@ TickLaunch make_tick(const py::kwargs& members) {
       .K = number("K"),
       .log_points = log_points(number("n_fft")),
       .n_updates = members["n_updates"].cast<int>(),
-      .log = members["log"].cast<bool>(),
+      .domain = members["domain"].cast<int>(),
       .eps = members["eps"].cast<float>(),
   };
   return TickLaunch(streams);
@@ -91,10 +91,10 @@ void run_stft(Address y, Address window, Address twiddles, Address X, long long 
 void run_decode(Address X, Address W, Address H, Address weights, Address window, Address twiddles, Address y,
                 long long n_clips, long long n_frames, long long X_stride, long long K, long long H_stride,
                 long long weights_stride, long long n_fft, long long hop, long long start, long long length,
-                bool log, float eps, Address stream) {
+                int domain, float eps, Address stream) {
   decode({at<const Complex>(X), at<const float>(W), at<const float>(H), at<const float>(weights),
           at<const float>(window), at<const Complex>(twiddles), at<float>(y), n_clips, n_frames, X_stride, K,
-          H_stride, weights_stride, hop, start, length, log_points(n_fft), log, eps},
+          H_stride, weights_stride, hop, start, length, log_points(n_fft), domain, eps},
          stream_at(stream));
 }
 
@@ -123,6 +123,6 @@ PYBIND11_MODULE(_cuda, m) {
         py::arg("weights"), py::arg("window"), py::arg("twiddles"), py::arg("y"), py::arg("n_clips"),
         py::arg("n_frames"), py::arg("X_stride"), py::arg("K"), py::arg("H_stride"),
         py::arg("weights_stride"), py::arg("n_fft"), py::arg("hop"), py::arg("start"), py::arg("length"),
-        py::arg("log"), py::arg("eps"), py::arg("stream"),
+        py::arg("domain"), py::arg("eps"), py::arg("stream"),
         "Compute samples from spectra, without a mask if W is 0.");
 }

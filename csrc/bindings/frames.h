@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "arrays.h"
+#include "kernels.h"
 #include "stft.h"
 
 namespace l2i::bindings {
@@ -18,6 +20,14 @@ constexpr std::ptrdiff_t kLongest = std::ptrdiff_t{1} << 40;
 inline std::shared_ptr<const FftPlan> plan_of(std::ptrdiff_t n_fft) {
   require(FftPlan::supports(n_fft), "the window's length must be a power of two from 32 to 65536");
   return FftPlan::of(n_fft);
+}
+
+inline kernels::MaskDomain domain_of(const std::string& name) {
+  require(name == "log" || name == "magnitude" || name == "wiener",
+          "domain must be log, magnitude or wiener");
+  return name == "log"         ? kernels::MaskDomain::log
+         : name == "magnitude" ? kernels::MaskDomain::magnitude
+                               : kernels::MaskDomain::wiener;
 }
 
 // The shape of the frames of samples (B, N), padded by `pad` zeros on both sides.

@@ -26,18 +26,20 @@ namespace l2i::bindings {
 namespace {
 
 std::shared_ptr<StreamPlan> make_plan(const py::array& W, const py::array& window, std::ptrdiff_t hop,
-                                      int n_updates, bool log, float eps, const Bands* bands) {
+                                      int n_updates, const std::string& domain, float eps, const Bands* bands,
+                                      float lift) {
   const auto w = view<float>(W, "W", 2, 0);
   const auto v = view<float>(window, "window", 1, 1);
   plan_of(v.size[0]);  // throws for any other length
   require(w.size[0] == v.size[0] / 2 + 1 && w.size[1] >= 1,
           "W must have one row more than half the window's length, and at least one column");
   require(hop >= 1 && hop <= v.size[0], "hop must be at least 1 and at most the window's length");
-  require(n_updates >= 0 && eps > 0, "n_updates must be at least 0 and eps positive");
+  require(n_updates >= 0 && eps > 0 && lift >= 0, "n_updates and lift must be at least 0 and eps positive");
   std::optional<MelBands> mel;
   if (bands != nullptr) mel = bands->get(w.size[0], FLT_MIN);
   return std::make_shared<StreamPlan>(w.data, w.stride[0], w.stride[1], w.size[1], v.data, v.size[0],
-                                      mel ? &*mel : nullptr, StreamPlan::Settings{hop, n_updates, log, eps});
+                                      mel ? &*mel : nullptr,
+                                      StreamPlan::Settings{hop, n_updates, domain_of(domain), eps, lift});
 }
 
 // Runs hops of a plan, without the GIL if they last: taking it back may last milliseconds, longer than a few
@@ -313,7 +315,7 @@ class GuardedPool {
 void register_stream(py::module_& m) {
   py::class_<StreamPlan, std::shared_ptr<StreamPlan>>(m, "StreamPlan")
       .def(py::init(&make_plan), py::arg("W"), py::arg("window"), py::arg("hop"), py::arg("n_updates"),
-           py::arg("log"), py::arg("eps"), py::arg("bands") = nullptr,
+           py::arg("domain"), py::arg("eps"), py::arg("bands") = nullptr, py::arg("lift") = 0.0f,
            "The tables that all streams of one dictionary W (F, K) share.");
   py::class_<GuardedStream>(m, "Stream")
       .def(py::init<std::shared_ptr<StreamPlan>, std::ptrdiff_t>(), py::arg("plan"), py::arg("history") = 0)

@@ -1,9 +1,11 @@
 // The real gain that a mask gives to a spectrum, for several vectors at a time.
 //
 //   g = expm1(m log1p(a)) / a with a = |X|, and m where a = 0, if the mask acts on log(1 + |X|)
-//   g = m                                                      otherwise
+//   g = m                           if it acts on |X|
+//   g = m^2 / (m^2 + (1 - m)^2)     if it is to act as a Wiener filter
 //
-// The power is taken to base 2, 2^(m log2(1 + a)), so that separating the whole exponent needs no constants.
+// The last is taken of the mask itself, by wiener; gains is for the first. The power is taken to base 2, 2^(m
+// log2(1 + a)), so that separating the whole exponent needs no constants.
 //
 // Precision: log2(1 + a) and 2^x - 1 as in vmath.h. Cost: about 40 operations and two divisions per vector,
 // in one long dependency chain; taking each stage for all n vectors lets the chains overlap.
@@ -13,6 +15,12 @@
 #include "vmath.h"
 
 namespace l2i::kernels::L2I_ISA {
+
+// The share of a part in the power of both parts, from its share m in their sum.
+static inline Vec wiener(Vec m) {
+  const Vec rest = 1.0f - m, power = m * m;
+  return power / (power + rest * rest);
+}
 
 // From masks and magnitudes. g is m for all a below 1e-8, so a may be rough there.
 template <int n>

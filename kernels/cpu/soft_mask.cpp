@@ -1,7 +1,8 @@
 // Soft mask of a tile of frames from a dictionary, activations and component weights; its use and gradients.
 //
 //   m[t, f] = sum_k weight_k W[f, k] h[t, k] / (eps + sum_k W[f, k] h[t, k])
-//   Y[t, f] = g X[t, f],   g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0), or g = m
+//   Y[t, f] = g X[t, f],   g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0), or g = m,
+//                     or g = m^2 / (m^2 + (1 - m)^2)
 //
 // A frame is a lane; a tile is one or two vectors of frames. Both sums of a block of bins x frames stay in
 // registers and are used at once: W H is never stored, only m is. W is read in place, one number for a vector
@@ -10,7 +11,8 @@
 //
 // Gradients, for dg = Re(conj(dY) X), P and S the numerator and the denominator of m:
 //
-//   dP = dg dg/dm / S,   dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1;   dS = -m dP
+//   dP = dg dg/dm / S,   dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1,
+//                              or 2 m (1 - m) / (m^2 + (1 - m)^2)^2;   dS = -m dP
 //   dh[t, k] = sum_f W[f, k] (weight_k dP[t, f] + dS[t, f])
 //   dweight_k = sum_t h[t, k] sum_f W[f, k] dP[t, f]
 //
@@ -72,7 +74,8 @@ void mask_block(const MaskTile& tile, std::ptrdiff_t f) {
   for (int i = 0; i < rows; ++i) {
     for (int v = 0; v < vectors; ++v) {
       const std::ptrdiff_t at = ((f + i) * vectors + v) * kLanes;
-      store(tile.mask + at, part[i][v] / whole[i][v]);
+      const Vec m = part[i][v] / whole[i][v];
+      store(tile.mask + at, tile.wiener ? wiener(m) : m);
       if (tile.whole != nullptr) store(tile.whole + at, whole[i][v]);
     }
   }
@@ -92,9 +95,13 @@ static inline void mask_blocks(const MaskTile& tile) {
 }
 
 // The gradient for m of the gain g, dg dg/dm, from X and dY.
-static inline Vec gain_gradient(bool log, Vec m, Vec re, Vec im, Vec dre, Vec dim) {
+static inline Vec gain_gradient(MaskDomain domain, Vec m, Vec re, Vec im, Vec dre, Vec dim) {
   const Vec dg = re * dre + im * dim;
-  if (!log) return dg;
+  if (domain == MaskDomain::magnitude) return dg;
+  if (domain == MaskDomain::wiener) {
+    const Vec rest = 1.0f - m, powers = m * m + rest * rest;
+    return dg * (2.0f * m * rest / (powers * powers));
+  }
   Vec a;
   magnitudes_of<1, 1, false>(&re, &im, &a);
   const Vec logarithm = log1p_positive(a), power = expm1_positive(m * logarithm) + 1.0f;
@@ -125,7 +132,8 @@ static inline void bin_gradients(const MaskGradientTile& tile, int v) {
     for (int i = 0; i < n; ++i) {
       const std::ptrdiff_t at = ((f + i) * vectors + v) * kLanes;
       const Vec re = x[2 * i], im = x[2 * i + 1], m = load(forward.mask + at);
-      const Vec dP = gain_gradient(tile.log, m, re, im, dy[2 * i], dy[2 * i + 1]) / load(forward.whole + at);
+      const Vec dP =
+          gain_gradient(tile.domain, m, re, im, dy[2 * i], dy[2 * i + 1]) / load(forward.whole + at);
       float* out = tile.work + ((f + i) * 2 * vectors + v) * kLanes;
       store(out, dP);
       store(out + vectors * kLanes, -m * dP);

@@ -21,6 +21,7 @@
 #include "stream.h"
 
 #include "fft.h"
+#include "gain.h"
 #include "magnitude.h"
 #include "vmath.h"
 
@@ -225,7 +226,7 @@ void update(const float* G, std::ptrdiff_t K, const float* b, float least, int n
 }
 
 // Vectors [j, j + n) of the bins.
-template <int n, bool log>
+template <int n, MaskDomain domain>
 static inline void mask_bins(const FrameMask& frame, std::ptrdiff_t j) {
   // Four sums for a single vector: one alone would be a chain as long as the number of components.
   constexpr int kSums = n == 1 ? kGroup : 1;
@@ -249,7 +250,8 @@ static inline void mask_bins(const FrameMask& frame, std::ptrdiff_t j) {
     for (int i = 1; i < kSums; ++i) whole[l][0] += whole[l][i];
     const std::ptrdiff_t at = (j + l) * kLanes;
     Vec g = part[l] / (whole[l][0] + frame.eps);
-    if (log) {
+    if (domain == MaskDomain::wiener) g = wiener(g);
+    if (domain == MaskDomain::log) {
       const Vec a = minimum(load(frame.a + at) * per, broadcast(kLargestMagnitude));
       const Vec louder = expm1_positive(g * load(frame.v + at)) / a;
       g = a > Vec{} ? louder : g;
@@ -259,19 +261,22 @@ static inline void mask_bins(const FrameMask& frame, std::ptrdiff_t j) {
   }
 }
 
-template <bool log>
+template <MaskDomain domain>
 static inline void mask_all(const FrameMask& frame) {
   constexpr int kBlock = kLanes == 16 ? 8 : 4;
   std::ptrdiff_t j = 0;
-  for (; j + kBlock <= frame.n_vectors; j += kBlock) mask_bins<kBlock, log>(frame, j);
-  for (; j < frame.n_vectors; ++j) mask_bins<1, log>(frame, j);
+  for (; j + kBlock <= frame.n_vectors; j += kBlock) mask_bins<kBlock, domain>(frame, j);
+  for (; j < frame.n_vectors; ++j) mask_bins<1, domain>(frame, j);
 }
 
 void mask(const FrameMask& frame) {
-  if (frame.log) {
-    mask_all<true>(frame);
-  } else {
-    mask_all<false>(frame);
+  switch (frame.domain) {
+    case MaskDomain::log:
+      return mask_all<MaskDomain::log>(frame);
+    case MaskDomain::magnitude:
+      return mask_all<MaskDomain::magnitude>(frame);
+    case MaskDomain::wiener:
+      return mask_all<MaskDomain::wiener>(frame);
   }
 }
 

@@ -22,6 +22,9 @@ struct FftTables {
   const float* split;
 };
 
+// What a mask m gives to a spectrum X as its gain: see gain.h.
+enum class MaskDomain { log, magnitude, wiener };
+
 // A tile of one or two vectors of frames, one in each lane, whose mask is computed. Strides are in floats.
 struct MaskTile {
   const float* W;
@@ -33,6 +36,7 @@ struct MaskTile {
   std::ptrdiff_t n_selected;
   float eps;
   int n_vectors;
+  bool wiener;   // give m^2 / (m^2 + (1 - m)^2) in place of m
   float* mask;   // result, n_bins x n_vectors * lanes
   float* whole;  // its denominator, for the gradient; may be null
   // The spectrum to be masked, n_frames rows; prefetched meanwhile.
@@ -50,7 +54,7 @@ struct MaskGradientTile {
   std::ptrdiff_t dY_stride;
   const float* weights;  // n_components
   int n_frames;
-  bool log;
+  MaskDomain domain;
   float* work;  // n_bins x 2 n_vectors * lanes
   float* dh;    // for h, n_components x n_vectors * lanes
   float* dw;    // for the weights, n_components x lanes, yet to be summed over the lanes
@@ -205,7 +209,7 @@ struct FrameMask {
   const float* weighted;  // h times the weights of the selected components
   std::ptrdiff_t n_selected;
   float eps, scale;
-  bool log;
+  MaskDomain domain;
   const float* a;  // |X| and log(1 + |X| / scale)
   const float* v;
   float* re;  // X, to be multiplied with the gain

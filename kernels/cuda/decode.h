@@ -33,7 +33,7 @@ struct Decode {
   float* y;                 // (B, length)
   long long n_clips, n_frames, X_stride, K, H_stride, weights_stride;
   long long hop, start, length;  // samples start .. start + length of the padded axis
-  int log_points, log;
+  int log_points, domain;        // of the mask: gain.h
   float eps;
 };
 
@@ -159,7 +159,7 @@ class Decoding {
   }
 
   L2I_DEVICE void apply(long long t, int row, int f, float part, float whole) {
-    Y[row * stride + padded(f)] = masked(spectrum(t + row, f), part / (whole + p.eps), p.log != 0, 1.0f);
+    Y[row * stride + padded(f)] = masked(spectrum(t + row, f), part / (whole + p.eps), p.domain, 1.0f);
   }
 
   // Adds the frames [t, t + rows) to the samples of the block.

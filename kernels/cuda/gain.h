@@ -1,7 +1,8 @@
 // The real gain that a mask gives to a spectrum whose magnitudes are divided by a scale.
 //
 //   g = expm1(m log1p(a)) / a with a = |X| / s, and m where a = 0, if the mask acts on log(1 + a)
-//   g = m                                                          otherwise
+//   g = m                           if it acts on a
+//   g = m^2 / (m^2 + (1 - m)^2)     if it acts as a Wiener filter
 //
 // Precision: log1pf and expm1f of the platform, 2 ulp at most. Magnitudes above 1.2e38 count as 1.2e38, as on
 // the CPU.
@@ -23,9 +24,15 @@ L2I_DEVICE float magnitude(Complex x, float per) {
   return fminf(fminf(sqrtf(r * r + i * i) * up, kLargestMagnitude) * per, kLargestMagnitude);
 }
 
-L2I_DEVICE Complex masked(Complex x, float mask, bool log, float per) {
+// Numbers of the domains of a mask, as l2i_fast.settings lists them.
+constexpr int kLog = 0, kWiener = 2;
+
+L2I_DEVICE Complex masked(Complex x, float mask, int domain, float per) {
   float g = mask;
-  if (log) {
+  if (domain == kWiener) {
+    const float rest = 1.0f - mask, power = mask * mask;
+    g = power / (power + rest * rest);
+  } else if (domain == kLog) {
     const float a = magnitude(x, per);
     if (a > 0.0f) g = expm1f(mask * log1pf(a)) / a;
   }

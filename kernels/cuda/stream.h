@@ -47,7 +47,7 @@ struct Streams {
   const int* next_has_start;
   int* fresh;
   long long n, hop, K;
-  int log_points, n_updates, log;
+  int log_points, n_updates, domain;  // of the mask: gain.h
   float eps;
 };
 
@@ -326,7 +326,7 @@ class Tick {
 
   L2I_DEVICE void apply(int s, int f, float part, float whole) {
     Complex& x = X[s * stride + padded(f)];
-    x = masked(x, part / (whole + p.eps), p.log != 0, 1.0f / state[s].scale);
+    x = masked(x, part / (whole + p.eps), p.domain, 1.0f / state[s].scale);
   }
 
   // Adds the frame to the sums, and writes their next hop.

@@ -1,11 +1,13 @@
 """Soft mask of a spectrum from a dictionary, activations and component weights, and its gradients.
 
     m[t, f] = P / S,  P = sum_k weight_k W[f, k] h[t, k],  S = eps + sum_k W[f, k] h[t, k]
-    Y[t, f] = g X[t, f],  g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0), or g = m
+    Y[t, f] = g X[t, f],  g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0),
+                           or g = m, or g = m^2 / (m^2 + (1 - m)^2)
 
 and for dg = Re(conj(dY) X), which goes through W once more:
 
-    dP = dg dg/dm / S,  dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1;  dS = -m dP
+    dP = dg dg/dm / S,  dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1,
+    or 2 m (1 - m) / (m^2 + (1 - m)^2)^2;  dS = -m dP
     dh[t, k] = sum_f W[f, k] (weight_k dP + dS),  dweight_k = sum_t h[t, k] sum_f W[f, k] dP
 
 A program handles a block of frames x bins. Both sums stay in registers and are used at once: neither W H nor the mask
@@ -67,20 +69,25 @@ def magnitude(re, im):
 
 
 @triton.jit
-def gain(m, re, im, LOG: tl.constexpr):
+def gain(m, re, im, DOMAIN: tl.constexpr):
     """Return the real gain that the mask m gives to complex numbers."""
     g = m
-    if LOG:
+    if DOMAIN == "wiener":
+        g = m * m / (m * m + (1.0 - m) * (1.0 - m))
+    if DOMAIN == "log":
         a, inverse = magnitude(re, im)
         g = expm1(m * log1p(a)) * inverse
     return g
 
 
 @triton.jit
-def slope(m, re, im, LOG: tl.constexpr):
+def slope(m, re, im, DOMAIN: tl.constexpr):
     """Return the derivative of `gain` with respect to the mask."""
     d = tl.full(m.shape, 1.0, tl.float32)
-    if LOG:
+    if DOMAIN == "wiener":
+        powers = m * m + (1.0 - m) * (1.0 - m)
+        d = 2.0 * m * (1.0 - m) / (powers * powers)
+    if DOMAIN == "log":
         a, inverse = magnitude(re, im)
         logarithm = log1p(a)
         d = (expm1(m * logarithm) + 1.0) * inverse * logarithm
@@ -155,7 +162,7 @@ def _mask_tile(
     F: tl.constexpr,
     K: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    LOG: tl.constexpr,
+    DOMAIN: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     # Y of the frames t and bins f.
@@ -163,7 +170,7 @@ def _mask_tile(
     at = t[:, None] * F + f[None, :]
     inside = (t < n_frames)[:, None] & (f < F)[None, :]
     re, im = parts(tl.load(X + at, mask=inside, other=0))
-    g = gain(m, re, im, LOG)
+    g = gain(m, re, im, DOMAIN)
     tl.store(Y + at, whole(g * re, g * im), mask=inside)
 
 
@@ -182,7 +189,7 @@ def soft_mask(
     F: tl.constexpr,
     K: tl.constexpr,
     K_PADDED: tl.constexpr,
-    LOG: tl.constexpr,
+    DOMAIN: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_F: tl.constexpr,
@@ -206,11 +213,11 @@ def soft_mask(
     if REST == BLOCK_F or block < n_blocks - 1:
         whole_block = block * BLOCK_F + tl.arange(0, BLOCK_F)
         _mask_tile(
-            X, W, H, weights, Y, counts, n_selected, t, whole_block, n_frames, eps, F, K, BLOCK_K, LOG, PRECISION
+            X, W, H, weights, Y, counts, n_selected, t, whole_block, n_frames, eps, F, K, BLOCK_K, DOMAIN, PRECISION
         )
     else:
         rest = block * BLOCK_F + tl.arange(0, REST)
-        _mask_tile(X, W, H, weights, Y, counts, n_selected, t, rest, n_frames, eps, F, K, BLOCK_K, LOG, PRECISION)
+        _mask_tile(X, W, H, weights, Y, counts, n_selected, t, rest, n_frames, eps, F, K, BLOCK_K, DOMAIN, PRECISION)
 
 
 @triton.jit
@@ -232,7 +239,7 @@ def _accumulate(
     F: tl.constexpr,
     K: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    LOG: tl.constexpr,
+    DOMAIN: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     # Adds the contribution of the bins f to the sums of dP W and dS W, for the frames t and components n.
@@ -241,7 +248,7 @@ def _accumulate(
     inside = (t < n_frames)[:, None] & (f < F)[None, :]
     re, im = parts(tl.load(X + at, mask=inside, other=0))
     d_re, d_im = parts(tl.load(dY + at, mask=inside, other=0))
-    d_part = (re * d_re + im * d_im) * slope(m, re, im, LOG) / total
+    d_part = (re * d_re + im * d_im) * slope(m, re, im, DOMAIN) / total
     w, w_low = split(
         tl.load(W + f[:, None] * K + n[None, :], mask=(f < F)[:, None] & (n < K)[None, :], other=0.0), PRECISION
     )
@@ -269,7 +276,7 @@ def soft_mask_gradient(
     F: tl.constexpr,
     K: tl.constexpr,
     K_PADDED: tl.constexpr,
-    LOG: tl.constexpr,
+    DOMAIN: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_F: tl.constexpr,
@@ -298,13 +305,13 @@ def soft_mask_gradient(
         f = first + tl.arange(0, BLOCK_F)
         by_part, by_whole = _accumulate(
             X, W, H, weights, dY, by_part, by_whole, counts, n_selected,
-            t, f, n, n_frames, eps, F, K, BLOCK_K, LOG, PRECISION,
+            t, f, n, n_frames, eps, F, K, BLOCK_K, DOMAIN, PRECISION,
         )  # fmt: skip
     if FULL < F:
         rest = FULL + tl.arange(0, REST)
         by_part, by_whole = _accumulate(
             X, W, H, weights, dY, by_part, by_whole, counts, n_selected,
-            t, rest, n, n_frames, eps, F, K, BLOCK_K, LOG, PRECISION,
+            t, rest, n, n_frames, eps, F, K, BLOCK_K, DOMAIN, PRECISION,
         )  # fmt: skip
     at = t[:, None] * K + n[None, :]
     inside = (t < n_frames)[:, None] & (n < K)[None, :]

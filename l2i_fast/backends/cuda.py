@@ -19,6 +19,7 @@ from torch import Tensor
 from l2i_fast.arrays import Device
 from l2i_fast.backends.live_streams import Plan, State, Tick
 from l2i_fast.defaults import default_settings
+from l2i_fast.settings import DOMAINS
 
 
 def refuses(operation: str, device: Device, n_fft: int = 0, K: int = 0) -> str:
@@ -76,7 +77,7 @@ def stft(clips: Tensor, window: Tensor, hop: int, pad: int) -> Tensor:
 
 def istft(rows: Tensor, window: Tensor, hop: int, start: int, length: int) -> Tensor:
     """Samples (B, length), from position `start` on, of the overlap-add of spectra (B, T, F)."""
-    none = {"W": 0, "H": 0, "weights": 0, "K": 0, "H_stride": 0, "weights_stride": 0, "log": False, "eps": 0.0}
+    none = {"W": 0, "H": 0, "weights": 0, "K": 0, "H_stride": 0, "weights_stride": 0, "domain": 0, "eps": 0.0}
     return _decoded(rows, none, window, hop, start, length)
 
 
@@ -85,7 +86,7 @@ def decode(
     W: Tensor,
     H: Tensor,
     weights: Tensor,
-    log: bool,
+    domain: str,
     eps: float,
     window: Tensor,
     hop: int,
@@ -94,7 +95,13 @@ def decode(
 ) -> Tensor:
     """Samples (B, length) of the masked spectra."""
     columns = W.T.contiguous()
-    mask = {"K": W.shape[1], "H_stride": H.stride(0), "weights_stride": weights.stride(0), "log": log, "eps": eps}
+    mask = {
+        "K": W.shape[1],
+        "H_stride": H.stride(0),
+        "weights_stride": weights.stride(0),
+        "domain": DOMAINS.index(domain),
+        "eps": eps,
+    }
     return _decoded(X, _pointers(W=columns, H=H, weights=weights) | mask, window, hop, start, length)
 
 
@@ -127,7 +134,7 @@ def tick_members(plan: Plan, state: State) -> tuple[dict[str, Tensor], dict[str,
         **{field.name: getattr(state, field.name) for field in fields(state)},
     }
     numbers = {"n": len(state.hops), "hop": plan.hop, "K": K, "n_fft": plan.n_fft}
-    return tensors, numbers | {"n_updates": plan.n_iter, "log": plan.log, "eps": plan.eps}
+    return tensors, numbers | {"n_updates": plan.n_iter, "domain": DOMAINS.index(plan.domain), "eps": plan.eps}
 
 
 @cache  # captured graphs know where they lie

@@ -29,7 +29,7 @@ class Plan:
     norms: Tensor  # sums of squares of the windows that began 0 to c hops before (ceil(n_fft / hop), hop)
     hop: int
     n_iter: int
-    log: bool
+    domain: str
     eps: float
 
     @property

@@ -190,10 +190,12 @@ class StreamEngines:
     window : array (2 (F - 1),), float32
     hop, n_updates : int
         Samples between frames; multiplicative updates of the activations of each frame.
-    log : bool
-        Whether the mask acts on logarithmic magnitudes.
+    domain : str
+        How the mask acts on magnitudes: see `l2i_fast.soft_mask`.
     eps : float
         Added to the mask's denominator.
+    lift : float
+        Share of W' v that is added to activations that come with a mask, before they are updated.
     filters : array (F, n_mels), float32, optional
         Mel filters: with them an engine keeps the mel magnitudes of its latest frames.
     """
@@ -204,12 +206,13 @@ class StreamEngines:
         window: Float32,
         hop: int,
         n_updates: int,
-        log: bool,
+        domain: str,
         eps: float,
         filters: Float32 | None = None,
+        lift: float = 0.0,
     ) -> None:
         bands = None if filters is None else mel_bands(filters)
-        self._plan = _core.StreamPlan(W, window, hop, n_updates, log, eps, bands)
+        self._plan = _core.StreamPlan(W, window, hop, n_updates, domain, eps, bands, lift)
 
     def stream(self, history: int = 0) -> StreamEngine:
         """Make the engine of one signal, which keeps the mel magnitudes of its latest `history` frames."""

@@ -87,7 +87,7 @@ def decode(
     W: Float32,
     H: Float32,
     weights: Float32,
-    log: bool,
+    domain: str,
     eps: float,
     window: Float32,
     hop: int,
@@ -96,7 +96,7 @@ def decode(
     out: Float32 | None = None,
 ) -> Float32:
     """Samples (B, length) of the masked spectra."""
-    return istft(native.soft_mask(X, W, H, weights, log, eps), window, hop, start, length, out)
+    return istft(native.soft_mask(X, W, H, weights, domain, eps), window, hop, start, length, out)
 
 
 def decode_gradient(
@@ -104,7 +104,7 @@ def decode_gradient(
     W: Float32,
     H: Float32,
     weights: Float32,
-    log: bool,
+    domain: str,
     eps: float,
     window: Float32,
     hop: int,
@@ -113,7 +113,7 @@ def decode_gradient(
 ) -> tuple[Float32, Float32]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the samples (B, length)."""
     dY = istft_adjoint(dy, window, hop, start, X.shape[1])
-    return native.soft_mask_gradient(X, W, H, weights, log, eps, dY)
+    return native.soft_mask_gradient(X, W, H, weights, domain, eps, dY)
 
 
 def _window_squares(window: Float32, hop: int, n_frames: int, size: int) -> NDArray[np.float64]:

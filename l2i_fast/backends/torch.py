@@ -63,10 +63,12 @@ def analyze(
 
 
 @default_settings()
-def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float) -> Tensor:
+def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps: float) -> Tensor:
     """What the components weighted by (B, K) hold of X (B, T, F): complex64 of that shape."""
     mask = ((H * weights[:, None]) @ W.T) / (eps + H @ W.T)
-    if not log:
+    if domain == "wiener":
+        mask = mask.square() / (mask.square() + (1 - mask).square())
+    if domain != "log":
         return mask * X
     a = _magnitude(X)
     silent = a == 0
@@ -75,12 +77,12 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: 
 
 @default_settings()
 def soft_mask_gradient(
-    X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float, dY: Tensor
+    X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps: float, dY: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the masked spectra (B, T, F)."""
     with torch.enable_grad():
         h, w = (x.detach().requires_grad_() for x in (H, weights))
-        dH, dweights = torch.autograd.grad(soft_mask(X, W, h, w, log, eps), (h, w), dY)
+        dH, dweights = torch.autograd.grad(soft_mask(X, W, h, w, domain, eps), (h, w), dY)
     return dH, dweights
 
 
@@ -89,7 +91,7 @@ def decode(
     W: Tensor,
     H: Tensor,
     weights: Tensor,
-    log: bool,
+    domain: str,
     eps: float,
     window: Tensor,
     hop: int,
@@ -97,7 +99,7 @@ def decode(
     length: int,
 ) -> Tensor:
     """Samples (B, length) of the masked spectra."""
-    return istft(soft_mask(X, W, H, weights, log, eps), window, hop, start, length)
+    return istft(soft_mask(X, W, H, weights, domain, eps), window, hop, start, length)
 
 
 def decode_gradient(
@@ -105,7 +107,7 @@ def decode_gradient(
     W: Tensor,
     H: Tensor,
     weights: Tensor,
-    log: bool,
+    domain: str,
     eps: float,
     window: Tensor,
     hop: int,
@@ -113,7 +115,7 @@ def decode_gradient(
     dy: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the samples (B, length)."""
-    return soft_mask_gradient(X, W, H, weights, log, eps, istft_adjoint(dy, window, hop, start, X.shape[1]))
+    return soft_mask_gradient(X, W, H, weights, domain, eps, istft_adjoint(dy, window, hop, start, X.shape[1]))
 
 
 def istft_adjoint(dy: Tensor, window: Tensor, hop: int, start: int, n_frames: int) -> Tensor:
@@ -282,7 +284,11 @@ def tick(plan: Plan, state: State, blocks: Tensor, H: Tensor | None, out: Tensor
     else:
         h = H
     mask = ((h * state.weights) @ plan.W.T) / (h @ plan.W.T + plan.eps)
-    gain = torch.where(a > 0, torch.expm1(mask * v) / a, mask) if plan.log else mask
+    gain = mask
+    if plan.domain == "log":
+        gain = torch.where(a > 0, torch.expm1(mask * v) / a, mask)
+    elif plan.domain == "wiener":
+        gain = mask.square() / (mask.square() + (1 - mask).square())
     y = torch.fft.irfft(X * gain, n=n_fft) * plan.window
 
     at = positions % ring

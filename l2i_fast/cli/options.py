@@ -80,7 +80,7 @@ MaskDomain = Annotated[
     typer.Option(
         "--domain",
         show_default="the model's",
-        help="Apply the mask to log magnitudes or to magnitudes.",
+        help="Apply the mask to log magnitudes, to magnitudes, or as a Wiener filter.",
         **checked("domain", Domain),
     ),
 ]

@@ -90,7 +90,7 @@ class Explainer(ABC):
         Of the method on pages.
     paper : str
         Its source.
-    domain : {"log", "magnitude"}
+    domain : {"log", "magnitude", "wiener"}
         Where its masks act.
     """
 

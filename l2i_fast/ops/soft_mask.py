@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from l2i_fast.backends.native import in_range
 from l2i_fast.forks import importing
 from l2i_fast.ops.framing import Synthesis, Window
 from l2i_fast.ops.operands import frame_major, public, spread, target
-from l2i_fast.settings import Domain
+from l2i_fast.settings import DOMAINS, Domain
 
 
 def soft_mask(
@@ -32,7 +32,9 @@ def soft_mask(
 
     The mask is ``m = W (weights * H) / (eps + W H)``. In the domain "log" it acts on the logarithmic
     magnitude, ``|Y| = expm1(m log1p(|X|))`` (Parekh et al., arXiv 2202.11479), in the domain "magnitude" on
-    the magnitude itself, ``|Y| = m |X|``. Y keeps the phase of X.
+    the magnitude itself, ``|Y| = m |X|``, and in the domain "wiener" as a Wiener filter between what the weighted
+    components explain and the rest, ``|Y| = m^2 / (m^2 + (1 - m)^2) |X|`` (Liutkus and Badeau, ICASSP 2015, with
+    exponent 2). Y keeps the phase of X.
 
     Parameters
     ----------
@@ -44,8 +46,8 @@ def soft_mask(
         Activations, non-negative. The transposed view of a frame-major (..., T, K) array is not copied.
     weights : array or tensor, shape (K,) or (..., K)
         Weight of each component, in [0, 1].
-    domain : {"log", "magnitude"}
-        The quantity that the mask multiplies.
+    domain : {"log", "magnitude", "wiener"}
+        How the mask acts on the magnitude.
     eps : float
         Positive; added to the denominator.
     out : same kind as X, complex64, shape (..., F, T), optional
@@ -135,8 +137,8 @@ def decode(
 class _Mask:
     """Checked operands with one leading dimension; its stride is 0 for an operand that all clips share."""
 
-    #: X (B, T, F), W (F, K), H (B, T, K), weights (B, K), whether the domain is logarithmic, and eps.
-    operands: tuple[Any, Any, Any, Any, bool, float]
+    #: X (B, T, F), W (F, K), H (B, T, K), weights (B, K), the domain, and eps.
+    operands: tuple[Any, Any, Any, Any, str, float]
     device: Device
     lead: tuple[int, ...]
     given: dict[str, Any]  # by the caller
@@ -178,7 +180,7 @@ def _operands(X: Any, W: Any, H: Any, weights: Any, domain: str, eps: float) -> 
         W,
         spread(H.swapaxes(-1, -2), 2, shared),
         spread(weights, 1, shared),
-        domain == "log",
+        domain,
         float(eps),
     )
     return _Mask(operands, device, shared, given)
@@ -207,7 +209,7 @@ def _check_factors(W: Float32, H: Float32) -> None:
 
 def check_mask(domain: str, eps: float) -> None:
     """Check that `domain` is known and `eps` in range."""
-    one_of(domain, "domain", get_args(Domain))
+    one_of(domain, "domain", DOMAINS)
     positive_float32(eps, "eps")
 
 

@@ -17,10 +17,15 @@ Float32 = NDArray[np.float32]
 def gain_of(mask: Float32, A: Float32, domain: str) -> Float32:
     """Return the factor on magnitudes `A` that a mask of the same shape stands for.
 
-    In the domain "log" it is ``expm1(m log1p(A)) / A``, in the limit m where A is 0; in "magnitude" it is m.
+    In the domain "log" it is ``expm1(m log1p(A)) / A``, in the limit m where A is 0; in "magnitude" it is m; in
+    "wiener" it is ``m^2 / (m^2 + (1 - m)^2)``.
     """
     if domain == "magnitude":
         return mask
+    if domain == "wiener":
+        wanted, rest = np.square(mask), np.square(1 - mask)
+        filtered: Float32 = wanted / (wanted + rest)
+        return filtered
     silent = np.finfo(np.float32).tiny > A
     gain: Float32 = np.where(silent, mask, np.expm1(mask * np.log1p(A)) / np.where(silent, np.float32(1), A))
     return gain
@@ -68,9 +73,12 @@ def log_magnitude(y: Float32, settings: Mapping[str, Any]) -> Float32:
 def kept_magnitude(mask: Float32, V: Float32, domain: str) -> Float32:
     """Return the log magnitude (F, T) that a mask keeps of the log magnitude V.
 
-    In the domain "log" it is ``m V``; in "magnitude" it is ``log(1 + m A)`` with ``A = exp(V) - 1``.
+    In the domain "log" it is ``m V``; in the others ``log(1 + g A)`` with ``A = exp(V) - 1`` and g of `gain_of`.
     """
-    kept: Float32 = np.log1p(mask * np.expm1(V)) if domain == "magnitude" else mask * V
+    if domain == "log":
+        return mask * V
+    A = np.expm1(V)
+    kept: Float32 = np.log1p(gain_of(mask, A, domain) * A)
     return kept
 
 

@@ -35,8 +35,8 @@ class StreamDecoder(Unique):
         Samples between frames; None is a quarter of the window. At most `n_fft`.
     n_iter : int
         Updates of the activations of each frame, at least 1.
-    domain : {"log", "magnitude"}
-        The quantity that the mask multiplies, as in `soft_mask`.
+    domain : {"log", "magnitude", "wiener"}
+        How the mask acts on the magnitude, as in `soft_mask`.
     eps : float
         Added to the mask's denominator.
     win_length, window
@@ -193,11 +193,15 @@ def stream_engines(
     win_length: int | None = None,
     window: Window = "hann",
     filters: Float32 | None = None,
+    lift: float = 0.0,
 ) -> StreamEngines:
-    """Return the factory of engines for the settings of `StreamDecoder`, and mel `filters` (F, n_mels)."""
+    """Return the factory of engines for the settings of `StreamDecoder`, mel `filters` (F, n_mels) and a `lift`.
+
+    The lift is the share of W' v that is added to a published start before its updates.
+    """
     values, frame = stream_settings(W, hop_length, n_iter, domain, eps, win_length, window)
     engines: StreamEngines = serving("StreamEngines", None)(
-        values, frame.window, frame.hop, n_iter, domain == "log", eps, filters
+        values, frame.window, frame.hop, n_iter, domain, eps, filters, lift
     )
     return engines
 

@@ -77,7 +77,7 @@ class DeviceStreams(Unique):
             norms=torch.from_numpy(_norms(frame.window, frame.hop)).to(self.device),
             hop=frame.hop,
             n_iter=n_iter,
-            log=domain == "log",
+            domain=domain,
             eps=float(eps),
         )
 

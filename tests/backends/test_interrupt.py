@@ -26,7 +26,7 @@ window = np.hanning(512).astype("f4")
 forever = 2**31 - 1
 
 def pool():
-    engines = StreamEngines(W, window, 128, forever, True, 1e-6)
+    engines = StreamEngines(W, window, 128, forever, "log", 1e-6)
     engines.pool().push([engines.stream() for _ in range(3)], [y] * 3)
 
 def gradient():

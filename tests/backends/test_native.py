@@ -196,16 +196,16 @@ def test_bindings_refuse_unsuitable_arrays() -> None:
         ((X, W, H, weights[:0]), "weights must have as many clips as X"),
     ):
         with refused(ValueError, message):
-            _core.soft_mask(*bad, True, 1e-6)
+            _core.soft_mask(*bad, "log", 1e-6)
         with refused(ValueError, message):
-            _core.decode(*bad, True, 1e-6, window, 16, 0, 10)
+            _core.decode(*bad, "log", 1e-6, window, 16, 0, 10)
     with refused(ValueError, "bands must have as many bins as X"):
         _core.log_mel(X, _core.MelBands(np.ones((4, 32), np.float32)), 1e-10)
     with refused(ValueError, "pad must be at most 2^40"):
         _core.stft(y, window, 16, 2**62)
     with refused(ValueError, "start and length must be at most 2^40"):
         _core.istft(X, window, 2**62, 0, 2**62)
-    plan = _core.StreamPlan(W, window, 16, 1, True, 1e-6)
+    plan = _core.StreamPlan(W, window, 16, 1, "log", 1e-6)
     with refused(ValueError, "history must be at least 0 and at most 2^40"):
         _core.Stream(plan, 2**62)
     assert _core.Stream(plan, 9).columns(2**62, 2) is None

@@ -43,7 +43,7 @@ def test_wrong_usage_is_one_line_and_status_2(place, arguments, word):
         (["interpret", "clip.wav", "--format", "mp3"], "'--format': format is 'mp3', but must be one of wav, flac"),
         (
             ["interpret", "clip.wav", "--domain", "mel"],
-            "'--domain': domain is 'mel', but must be one of log, magnitude",
+            "'--domain': domain is 'mel', but must be one of log, magnitude, wiener",
         ),
         (["stream", "clip.wav", "--refresh", "nan"], "'--refresh': refresh is nan, but must be at most 3600"),
         (["stream", "clip.wav", "--refresh", "0"], "'--refresh': refresh is 0.0, but must be at least 0.01"),

@@ -240,7 +240,7 @@ TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices
         ("--threshold", "-0.1", {"threshold": -0.1}, "threshold is -0.1, but must be at least 0"),
         ("--threshold", "nan", {"threshold": float("nan")}, "threshold is nan, but must be finite"),
         ("--top-k", "0", {"top_k": 0}, "top_k is 0, but must be at least 1"),
-        ("--domain", "mel", {"domain": "mel"}, "domain is 'mel', but must be one of log, magnitude"),
+        ("--domain", "mel", {"domain": "mel"}, "domain is 'mel', but must be one of log, magnitude, wiener"),
     ],
 )
 def test_settings_out_of_range(place, tiny_folder, tiny_model, option, value, settings, message):

@@ -9,9 +9,10 @@ from l2i_fast.evaluation.records import SHARES, curve
 from l2i_fast.explainers import EXPLAINERS
 from l2i_fast.model import L2I
 from l2i_fast.results.masking import apply_mask
+from l2i_fast.settings import DOMAINS
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_a_constant_mask_keeps_the_same_share_of_each_bin(
     domain: str, tiny_model: L2I, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_texts_become_values() -> None:
         ("1", Annotated[float, Lt(1)], "x is 1.0, but must be less than 1"),
         ("nan", Annotated[float, Lt(1)], "x is nan, but must be less than 1"),
         ("one", float, "x is 'one', but must be a number"),
-        ("phase", Domain, "x is 'phase', but must be one of log, magnitude"),
+        ("phase", Domain, "x is 'phase', but must be one of log, magnitude, wiener"),
     ],
 )
 def test_texts_that_stand_for_no_allowed_value_are_named(text: str, hint: Any, message: str) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import l2i_fast as l2i
 from l2i_fast.metrics.complexity import complexity, published_complexity
+from l2i_fast.settings import DOMAINS
 
 from .support import result_of
 
@@ -29,11 +30,12 @@ def spectrum(y: np.ndarray) -> NDArray[np.float64]:
     return np.abs(l2i.stft(y / np.abs(y).max(), n_fft=256, hop_length=64)).astype(np.float64)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_what_is_kept_is_scored(domain: str, rng: np.random.Generator) -> None:
     y, mask = rng.standard_normal(1000).astype(np.float32), rng.random((129, 16))
     A = spectrum(y)
-    kept = (mask * np.log1p(A) if domain == "log" else np.log1p(mask * A)).ravel()
+    gain = mask**2 / (mask**2 + (1 - mask) ** 2) if domain == "wiener" else mask
+    kept = (mask * np.log1p(A) if domain == "log" else np.log1p(gain * A)).ravel()
     found = complexity(result_of(y, mask, domain))
     assert found.sparseness == pytest.approx(gini(kept), abs=1e-5)
     assert found.complexity == pytest.approx(entropy(kept), abs=1e-5)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import l2i_fast as l2i
 from l2i_fast.metrics.separation import separation, si_sdr
+from l2i_fast.settings import DOMAINS
 
 from ..helpers import refused
 from .support import result_of
@@ -80,7 +81,7 @@ def test_si_sdr_does_not_depend_on_the_scale(scale: float, seed: int) -> None:
     assert si_sdr(scale * y, s) == pytest.approx(si_sdr(y, s), abs=1e-6)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_the_gain_is_that_of_the_mixture_at_its_peak(domain: str, rng: np.random.Generator) -> None:
     a, b = 0.01 * rng.standard_normal((2, 3000)).astype(np.float32)
     mask = rng.random((129, 47)).astype(np.float32)
@@ -90,7 +91,8 @@ def test_the_gain_is_that_of_the_mixture_at_its_peak(domain: str, rng: np.random
         np.abs(l2i.stft(y, n_fft=256, hop_length=64).astype(np.complex128))
         for y in (a, b, (a + b) / np.abs(a + b).max())
     )
-    gain = mask if domain == "magnitude" else ((1 + A) ** mask - 1) / A
+    powers = mask**2, (1 - mask) ** 2
+    gain = {"log": ((1 + A) ** mask - 1) / A, "magnitude": mask, "wiener": powers[0] / sum(powers)}[domain]
     for power, kept in ((power_a, found.target_kept), (power_b, found.disturbance_kept)):
         assert kept == pytest.approx(20 * math.log10(np.linalg.norm(gain * power) / np.linalg.norm(power)), abs=1e-3)
     louder = dataclasses.replace(result, input=2 * result.input)

@@ -13,6 +13,7 @@ from torch import Tensor
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
+from l2i_fast.settings import DOMAINS
 
 from ..helpers import refused, relative
 
@@ -27,6 +28,8 @@ def masked(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps: f
     mask = W @ (weights[..., None] * H) / (eps + W @ H)
     if domain == "magnitude":
         return mask * X
+    if domain == "wiener":
+        return mask**2 / (mask**2 + (1 - mask) ** 2) * X
     a = X.abs()
     silent = a == 0
     return torch.where(silent, mask, torch.expm1(mask * a.log1p()) / torch.where(silent, 1.0, a)) * X
@@ -82,7 +85,7 @@ def test_any_level(level: float, rng: np.random.Generator, cpu_path: str) -> Non
         assert relative(ours, exact) < 1e-4
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(("F", "K", "T"), SIZES)
 def test_soft_mask(F: int, K: int, T: int, domain: Any, rng: np.random.Generator, cpu_path: str) -> None:
     gradients: list[tuple[Tensor | None, ...]] = []
@@ -102,7 +105,7 @@ def test_soft_mask(F: int, K: int, T: int, domain: Any, rng: np.random.Generator
     assert relative(by_w, exact_w) < 2e-5
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     ("n_fft", "hop", "K", "T", "center"),
     [
@@ -140,13 +143,13 @@ def test_decode(
 def test_the_torch_version_is_the_reference(rng: np.random.Generator) -> None:
     X, W, H, weights = operands(rng, 33, 5, 9)
     window = rng.uniform(0.5, 1, 64)
-    for domain in ("log", "magnitude"):
+    for domain in DOMAINS:
         y = audible(masked(wide(X), wide(W), wide(H), wide(weights), domain), wide(window), 16, True, 100)
         expected = reference.decode(X, W, H, weights, window, 16, domain, EPS, length=100)
         np.testing.assert_allclose(y.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_gradcheck(domain: Any, rng: np.random.Generator, cpu_path: str) -> None:
     """Finite differences of the float32 function itself: the steps are large because of its rounding."""
     X, W, H, _ = operands(rng, 33, 4, 6)

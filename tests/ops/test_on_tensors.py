@@ -9,6 +9,7 @@ import torch
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.ops.framing import Frame
+from l2i_fast.settings import DOMAINS
 
 from ..helpers import missing, refused, relative, require
 
@@ -74,7 +75,7 @@ def mask_problem(rng, lead_X, lead_H, lead_weights, F=129, T=7, K=5):
     return X.astype(np.complex64), *(x.astype(np.float32) for x in (W, H, rng.random((*lead_weights, K))))
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     "leads", [((), (), ()), ((2,), (2,), (2,)), ((), (), (3,)), ((2, 1), (), (2, 2)), ((0,), (), ())]
 )
@@ -137,7 +138,7 @@ def test_unusable_tensors_are_refused(tensor, rng, monkeypatch):
         l2i.soft_mask(X, W, H[:, :6], weights)
     with refused(ValueError, "X requires grad, which is not supported here: pass X.detach()"):
         l2i.decode(X.requires_grad_(), W, H, weights)
-    with refused(ValueError, "domain is 'power', but must be one of log, magnitude"):
+    with refused(ValueError, "domain is 'power', but must be one of log, magnitude, wiener"):
         l2i.soft_mask(X.detach(), W, H, weights, "power")
     with refused(TypeError, "y has dtype torch.int64, but ..."):
         l2i.stft(y.long())

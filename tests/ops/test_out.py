@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import l2i_fast as l2i
 from l2i_fast import _core
 from l2i_fast.ops.analyze import Spectra
+from l2i_fast.settings import DOMAINS
 
 from ..helpers import refused
 
@@ -136,7 +137,7 @@ def test_threads_fill_it_together(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     ("n_fft", "T", "lead"),
     [(1024, 43, ()), (2, 9, ()), (64, 16, (3,)), (60, 33, (2, 2)), (20, 1, (1,)), (512, 2000, ())],

@@ -15,6 +15,7 @@ from scipy.signal import get_window
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
+from l2i_fast.settings import DOMAINS
 
 from ..helpers import refused, relative
 
@@ -33,7 +34,7 @@ def operands(rng: np.random.Generator, F: int, K: int, T: int) -> tuple[NDArray[
     return X.astype(np.complex64).T, W.astype(np.float32), H.astype(np.float32), weights.astype(np.float32)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(("F", "K", "T"), SIZES)
 def test_soft_mask_equals_reference(
     F: int, K: int, T: int, domain: Any, rng: np.random.Generator, cpu_path: str
@@ -46,7 +47,7 @@ def test_soft_mask_equals_reference(
     assert relative(Y, reference.soft_mask(X, W, H, weights, domain, eps=0.5)) < 1e-5
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     ("n_fft", "hop", "K", "T", "center", "name"),
     [
@@ -90,7 +91,7 @@ def test_extreme_magnitudes_have_an_answer(cpu_path: str) -> None:
     np.testing.assert_allclose(Y[0, 2:], X[0, 2:], rtol=1e-4)  # m is 1 - 1e-6, and an exponent
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_any_level_equals_reference(domain: Any, rng: np.random.Generator, cpu_path: str) -> None:
     X, W, H, weights = operands(rng, 257, 9, 75)
     level = 10.0 ** rng.uniform(-30, 30, X.shape[1])  # frames of one tile differ
@@ -117,7 +118,7 @@ def test_products_that_leave_float32_are_refused(rng: np.random.Generator) -> No
             call(X, 1e20 * W, 3e19 * H, weights)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_all_components_give_the_input_back(domain: Any, esc10: Dataset, cpu_path: str) -> None:
     rng = np.random.default_rng(0)
     y = esc10.audio(esc10.clips[5], 44100)
@@ -218,7 +219,7 @@ def test_denormal_dictionaries_count_as_zero(rng: np.random.Generator, cpu_path:
     st.integers(1, 140),
     st.integers(1, 40),
     st.integers(1, 40),
-    st.sampled_from(["log", "magnitude"]),
+    st.sampled_from(DOMAINS),
     st.integers(0, 99),
 )
 def test_any_shape(F: int, K: int, T: int, domain: Any, seed: int) -> None:
@@ -270,7 +271,7 @@ def test_bad_operands_are_refused(function: Any, name: str, value: Any, kind: ty
 
 def test_bad_settings_are_refused() -> None:
     X, W, H, weights = ONES
-    with refused(ValueError, "domain is 'power', but must be one of log, magnitude"):
+    with refused(ValueError, "domain is 'power', but must be one of log, magnitude, wiener"):
         l2i.soft_mask(X, W, H, weights, "power")  # type: ignore[arg-type]
     for eps in (0, -1, np.nan, np.inf, 1e-40):
         with refused(ValueError, f"eps is {eps}, but must be positive, and a normal number as float32"):

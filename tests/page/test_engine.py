@@ -15,6 +15,7 @@ import l2i_fast.page
 from l2i_fast import reference
 from l2i_fast.audio import scale_to_peak
 from l2i_fast.page.packing import pack_floats, pack_samples
+from l2i_fast.settings import DOMAINS
 
 from ..helpers import relative
 from .conftest import program
@@ -36,7 +37,7 @@ def hann(n: int) -> NDArray[np.float64]:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(
     ("length", "n_fft", "hop", "peak"),
     [

@@ -17,6 +17,7 @@ from l2i_fast.explainers import Constant
 from l2i_fast.model import L2I
 from l2i_fast.page import PageSample, Section, write_page
 from l2i_fast.results.masking import log_magnitude
+from l2i_fast.settings import DOMAINS
 
 from ..conftest import make_model
 from ..helpers import refused
@@ -51,7 +52,7 @@ def test_the_same_input_gives_the_same_bytes(tiny_model: L2I, tmp_path: Path, on
         assert contents(a.parent) == contents(b.parent)
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_the_share_that_is_shown(tiny_model: L2I, tmp_path: Path, domain: str) -> None:
     y = np.random.default_rng(1).uniform(-0.4, 0.4, 8000).astype(np.float32)
     (halved,) = Constant(tiny_model.network, 0.5).explain([(y, 44100)], ["rain"])

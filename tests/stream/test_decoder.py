@@ -22,6 +22,7 @@ from scipy.signal import get_window
 import l2i_fast as l2i
 from l2i_fast import _core, reference
 from l2i_fast.data import Dataset
+from l2i_fast.settings import DOMAINS
 from l2i_fast.stream import StreamDecoder
 from l2i_fast.stream.decoder import stream_engines
 
@@ -117,7 +118,7 @@ def test_a_recording_comes_back(n_fft: int, hop: int, K: int, esc10: Dataset, rn
     assert np.abs(out[n_fft:] - y).max() < 1e-5 * np.abs(y).max()
 
 
-@pytest.mark.parametrize("domain", ["log", "magnitude"])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(("n_fft", "hop", "K"), SHAPES)
 def test_given_activations_are_decoded(
     n_fft: int, hop: int, K: int, domain: Any, rng: np.random.Generator, cpu_path: str
@@ -172,6 +173,10 @@ def test_updates_from_a_start_equal_the_reference(
     stream.push(y)
     assert relative(stream.activations, H[:, stream.hops - 1]) < 1e-4
     np.testing.assert_array_equal(stream.start, start)
+    engine = stream_engines(W, hop, 3, "log", lift=0.02).stream()
+    engine.publish(np.ones(K, np.float32), 1.0, start)
+    engine.push(y)
+    assert relative(engine.activations(), reference.stream_activations(V, W, 3, start, 0.02)[:, engine.hops - 1]) < 1e-4
     stream.start = None  # from here on, each frame starts from the previous one
     stream.reset()
     stream.push(y)
@@ -535,7 +540,7 @@ OF_A_DICTIONARY = "but (F, K) with F - 1 a power of two from 16 to 32768 is need
         ({"hop_length": 65}, ValueError, "hop_length is 65, but must be at most the 64 samples of a frame"),
         ({"hop_length": 1.5}, TypeError, "hop_length is 1.5, but must be an integer"),
         ({"n_iter": 0}, ValueError, "n_iter is 0, but must be at least 1"),
-        ({"domain": "power"}, ValueError, "domain is 'power', but must be one of log, magnitude"),
+        ({"domain": "power"}, ValueError, "domain is 'power', but must be one of log, magnitude, wiener"),
         ({"eps": 0}, ValueError, "eps is 0, but must be positive, and a normal number as float32"),
         ({"eps": np.nan}, ValueError, "eps is nan, but must be positive, and a normal number as float32"),
     ],

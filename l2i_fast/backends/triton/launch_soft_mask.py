@@ -20,7 +20,7 @@ CONFIGS = [
 ]
 # Chosen by timing once for each size, and kept on disk; an interpreter has nothing to choose.
 _soft_mask = triton.autotune(
-    CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, ["F", "K", "LOG", "PRECISION"], cache_results=True
+    CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, ["F", "K", "DOMAIN", "PRECISION"], cache_results=True
 )(kernels.soft_mask)
 
 _TUNING = Lock()  # Triton's autotuner keeps what it tunes in itself
@@ -30,7 +30,7 @@ GRADIENT_BLOCKS = {"BLOCK_T": 64, "BLOCK_F": 32, "BLOCK_K": 32}
 GRADIENT_LAUNCH = {"num_warps": 8, "num_stages": 2}
 
 
-def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float) -> Tensor:
+def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps: float) -> Tensor:
     """What the components weighted by (B, K) hold of X (B, T, F): complex64 of that shape."""
     n_clips, n_frames, F = X.shape
     Y = torch.empty(X.shape, dtype=X.dtype, device=X.device)
@@ -41,12 +41,12 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: 
 
         operands = _bits(X), W, H, weights, _bits(Y), *_strides(X, H, weights)
         with _TUNING, torch.cuda.device_of(X):
-            _soft_mask[grid](*operands, n_frames, eps, **sizes(W, log, products()))
+            _soft_mask[grid](*operands, n_frames, eps, **sizes(W, domain, products()))
     return Y
 
 
 def soft_mask_gradient(
-    X: Tensor, W: Tensor, H: Tensor, weights: Tensor, log: bool, eps: float, dY: Tensor
+    X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps: float, dY: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the masked spectra (B, T, F)."""
     n_clips, n_frames, _ = X.shape
@@ -55,7 +55,7 @@ def soft_mask_gradient(
     shares = torch.empty((n_clips, n_tiles, K), dtype=torch.float32, device=X.device)
     if dH.numel():
         operands = _bits(X), W, H, weights, _bits(dY), dH, shares, *_strides(X, H, weights)
-        constants = sizes(W, log, products()) | gradient_blocks(K)
+        constants = sizes(W, domain, products()) | gradient_blocks(K)
         with torch.cuda.device_of(X):
             kernels.soft_mask_gradient[n_clips * n_tiles, triton.cdiv(K, constants["BLOCK_N"])](
                 *operands, n_frames, eps, **constants, **GRADIENT_LAUNCH
@@ -68,7 +68,7 @@ def decode(
     W: Tensor,
     H: Tensor,
     weights: Tensor,
-    log: bool,
+    domain: str,
     eps: float,
     window: Tensor,
     hop: int,
@@ -76,7 +76,7 @@ def decode(
     length: int,
 ) -> Tensor:
     """Samples (B, length) of the masked spectra."""
-    return istft(soft_mask(X, W, H, weights, log, eps), window, hop, start, length)
+    return istft(soft_mask(X, W, H, weights, domain, eps), window, hop, start, length)
 
 
 def decode_gradient(
@@ -84,7 +84,7 @@ def decode_gradient(
     W: Tensor,
     H: Tensor,
     weights: Tensor,
-    log: bool,
+    domain: str,
     eps: float,
     window: Tensor,
     hop: int,
@@ -92,7 +92,7 @@ def decode_gradient(
     dy: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of H (B, T, K) and weights (B, K) from that of the samples (B, length)."""
-    return soft_mask_gradient(X, W, H, weights, log, eps, istft_adjoint(dy, window, hop, start, X.shape[1]))
+    return soft_mask_gradient(X, W, H, weights, domain, eps, istft_adjoint(dy, window, hop, start, X.shape[1]))
 
 
 def _bits(X: Tensor) -> Tensor:
@@ -105,10 +105,10 @@ def _strides(X: Tensor, H: Tensor, weights: Tensor) -> tuple[int, int, int]:
     return X.stride(0), H.stride(0) // H.shape[2], weights.stride(0)
 
 
-def sizes(W: Tensor, log: bool, precision: str) -> dict[str, Any]:
+def sizes(W: Tensor, domain: str, precision: str) -> dict[str, Any]:
     """Compile-time constants of all kernels."""
     F, K = W.shape
-    return {"F": F, "K": K, "K_PADDED": _padded(K), "LOG": log, "PRECISION": precision}
+    return {"F": F, "K": K, "K_PADDED": _padded(K), "DOMAIN": domain, "PRECISION": precision}
 
 
 def gradient_blocks(K: int) -> dict[str, int]:

@@ -41,13 +41,13 @@ def _structure(name: str, text: str) -> type[ctypes.Structure]:
 Streams = _structure(
     "Streams",
     "p:by_bins by_components gram window norms twiddles hops input sums h weights start scale has_start fading "
-    "next_weights next_start next_scale next_has_start fresh; l:n hop K; i:log_points n_updates log; f:eps",
+    "next_weights next_start next_scale next_has_start fresh; l:n hop K; i:log_points n_updates domain; f:eps",
 )
 Stft = _structure("Stft", "p:y window twiddles X; l:n_clips n_samples n_frames hop pad; i:log_points")
 Decode = _structure(
     "Decode",
     "p:X W H weights window twiddles y; l:n_clips n_frames X_stride K H_stride weights_stride hop start length; "
-    "i:log_points log; f:eps",
+    "i:log_points domain; f:eps",
 )
 
 

@@ -17,6 +17,7 @@ from l2i_fast import reference
 from l2i_fast.backends import cuda as with_cuda
 from l2i_fast.backends import torch as with_torch
 from l2i_fast.backends.dispatch import serving
+from l2i_fast.settings import DOMAINS
 
 from ...helpers import missing, refused, relative
 from . import emulation
@@ -104,10 +105,10 @@ def test_istft_at_odd_sizes(rng, place, T, n_fft, hop, start, length):
     assert relative(y, exact_istft(X, window, hop, start, length)) < 1e-6
 
 
-@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("shared", [None, "X", "H", "weights"])
 @pytest.mark.parametrize(("T", "n_fft", "hop", "start", "length"), INVERSES)
-def test_decode(rng, place, shared, log, T, n_fft, hop, start, length):
+def test_decode(rng, place, shared, domain, T, n_fft, hop, start, length):
     F, K, n, window = n_fft // 2 + 1, int(rng.integers(1, 12)), 2, hann(n_fft)
     sizes = {"X": (n, T, F), "W": (F, K), "H": (n, T, K), "weights": (n, K)}
     given = {name: torch.tensor(rng.random(s) * (rng.random(s) < 0.7)).float() for name, s in sizes.items()}
@@ -116,9 +117,9 @@ def test_decode(rng, place, shared, log, T, n_fft, hop, start, length):
     if shared:
         tensors[shared] = tensors[shared][:1].expand(n, *(-1 for _ in sizes[shared][1:]))
         given[shared] = tensors[shared].cpu()
-    y = with_cuda.decode(*tensors.values(), log, 1e-3, window.to(place), hop, start, length)
+    y = with_cuda.decode(*tensors.values(), domain, 1e-3, window.to(place), hop, start, length)
     for ours, x, h, w in zip(y, given["X"], given["H"], given["weights"], strict=True):
-        masked = reference.soft_mask(x.T, given["W"], h.T, w, "log" if log else "magnitude", 1e-3)
+        masked = reference.soft_mask(x.T, given["W"], h.T, w, domain, 1e-3)
         exact = exact_istft(masked.T[None], window, hop, start, length)[0]
         assert relative(ours, exact) < 1e-5 or exact.abs().max() < 1e-30
 
@@ -133,7 +134,7 @@ def test_a_usual_clip(rng, place):
     weights = torch.zeros(1, 100)
     weights[0, [3, 17, 99]] = torch.tensor([1, 0.5, 0.1])
     tensors = [x.to(place) for x in (X, W, H, weights)]
-    y = with_cuda.decode(*tensors, True, 1e-6, hann(1024).to(place), 512, 512, 19 * 512)
+    y = with_cuda.decode(*tensors, "log", 1e-6, hann(1024).to(place), 512, 512, 19 * 512)
     exact = reference.decode(X[0].T, W, H[0].T, weights[0], hann(1024), 512)
     assert relative(y[0], exact) < 1e-5
 
@@ -146,7 +147,7 @@ def test_order_of_threads_does_not_change_a_bit_emulated(rng, monkeypatch):
     for order in emulation.ORDERS:
         emulation.install(monkeypatch, 8, order)
         X = with_cuda.stft(y, window, 100, 128)
-        answers.append((X, with_cuda.decode(X, W, H, weights, True, 1e-6, window, 100, 128, 900)))
+        answers.append((X, with_cuda.decode(X, W, H, weights, "log", 1e-6, window, 100, 128, 900)))
     for other in answers[1:]:
         torch.testing.assert_close(other, answers[0], rtol=0, atol=0)
 
@@ -158,7 +159,7 @@ def test_extreme_magnitudes_give_finite_sound(rng, place):
     H[:, 2] = 0
     weights = torch.tensor([[1, 0, 0.5, 0]]).expand(3, -1).contiguous()
     tensors = [x.to(place) for x in (X, W, H, weights)]
-    y = with_cuda.decode(*tensors, True, 1e-6, hann(64).to(place), 32, 32, 128)
+    y = with_cuda.decode(*tensors, "log", 1e-6, hann(64).to(place), 32, 32, 128)
     expected = torch.as_tensor(l2i.decode(X.mT.numpy(), W.numpy(), H.mT.numpy(), weights.numpy(), 32))
     assert not y[0].any()
     assert torch.isfinite(y).all()
@@ -249,5 +250,5 @@ def test_the_library_without_a_gpu():
             **dict.fromkeys(("X", "W", "H", "weights", "window", "twiddles", "y", "X_stride"), 0),
             **dict.fromkeys(("n_clips", "n_frames", "length"), 1),
             **{"K": 0, "H_stride": 0, "weights_stride": 0, "n_fft": 32, "hop": 2**27, "start": 0},
-            **{"log": False, "eps": 0.0, "stream": 0},
+            **{"domain": 0, "eps": 0.0, "stream": 0},
         )

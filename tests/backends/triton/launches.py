@@ -56,7 +56,7 @@ def _launch(n_clips: int, n_samples: int, n_updates: int) -> None:
     n_frames = X.shape[1]
     for hop in (100, 50):
         with_triton.istft(X, window, hop, 128, n_samples)
-    mask = X, rand(129, 5), rand(n_clips, n_frames, 5), rand(n_clips, 5), True, 1e-6
+    mask = X, rand(129, 5), rand(n_clips, n_frames, 5), rand(n_clips, 5), "log", 1e-6
     with_triton.soft_mask(*mask)
     with_triton.soft_mask_gradient(*mask, X)
     W, H = rand(129, 5), rand(n_clips * n_frames, 5)

@@ -63,7 +63,7 @@ def test_tuned_kernels_are_launched_by_one_thread_at_a_time(operation, monkeypat
     calls = {
         "nmf_update_H": lambda: nmf.nmf_update_H(V, None, W, H, 1.0, 0.0, 0.0, 1),
         "nmf_gather": lambda: nmf.nmf_gather(V, None, W, H, 1.0),
-        "soft_mask": lambda: soft_mask.soft_mask(X, W, H[None], torch.ones((1, 2)), True, 1e-6),
+        "soft_mask": lambda: soft_mask.soft_mask(X, W, H[None], torch.ones((1, 2)), "log", 1e-6),
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
         for answer in [pool.submit(calls[operation]) for _ in range(8)]:

@@ -15,6 +15,7 @@ from l2i_fast.backends import precision as precisions
 from l2i_fast.backends import torch as with_torch
 from l2i_fast.kernels.triton import arithmetic
 from l2i_fast.kernels.triton import soft_mask as kernels
+from l2i_fast.settings import DOMAINS
 
 from ...helpers import relative, served_after_triton
 from . import ahead
@@ -49,20 +50,19 @@ def wide(*tensors):
     return [x.cpu().to(torch.complex128 if x.is_complex() else torch.float64) for x in tensors]
 
 
-def expected_mask(X, W, H, weights, log, eps):
+def expected_mask(X, W, H, weights, domain, eps):
     clips = zip(*(x.cpu().numpy() for x in (X, H, weights)), strict=True)
-    domain = "log" if log else "magnitude"
     return np.stack([reference.soft_mask(x.T, W.cpu().numpy(), h.T, w, domain, eps).T for x, h, w in clips])
 
 
-@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("size", SIZES)
-def test_soft_mask_equals_reference(device, rng, size, log):
+def test_soft_mask_equals_reference(device, rng, size, domain):
     given = operands(rng, device, *size)
     for eps in (1e-6, 0.5):
-        Y = serving.soft_mask(*given, log, eps)
+        Y = serving.soft_mask(*given, domain, eps)
         assert Y.dtype == torch.complex64
-        assert relative(Y, expected_mask(*given, log, eps)) < 1e-5
+        assert relative(Y, expected_mask(*given, domain, eps)) < 1e-5
 
 
 @pytest.mark.parametrize("n_selected", [0, 1, 16, 17, 40])
@@ -71,19 +71,19 @@ def test_any_number_of_selected_components(device, rng, n_selected):
     weights[:] = 0
     for clip in weights:  # other components in each
         clip[torch.from_numpy(rng.permutation(40)[:n_selected])] = torch.rand(n_selected, device=device) + 0.01
-    Y = serving.soft_mask(X, W, H, weights, True, 1e-6)
+    Y = serving.soft_mask(X, W, H, weights, "log", 1e-6)
     if n_selected == 0:
         assert not Y.any()
     else:
-        assert relative(Y, expected_mask(X, W, H, weights, True, 1e-6)) < 1e-5
+        assert relative(Y, expected_mask(X, W, H, weights, "log", 1e-6)) < 1e-5
 
 
 @pytest.mark.parametrize("config", serving.CONFIGS[1:], ids=lambda c: f"{c.kwargs['BLOCK_T']}x{c.kwargs['BLOCK_F']}")
 def test_all_blocks_give_the_same(device, rng, monkeypatch, config):
     given = operands(rng, device, 1, 81, 20, 130)
-    expected = serving.soft_mask(*given, True, 1e-6)
+    expected = serving.soft_mask(*given, "log", 1e-6)
     monkeypatch.setattr(serving, "_soft_mask", triton.autotune([config], [])(kernels.soft_mask))
-    assert relative(serving.soft_mask(*given, True, 1e-6), expected.cpu()) < 1e-6
+    assert relative(serving.soft_mask(*given, "log", 1e-6), expected.cpu()) < 1e-6
 
 
 def test_all_components_of_a_recording_give_it_back(device, esc10):
@@ -91,7 +91,7 @@ def test_all_components_of_a_recording_give_it_back(device, esc10):
     window = np.hanning(1025)[:-1].astype(np.float32)
     X = torch.from_numpy(reference.stft(y, window, 512).T[None].astype(np.complex64)).to(device)
     W, H = torch.rand((513, 12), device=device) + 0.1, torch.rand((1, X.shape[1], 12), device=device) + 0.1
-    given = X.contiguous(), W, H, torch.ones((1, 12), device=device), True, 1e-6
+    given = X.contiguous(), W, H, torch.ones((1, 12), device=device), "log", 1e-6
     assert relative(serving.soft_mask(*given), X.cpu()) < 5e-6
     back = serving.decode(*given, torch.from_numpy(window).to(device), 512, 512, y.size)
     assert relative(back[0], y) < 5e-6
@@ -103,10 +103,10 @@ def test_shared_operands_do_not_change_a_bit(device, rng):
     cases = [(X, H, weights), (X[:1], H, weights), (X, H[:1], weights), (X[:1], H[:1], weights), (X, H, weights[:1])]
     for case in cases:
         x, h, w = (a.expand(3, *a.shape[1:]) for a in case)
-        Y = serving.soft_mask(x, W, h, w, True, 1e-6)
-        gradients = serving.soft_mask_gradient(x, W, h, w, True, 0.1, dY)
+        Y = serving.soft_mask(x, W, h, w, "log", 1e-6)
+        gradients = serving.soft_mask_gradient(x, W, h, w, "log", 0.1, dY)
         for b in range(3):
-            one = x[b : b + 1].contiguous(), W, h[b : b + 1].contiguous(), w[b : b + 1].contiguous(), True
+            one = x[b : b + 1].contiguous(), W, h[b : b + 1].contiguous(), w[b : b + 1].contiguous(), "log"
             assert torch.equal(Y[b : b + 1], serving.soft_mask(*one, 1e-6))
             for whole, alone in zip(gradients, serving.soft_mask_gradient(*one, 0.1, dY[b : b + 1]), strict=True):
                 assert torch.equal(whole[b : b + 1], alone)
@@ -129,8 +129,8 @@ def test_weights_out_of_range_are_not_dropped(device, rng, weight):
 def test_no_clips_and_no_frames(device, B, T):
     X, H = torch.ones((B, T, 9), dtype=torch.complex64, device=device), torch.ones((B, T, 3), device=device)
     W, weights = torch.ones((9, 3), device=device), torch.ones((B, 3), device=device)
-    assert serving.soft_mask(X, W, H, weights, True, 1e-6).shape == X.shape
-    dH, dweights = serving.soft_mask_gradient(X, W, H, weights, True, 1e-6, X)
+    assert serving.soft_mask(X, W, H, weights, "log", 1e-6).shape == X.shape
+    dH, dweights = serving.soft_mask_gradient(X, W, H, weights, "log", 1e-6, X)
     assert dH.shape == H.shape
     assert dweights.shape == weights.shape
     assert not dweights.any()
@@ -141,7 +141,7 @@ def test_gain_is_accurate_at_every_magnitude(device):
     X = torch.from_numpy(a.reshape(1, 10, 96) + 0j).to(device)
     for weight in (1e-6, 0.1, 0.5, 0.9999, 1.0):
         W, H = torch.ones((96, 1), device=device), torch.ones((1, 10, 1), device=device)
-        Y = serving.soft_mask(X, W, H, torch.full((1, 1), weight, device=device), True, 1e-30)
+        Y = serving.soft_mask(X, W, H, torch.full((1, 1), weight, device=device), "log", 1e-30)
         exponent = np.float64(np.float32(weight)) * np.log1p(a.astype(np.float64))
         # A GPU's quotient, root and power of 2 are within 2 ulp; errors before the power grow with the exponent.
         allowed = 2.0**-24 * (32 + 12 * exponent)
@@ -153,25 +153,25 @@ def test_gain_is_accurate_at_every_magnitude(device):
 def test_extreme_magnitudes_have_an_answer(device):
     X = torch.tensor([[[0, 1e-40, 1e-25, 1e30, 3e38]]], dtype=torch.complex64, device=device)
     W, H, weights = torch.ones((5, 2), device=device), torch.ones((1, 1, 2), device=device), torch.ones((1, 2))
-    Y = serving.soft_mask(X, W, H, weights.to(device), True, 1e-6).cpu()
+    Y = serving.soft_mask(X, W, H, weights.to(device), "log", 1e-6).cpu()
     assert Y.isfinite().all()
     assert Y[0, 0, 0] == 0
     np.testing.assert_allclose(Y[0, 0, 2:], X[0, 0, 2:].cpu(), rtol=1e-4)  # m is 1 - 1e-6, and an exponent
     dY = (1 / (1 + X.abs())).to(torch.complex64)
-    for gradient in serving.soft_mask_gradient(X, W, H, weights.to(device), True, 1e-6, dY):
+    for gradient in serving.soft_mask_gradient(X, W, H, weights.to(device), "log", 1e-6, dY):
         assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("size", SIZES)
-def test_gradient_equals_autograd(device, rng, size, log):
+def test_gradient_equals_autograd(device, rng, size, domain):
     answers, exact = [], []
     for _ in range(8 if np.prod(size) < 100 else 1):  # the few terms of a small one may cancel
         X, W, H, weights = operands(rng, device, *size)
         # As large everywhere as the answer's inverse, so that no bin hides the others; see EPS in ops/test_autograd.py.
         dY = torch.randn(X.shape, dtype=torch.complex64, device=device) / (1 + X.abs())
-        answers.append(serving.soft_mask_gradient(X, W, H, weights, log, 0.1, dY))
-        exact.append(with_torch.soft_mask_gradient(*wide(X, W, H, weights), log, 0.1, *wide(dY)))
+        answers.append(serving.soft_mask_gradient(X, W, H, weights, domain, 0.1, dY))
+        exact.append(with_torch.soft_mask_gradient(*wide(X, W, H, weights), domain, 0.1, *wide(dY)))
     for answer, wanted in zip(zip(*answers, strict=True), zip(*exact, strict=True), strict=True):
         assert relative(torch.stack(answer), torch.stack(wanted)) < 2e-5
 
@@ -189,7 +189,7 @@ def test_gradient_equals_finite_differences(device, rng):
         return torch.tensor([(f(x + s) - f(x - s)) / 2e-6 for s in steps]).reshape(x.shape)
 
     narrow = [x.to(device, torch.complex64 if x.is_complex() else torch.float32) for x in (X, W, H, weights, dY)]
-    dH, dweights = serving.soft_mask_gradient(*narrow[:4], True, 0.1, narrow[4])
+    dH, dweights = serving.soft_mask_gradient(*narrow[:4], "log", 0.1, narrow[4])
     assert relative(dH, differences(H, lambda h: objective(h, weights))) < 1e-4
     assert relative(dweights, differences(weights, lambda w: objective(H, w))) < 1e-4
 
@@ -198,19 +198,19 @@ def test_gradient_equals_finite_differences(device, rng):
 FRAMINGS = [(256, 128, 5, 128), (256, 100, 7, 0), (256, 300, 3, 128), (50, 20, 9, 25), (75, 30, 4, 0)]
 
 
-def exact_decode(X, W, H, weights, log, eps, window, hop, start, length):
+def exact_decode(X, W, H, weights, domain, eps, window, hop, start, length):
     """`with_torch.decode` in float64, differentiable by autograd."""
-    return with_torch.decode(*wide(X, W), H, weights, log, eps, *wide(window), hop, start, length)
+    return with_torch.decode(*wide(X, W), H, weights, domain, eps, *wide(window), hop, start, length)
 
 
-@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize(("n_fft", "hop", "T", "start"), FRAMINGS)
-def test_decode_and_its_gradient(device, rng, n_fft, hop, T, start, log):
+def test_decode_and_its_gradient(device, rng, n_fft, hop, T, start, domain):
     # A window that does not vanish, since the sum of squared windows is divided by.
     window = torch.from_numpy(rng.uniform(0.5, 1, n_fft).astype(np.float32)).to(device)
     answers, exact = [], []
     for length in (hop * T // 2 + 1, n_fft + hop * (T - 1) - start, hop * T + 2 * n_fft):
-        given = *operands(rng, device, 2, n_fft // 2 + 1, 5, T), log, 0.1, window, hop, start
+        given = *operands(rng, device, 2, n_fft // 2 + 1, 5, T), domain, 0.1, window, hop, start
         dy = torch.randn((2, length), device=device)
         y = served_after_triton("decode", n_fft)(*given, length)
         h, w = (x.requires_grad_() for x in wide(*given[2:4]))
@@ -224,9 +224,9 @@ def test_decode_and_its_gradient(device, rng, n_fft, hop, T, start, log):
 
 def test_lower_precision_can_be_chosen(device, rng, monkeypatch):
     given = operands(rng, device, 1, 64, 50, 20)
-    expected = expected_mask(*given, True, 1e-6)
+    expected = expected_mask(*given, "log", 1e-6)
     monkeypatch.setattr(precisions, "_gpu", "bf16")
-    assert 1e-5 < relative(serving.soft_mask(*given, True, 1e-6), expected) < 1e-2
+    assert 1e-5 < relative(serving.soft_mask(*given, "log", 1e-6), expected) < 1e-2
 
 
 @triton.jit
@@ -255,14 +255,14 @@ DICTIONARY = torch.empty((513, 100))
 
 def mask_kernel(config, precision):
     pointers = POINTERS | {"Y": "*i64"}
-    constants = serving.sizes(DICTIONARY, True, precision) | config.kwargs
+    constants = serving.sizes(DICTIONARY, "log", precision) | config.kwargs
     launch = config.num_warps, config.num_stages
     return ahead.Kernel("soft_mask", "soft_mask", pointers | NUMBERS, constants, tuple(pointers), *launch)
 
 
 def gradient_kernel(precision):
     pointers = POINTERS | {"dY": "*i64", "dH": "*fp32", "shares": "*fp32"}
-    constants = serving.sizes(DICTIONARY, True, precision) | serving.gradient_blocks(100)
+    constants = serving.sizes(DICTIONARY, "log", precision) | serving.gradient_blocks(100)
     types = pointers | NUMBERS
     return ahead.Kernel("soft_mask", "soft_mask_gradient", types, constants, tuple(pointers), **serving.GRADIENT_LAUNCH)
 
