@@ -90,6 +90,7 @@ def make_model(
     n_classes: int = 4,
     seed: int = 0,
     streamable: bool = False,
+    updates: int = 0,
     analysis: Analysis = Analysis(),  # noqa: B008 - frozen
 ) -> L2I:
     """A model of random weights whose answers differ from clip to clip."""
@@ -101,7 +102,13 @@ def make_model(
         dictionary = torch.rand(analysis.n_fft // 2 + 1, n_components) ** 4
         dictionary /= dictionary.norm(dim=0)
         interpreter = Interpreter(
-            dictionary, n_classes, classifier.hidden_channels, theta, width=0.0625, streamable=streamable
+            dictionary,
+            n_classes,
+            classifier.hidden_channels,
+            theta,
+            width=0.0625,
+            streamable=streamable,
+            updates=updates,
         )
         # Alive everywhere, so that nothing is compared with silence by accident.
         torch.nn.init.constant_(interpreter.psi.second.bias, 0.1)

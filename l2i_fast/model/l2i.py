@@ -22,7 +22,8 @@ from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.batches import explain_batches
 from l2i_fast.model.folder import Contents, read_model, write_model
 from l2i_fast.networks.evaluating import evaluating
-from l2i_fast.networks.interpreter import Interpreter
+from l2i_fast.networks.interpreter import UNEXPLAINED, Interpreter
+from l2i_fast.nmf.activations import activations
 from l2i_fast.ops.soft_mask import decode
 from l2i_fast.results.explanation import Explanation
 from l2i_fast.results.result import Result
@@ -186,8 +187,8 @@ class L2I:
             tau in [0, 1): components with a greater relevance are selected. The model's own by default.
         top_k : int or None
             Largest number of components; None is no limit; the model's own setting by default.
-        domain : {"log", "magnitude"}, optional
-            Where the mask acts; the model's own by default.
+        domain : {"log", "magnitude", "wiener"}, optional
+            How the mask acts; the model's own by default.
 
         Returns
         -------
@@ -247,7 +248,8 @@ class L2I:
         Analyzed
         """
         X, divisors, features = self.network.analyze(signals, scales)
-        return Analyzed(X, divisors, *self.hear(features))
+        logits, H, z, own_logits = self.hear(features)
+        return Analyzed(X, divisors, logits, self.fit(H, X), z, own_logits)
 
     @default_settings()
     def hear(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -262,6 +264,16 @@ class L2I:
         with exact_convolutions(self.device), evaluating(self.interpreter):
             H = self.interpreter.psi(list(maps.values()), max(n_frames, self.network.min_frames))[..., :n_frames]
             return logits, H, *self.interpreter.theta(H)
+
+    def fit(self, H: Tensor, X: Any) -> Tensor:
+        """Fit Psi's activations (B, K, T) to spectra `X` (B, F, T): see `Interpreter.fit`."""
+        n_iter = self.interpreter.updates
+        if not n_iter:
+            return H
+        W = self.interpreter.dictionary.detach()
+        V = torch.as_tensor(X).abs().log1p_()
+        fitted: Tensor = activations(V, W, n_iter=n_iter, H0=H + UNEXPLAINED * (W.T @ V))
+        return fitted
 
     def stream(
         self,

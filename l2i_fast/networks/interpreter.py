@@ -12,6 +12,10 @@ from l2i_fast.arguments import integer, number, one_of, shown
 from l2i_fast.networks.psi import Psi, channels_of
 from l2i_fast.networks.theta import ThetaAttention, ThetaMax
 
+#: Share of W' V that is added to Psi's activations before they are fitted to V.
+UNEXPLAINED = 0.02
+_TINY = 1e-20
+
 THETAS = {"attention": ThetaAttention, "max": ThetaMax}
 
 
@@ -30,6 +34,8 @@ class Interpreter(nn.Module):
         How activations are pooled over time.
     rows, width, streamable
         See `Psi`.
+    updates : int
+        Multiplicative updates that fit Psi's activations to the spectrogram before they are decoded: see `fit`.
     dropout : float, optional
         See `ThetaAttention` and `ThetaMax`, whose defaults apply where it is None.
     """
@@ -44,6 +50,7 @@ class Interpreter(nn.Module):
         width: float = 1.0,
         dropout: float | None = None,
         streamable: bool = False,
+        updates: int = 0,
     ) -> None:
         super().__init__()
         _check_dictionary(dictionary)
@@ -60,8 +67,10 @@ class Interpreter(nn.Module):
             "width": width,
             "dropout": dropout,
             "streamable": streamable,
+            "updates": updates,
         }
         n_components = dictionary.shape[1]
+        self.updates = integer(updates, "updates", 0)
         self.dictionary = nn.Parameter(dictionary, requires_grad=False)
         self.psi = Psi(hidden_channels, n_components, rows, width, streamable)
         options = {} if dropout is None else {"dropout": dropout}
@@ -73,6 +82,24 @@ class Interpreter(nn.Module):
         H = self.psi(maps, n_frames)
         z, logits = self.theta(H)
         return H, z, logits
+
+    def fit(self, H: Tensor, V: Tensor) -> Tensor:
+        """Fit Psi's activations `H` (B, K, T) to the log magnitude `V` (B, F, T): those that are decoded.
+
+        `updates` multiplicative updates ``H <- H (W' V) / (W' W H)`` (Euclidean loss; Lee and Seung, 2001) from
+        ``H + 0.02 W' V``. Psi sees a few frames at once; the updates bring the spectrogram's own resolution, and let
+        components that the classifier does not use claim what Psi leaves unexplained. Differentiable; a model decodes
+        with `l2i_fast.activations`, which computes the same.
+        """
+        if not self.updates:
+            return H
+        W = self.dictionary
+        numerator, gram = V.transpose(1, 2) @ W, W.T @ W
+        h = H.transpose(1, 2) + UNEXPLAINED * numerator
+        for _ in range(self.updates):
+            # Numbers that are not normal would take a hundred times as long.
+            h = (h * numerator / (h @ gram).clamp(min=_TINY)).clamp(min=_TINY)
+        return h.transpose(1, 2)
 
     def relevance(self, z: Tensor, target: Tensor) -> Tensor:
         """Return relevances r (B, K) of the components for classes `target` (B,), from pooled activations `z` (B, K).

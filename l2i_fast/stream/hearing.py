@@ -13,6 +13,7 @@ from l2i_fast.arrays import Float32
 from l2i_fast.backends.native import PoolEngine
 from l2i_fast.defaults import default_settings
 from l2i_fast.networks.incremental import GRID
+from l2i_fast.networks.interpreter import UNEXPLAINED
 from l2i_fast.stream.decoder import stream_engines
 from l2i_fast.stream.refresh import Refresh, StreamSettings
 from l2i_fast.stream.signal import Claim, Signal
@@ -28,6 +29,8 @@ _HELD = 0.5
 _SILENCE = 2.0**-24
 #: Seconds of the interpreter's activations whose mean each frame begins with, and the amount added to each.
 _RECENT, _FAINT = 1.0, 1e-6
+#: Updates of each frame's activations where the interpreter does not state their number.
+_N_ITER = 10
 #: Largest number of signals that go through the networks together.
 _BATCH = 16
 
@@ -85,9 +88,10 @@ class Hearing:
         self._engines = stream_engines(
             model.dictionary,
             a.hop_length,
-            integer(settings.get("n_iter", 10), "n_iter"),
+            integer(settings.get("n_iter", model.interpreter.updates or _N_ITER), "n_iter"),
             self.selection.domain,
             filters=network.front_end.filters,
+            lift=UNEXPLAINED if model.interpreter.updates else 0.0,
         )
 
     def _frames(self, seconds: float, name: str) -> int:

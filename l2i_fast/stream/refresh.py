@@ -76,7 +76,7 @@ class StreamSettings(TypedDict, total=False):
     refresh : float
         Seconds from one run of the networks to the next; 0.25.
     n_iter : int
-        Updates of the activations of each frame; 10.
+        Updates of the activations of each frame; the interpreter's own number, or 10 where it has none.
     targets, threshold, top_k, domain
         As in `L2I.interpret`.
     window : float

@@ -126,6 +126,9 @@ def train_classifier(
     states: dict[str, Stateful] = {"net": net, "averaged": averaged, "optimizer": optimizer}
     run_epochs("classifier", c.epochs, epoch, states, checkpoint, fingerprint, config.classifier_seed, report)
     net.load_state_dict(averaged.module.state_dict())
+    with torch.no_grad():
+        net.out.weight.div_(c.temperature)
+        net.out.bias.div_(c.temperature)
     net.eval()
     return net
 

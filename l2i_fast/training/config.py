@@ -32,6 +32,8 @@ class DictionaryConfig(Section):
     ----------
     max_frames : int
         Learn from at most this number of frames, drawn at random.
+    mixing, mixing_db, noise, snr_db
+        As in `InterpreterConfig`: with them the dictionary has components for what disturbs, too.
     """
 
     n_components: PositiveInt = 100
@@ -40,6 +42,10 @@ class DictionaryConfig(Section):
     max_iter: PositiveInt = 150
     max_cosine: Share = 0.95
     max_frames: PositiveInt = 150_000
+    mixing: Share = 0.0
+    mixing_db: Range = (-20.0, 0.0)
+    noise: Share = 0.0
+    snr_db: Range = (-3.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class ClassifierConfig(Section):
     noise, snr_db : float, pair of float
         Share of the clips with added noise, half of it white, half coloured, and the range of the signal-to-noise
         ratio, in dB.
+    temperature : float
+        Divisor of the logits, built into the last layer after training: below 1 the classifier becomes more confident.
     warping : float
         Clips are stretched in time and in pitch by random factors of up to exp(+-warping).
     gain_db, equaliser_db : float
@@ -88,6 +96,7 @@ class ClassifierConfig(Section):
     mixing: NonNegative = 1.0
     noise: Share = 0.0
     snr_db: Range = (-5.0, 20.0)
+    temperature: Annotated[float, Ge(0.01), Le(100)] = 1.0
     warping: Share = 0.0
     gain_db: float = 6.0
     equaliser_db: float = 2.0
@@ -102,8 +111,8 @@ class InterpreterConfig(Section):
     """Psi and Theta, and the loss of Parekh et al. (NeurIPS 2022), section 3.2.
 
     ``alpha * MSE(V, W H) + beta(epoch) * fidelity + delta * mean(H)``, and, where their weights are not 0, three terms
-    on the mask m of the class that the classifier predicts: ``masked_in * CE(f(kept), class)
-    - masked_out * min(CE(f(removed), class), masked_out_limit) + mask_mean * mean(m)``.
+    on what the mask of the class c that the classifier predicts keeps: ``- masked_in * log p_c(kept)
+    - masked_out * log(1 - p_c(removed)) + kept * sum(log(1 + |Y|)) / sum(V)``.
 
     Attributes
     ----------
@@ -115,6 +124,11 @@ class InterpreterConfig(Section):
         See `ThetaAttention` and `ThetaMax`; None is the paper's value.
     streamable : bool
         See `Psi`; False is the paper's network.
+    updates : int
+        See `Interpreter.fit`; 0 is the paper's method.
+    centred : bool
+        Keep the mean of Theta's weights over the classes at 0 (one label only). A softmax does not notice, but the
+        relevance of a component then counts what speaks for the class rather than for any class.
     anneal : bool
         Let the learning rate fall as a half cosine; the paper keeps it.
     beta : pairs (epoch, weight)
@@ -138,6 +152,8 @@ class InterpreterConfig(Section):
     width: Width = 1.0
     dropout: Dropout | None = None
     streamable: bool = False
+    updates: Count = 0
+    centred: bool = False
     epochs: PositiveInt = 35
     batch_size: PositiveInt = 32
     learning_rate: NonNegative = 2e-4
@@ -153,8 +169,7 @@ class InterpreterConfig(Section):
     snr_db: Range = (-3.0, 20.0)
     masked_in: float = 0.0
     masked_out: float = 0.0
-    masked_out_limit: float = 5.0
-    mask_mean: float = 0.0
+    kept: float = 0.0
     mask_start: Count = 0
     softness: Annotated[float, Ge(1e-6)] = 0.05
 

@@ -7,9 +7,19 @@ from torch import Tensor
 
 from l2i_fast.ops.stft import stft
 from l2i_fast.settings import Analysis
+from l2i_fast.training.config import DictionaryConfig, InterpreterConfig
+from l2i_fast.training.features import Features
 
 #: Steepest fall of coloured noise, in powers of the frequency: brown noise.
 _STEEPEST = 2.0
+
+
+def corrupted(features: Features, batch: Tensor, c: DictionaryConfig | InterpreterConfig, analysis: Analysis) -> Tensor:
+    """Return magnitudes |X| (B, T, F) of some clips: mixed and noisy, as configured."""
+    if not (c.mixing or c.noise):
+        return features.magnitude(batch)
+    y = add_clips(features.sound(batch), c.mixing, c.mixing_db)
+    return magnitudes(add_noise(y, c.noise, c.snr_db), analysis)
 
 
 def roll_each(x: Tensor) -> Tensor:

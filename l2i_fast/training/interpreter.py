@@ -13,9 +13,10 @@ from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.front_end import LogMel
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.progress import Report
+from l2i_fast.settings import Domain
 from l2i_fast.training.classifier import one_cycle
 from l2i_fast.training.config import TrainingConfig
-from l2i_fast.training.corruption import add_clips, add_noise, magnitudes, roll_each
+from l2i_fast.training.corruption import corrupted, roll_each
 from l2i_fast.training.features import Features
 from l2i_fast.training.loop import Stateful, run_epochs
 
@@ -27,12 +28,9 @@ def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Te
     return -(target_logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
 
 
-def soft_masks(interpreter: Interpreter, H: Tensor, z: Tensor, target: Tensor, tau: float, softness: float) -> Tensor:
-    """Return masks m (B, T, F) of the classes `target`, with components weighted smoothly by their relevance."""
-    weights = ((interpreter.relevance(z, target) - tau) / softness).sigmoid()
-    h, W = H.transpose(1, 2), interpreter.dictionary.T
-    mask: Tensor = ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
-    return mask
+def soft_weights(interpreter: Interpreter, z: Tensor, target: Tensor, tau: float, softness: float) -> Tensor:
+    """Return weights (B, K) of the components for the classes `target`: smooth steps at a relevance of `tau`."""
+    return ((interpreter.relevance(z, target) - tau) / softness).sigmoid()
 
 
 def train_interpreter(
@@ -62,9 +60,9 @@ def train_interpreter(
             width=c.width,
             dropout=c.dropout,
             streamable=c.streamable,
+            updates=c.updates,
         )
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=c.learning_rate)
-    W = net.dictionary.T
     n_batches = math.ceil(len(features) / c.batch_size)
 
     def epoch(i: int) -> str:
@@ -75,20 +73,28 @@ def train_interpreter(
             if c.anneal:
                 for group in optimizer.param_groups:
                     group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, 0.0)
-            A = perturbed(features, batch, config)
+            A = corrupted(features, batch, c, config.analysis)
+            if c.shift:
+                A = roll_each(A)  # not the sound, which would click where its end meets its start
+            if c.crop:
+                A = A[:, : c.crop]
             V = A.log1p()
             with torch.no_grad():
                 target_logits, maps = network.run(front_end.of_magnitude(A))
-            H, z, logits = net(list(maps.values()), A.shape[1])
-            error = F.mse_loss(H.transpose(1, 2) @ W, V)
+            evidence, z, logits = net(list(maps.values()), A.shape[1])
+            H = net.fit(evidence, V.transpose(1, 2))
+            error = F.mse_loss(H.transpose(1, 2) @ net.dictionary.T, V)
             fidelity = fidelity_loss(logits, target_logits, features.multilabel)
-            loss = c.alpha * error + beta * fidelity + c.delta * H.mean()
-            if i >= c.mask_start and (c.masked_in or c.masked_out or c.mask_mean):
-                loss = loss + mask_loss(net, network, front_end, V, H, z, target_logits, config)
+            loss = c.alpha * error + beta * fidelity + c.delta * evidence.mean()
+            if i >= c.mask_start and (c.masked_in or c.masked_out or c.kept):
+                loss = loss + mask_loss(net, network, front_end, A, H, z, target_logits, config)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
+            if c.centred and not features.multilabel:
+                with torch.no_grad():
+                    net.theta.out.weight -= net.theta.out.weight.mean(0)
             sums["error"] += float(error.detach()) * len(batch)
             sums["fidelity"] += float(fidelity.detach()) * len(batch)
             sums["agree"] += float((logits.argmax(1) == target_logits.argmax(1)).sum())
@@ -101,47 +107,48 @@ def train_interpreter(
     return net.eval()
 
 
-def perturbed(features: Features, batch: Tensor, config: TrainingConfig) -> Tensor:
-    """Return magnitudes |X| (B, T, F) of some clips: mixed, noisy, rotated and cropped, as configured."""
-    c = config.interpreter
-    if c.mixing or c.noise:
-        y = add_clips(features.sound(batch), c.mixing, c.mixing_db)
-        A = magnitudes(add_noise(y, c.noise, c.snr_db), config.analysis)
-    else:
-        A = features.magnitude(batch)
-    if c.shift:
-        A = roll_each(A)  # not the sound, which would click where its end meets its start
-    return A[:, : c.crop] if c.crop else A
-
-
 def mask_loss(
     net: Interpreter,
     network: AuditedNetwork,
     front_end: LogMel,
-    V: Tensor,
+    A: Tensor,
     H: Tensor,
     z: Tensor,
     target_logits: Tensor,
     config: TrainingConfig,
 ) -> Tensor:
-    """Return the loss of the classifier's logits for the kept and for the removed part, and of the mask's size."""
-    c = config.interpreter
+    """Return the loss of the classifier's answers to the part that is kept and to the rest, and of the kept share.
+
+    A (B, T, F) are magnitudes, H (B, K, T) the activations that are decoded.
+    """
+    c, selection = config.interpreter, config.selection
     target = target_logits.argmax(1)
+    weights = soft_weights(net, z, target, selection.threshold, c.softness)
+    h, W = H.transpose(1, 2), net.dictionary.T
+    m = ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
 
-    def doubt(logits: Tensor) -> Tensor:
-        """Return minus the logarithm of the class's probability, for each clip."""
+    def evidence(A: Tensor) -> Tensor:
+        """Return the log-odds (B,) of the class."""
+        logits = network.run(front_end.of_magnitude(A)).logits
+        own = logits.gather(1, target[:, None])[:, 0]
         if network.multilabel:
-            return F.softplus(-logits.gather(1, target[:, None])[:, 0])
-        return F.cross_entropy(logits, target, reduction="none")
+            return own
+        others = logits.scatter(1, target[:, None], -torch.inf)
+        return own - others.logsumexp(1)
 
-    def answer(V: Tensor) -> Tensor:
-        return network.run(front_end.of_magnitude(V.expm1())).logits
-
-    m = soft_masks(net, H, z, target, config.selection.threshold, c.softness)
-    loss = c.mask_mean * m.mean()
+    kept = masked(A, m, selection.domain)
+    loss = c.kept * (kept.log1p().sum((1, 2)) / A.log1p().sum((1, 2)).clamp(min=1e-6)).mean()
     if c.masked_in:
-        loss = loss + c.masked_in * doubt(answer(m * V)).mean()
+        loss = loss + c.masked_in * F.softplus(-evidence(kept)).mean()
     if c.masked_out:
-        removed = doubt(answer((1 - m) * V))
-        loss = loss - c.masked_out * removed.clamp(max=c.masked_out_limit).mean()
+        loss = loss + c.masked_out * F.softplus(evidence(masked(A, 1 - m, selection.domain))).mean()
     return loss
+
+
+def masked(A: Tensor, m: Tensor, domain: Domain) -> Tensor:
+    """Return what masks `m` keep of the magnitudes `A`: see `l2i_fast.soft_mask`."""
+    if domain == "log":
+        return (m * A.log1p()).expm1()
+    if domain == "wiener":
+        m = m.square() / (m.square() + (1 - m).square())
+    return m * A

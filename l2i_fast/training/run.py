@@ -20,11 +20,15 @@ from l2i_fast.nmf.dictionary import learn_dictionary
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
 from l2i_fast.training.config import TrainingConfig
+from l2i_fast.training.corruption import corrupted
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.finished import fingerprint, finished, finished_with
 from l2i_fast.training.interpreter import train_interpreter
 from l2i_fast.training.loop import seed_of
 from l2i_fast.training.stages import STAGES
+
+#: Clips whose spectra are computed, and mixed with one another, together.
+_TOGETHER = 16
 
 
 @default_settings()
@@ -138,13 +142,19 @@ def chosen_part(dataset: Dataset, config: TrainingConfig) -> Dataset:
 def train_dictionary(features: Features, config: TrainingConfig, report: Report) -> Tensor:
     """Learn W (F, K) from the frames of `features`, or from a random part of them: see `DictionaryConfig`."""
     d = config.dictionary
-    rows = features.V.reshape(-1, features.V.shape[2])
-    chosen = np.arange(len(rows))
-    if len(rows) > d.max_frames:
-        rng = np.random.default_rng(seed_of(config.seed, "frames"))
-        chosen = np.sort(rng.choice(len(rows), d.max_frames, replace=False))
+    n_frames = features.V.shape[1]
+    rng = np.random.default_rng(seed_of(config.seed, "frames"))
+    chosen = np.sort(rng.permutation(len(features) * n_frames)[: d.max_frames])
+    parts = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(config.seed, "dictionary"))
+        for batch in torch.randperm(len(features)).split(_TOGETHER):
+            V = corrupted(features, batch, d, config.analysis).log1p()
+            for clip, v in zip(batch.tolist(), V, strict=True):
+                first, last = np.searchsorted(chosen, [clip * n_frames, (clip + 1) * n_frames])
+                parts.append(v[chosen[first:last] - clip * n_frames])
     W: Tensor = learn_dictionary(
-        torch.from_numpy(rows[chosen]).float().T,
+        torch.cat(parts).T,
         d.n_components,
         d.beta_loss,
         d.sparsity,

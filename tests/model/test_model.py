@@ -48,19 +48,28 @@ def interpret_by_hand(model: L2I, y: np.ndarray, target: int, threshold: float, 
         logits, maps = model.network.run(x)
         H = model.interpreter.psi(list(maps.values()), x.shape[2])[:, :, : X.shape[1]]
         z, _ = model.interpreter.theta(H)
+    W = model.interpreter.dictionary.detach().numpy()
+    h = fitted_by_hand(H[0].numpy(), np.log1p(np.abs(X)), W, model.interpreter.updates)
     product = z[0].numpy() * model.interpreter.theta.out.weight[target].detach().numpy()
     relevance = product / product.max() if product.max() > 0 else 0 * product
     chosen = [int(k) for k in np.argsort(-relevance) if relevance[k] > threshold][:top_k]
     weights = np.isin(np.arange(len(relevance)), chosen).astype(float)
-    W = model.interpreter.dictionary.detach().numpy()
-    audio = reference.decode(X, W, H[0].numpy(), weights, HANN, 512, length=len(y)) * peak
-    return {"logits": logits[0], "relevance": relevance, "components": chosen, "audio": audio, "H": H[0].numpy()}
+    audio = reference.decode(X, W, h, weights, HANN, 512, length=len(y)) * peak
+    return {"logits": logits[0], "relevance": relevance, "components": chosen, "audio": audio, "H": h}
 
 
-@pytest.mark.parametrize("theta", ["attention", "max"])
+def fitted_by_hand(H: np.ndarray, V: np.ndarray, W: np.ndarray, updates: int) -> np.ndarray:
+    """Multiplicative updates for the Euclidean loss (Lee and Seung, 2001), from H + 0.02 W' V."""
+    h = H.astype(np.float64) + 0.02 * (W.T @ V) if updates else H
+    for _ in range(updates):
+        h = h * (W.T @ V) / np.maximum(W.T @ W @ h, 1e-30)
+    return h
+
+
+@pytest.mark.parametrize(("theta", "updates"), [("attention", 0), ("max", 0), ("attention", 7)])
 @pytest.mark.parametrize("n", [1, 700, 30011, 70000])
-def test_interpretation_follows_its_definition(theta: str, n: int, rng: np.random.Generator) -> None:
-    model = make_model(theta)
+def test_interpretation_follows_its_definition(theta: str, updates: int, n: int, rng: np.random.Generator) -> None:
+    model = make_model(theta, updates=updates)
     y = sound(rng, n)
     for target in range(4):
         result = model.interpret((y, 44100), target, threshold=0.1, top_k=3)
@@ -394,7 +403,7 @@ TARGETS = "must name classes (dog, rain, clock tick, helicopter) or hold indices
         ({"threshold": 1.0}, "threshold is 1.0, but must be less than 1"),
         ({"threshold": float("nan")}, "threshold is nan, but must be finite"),
         ({"top_k": 0}, "top_k is 0, but must be at least 1"),
-        ({"domain": "phase"}, "domain is 'phase', but must be one of log, magnitude"),
+        ({"domain": "phase"}, "domain is 'phase', but must be one of log, magnitude, wiener"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str, tiny_model: L2I) -> None:

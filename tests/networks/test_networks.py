@@ -216,6 +216,28 @@ def test_relevance_by_hand() -> None:
     assert torch.equal(r[1], torch.zeros(3)), "no positive product: nothing supports the class"
 
 
+def test_activations_are_fitted_to_the_spectrogram() -> None:
+    W = torch.rand(33, 6) ** 3
+    W /= W.norm(dim=0)
+    H, V = torch.rand(2, 6, 9) * (torch.rand(2, 6, 9) < 0.7), torch.rand(2, 33, 9)
+    V[0, :, 3] = 0
+    interpreter = Interpreter(W, 2, (8, 8, 8), updates=12)
+    fitted = interpreter.fit(H, V)
+    expected = l2i.activations(V, W, n_iter=12, H0=H + 0.02 * (W.T @ V))
+    torch.testing.assert_close(fitted, expected, rtol=1e-4, atol=1e-6)
+    assert fitted[0, :, 3].max() < 1e-9, "silence is explained by nothing"
+    errors = [float((V - W @ h).norm()) for h in (H, interpreter.fit(H, V))]
+    assert errors[1] < errors[0]
+    assert Interpreter(W, 2, (8, 8, 8)).fit(H, V) is H
+
+
+def test_the_fit_has_gradients() -> None:
+    interpreter = Interpreter(torch.rand(17, 4), 2, (8, 8, 8), updates=3).double()
+    V = torch.rand(1, 17, 3, dtype=torch.float64)
+    H = (torch.rand(1, 4, 3, dtype=torch.float64) + 0.1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda h: interpreter.fit(h, V), (H,))
+
+
 def test_hidden_maps_keep_threads_apart() -> None:
     net = Classifier(3, width=0.125).eval()
     hidden = HiddenMaps(net, net.layers)

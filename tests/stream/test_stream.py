@@ -16,8 +16,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.signal import get_window
 
 import l2i_fast as l2i
+from l2i_fast import reference
 from l2i_fast.data import Dataset
 from l2i_fast.model import L2I
 from l2i_fast.settings import Analysis
@@ -260,6 +262,25 @@ def test_silence_is_survived(model: L2I) -> None:
     assert np.isfinite(quiet).all()
 
 
+def test_frames_are_fitted_as_those_of_clips_are(rng: np.random.Generator) -> None:
+    """With an interpreter's updates, every frame is fitted by as many, from the interpreter's activations and W' v."""
+    model = make_model(streamable=True, updates=6)
+    y = sound(rng, 2.0)
+    stream = model.stream(mode="synchronous", window=1.6, refresh=0.5)
+    stream.push(y)
+    one = stream.latest
+    assert one is not None
+    activations = stream.activations
+    other = model.stream(mode="synchronous", window=1.6, refresh=0.5, n_iter=6)
+    other.push(y)
+    np.testing.assert_array_equal(other.activations, activations)
+    analysis = model.analysis
+    X = reference.stft(y / one.scale, get_window("hann", analysis.n_fft), analysis.hop_length)
+    V = np.log1p(np.abs(X))[:, [stream.statistics.hops - 1]]
+    expected = reference.stream_activations(V, model.dictionary, 6, one.start, 0.02)[:, 0]
+    np.testing.assert_allclose(activations, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_targets_and_selection(model: L2I, rng: np.random.Generator) -> None:
     y = sound(rng, 1.0)
     stream = model.stream(mode="synchronous", targets=["rain", 0], threshold=0.0, top_k=2)
@@ -428,7 +449,7 @@ def test_what_nobody_closes_ends_with_its_owner(tiny_model: L2I, rng: np.random.
         ({"channels": 0}, ValueError, "channels is 0, but must be at least 1"),
         ({"samplerate": -1}, ValueError, "samplerate is -1, but must be a whole, positive number of Hz"),
         ({"threshold": 1.0}, ValueError, "threshold is 1.0, but must be less than 1"),
-        ({"domain": "power"}, ValueError, "domain is 'power', but must be one of log, magnitude"),
+        ({"domain": "power"}, ValueError, "domain is 'power', but must be one of log, magnitude, wiener"),
         (
             {"refesh": 1.0},
             TypeError,

@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import l2i_fast as l2i
-from l2i_fast.audio import write_audio
+from l2i_fast import reference
+from l2i_fast.audio import scale_to_peak, write_audio
 from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate, summarize
 from l2i_fast.evaluation.cross_validation import cross_validate, train
-from l2i_fast.model import LogMel
+from l2i_fast.model import LogMel, TorchNetwork
+from l2i_fast.settings import DOMAINS, Domain, Selection
 from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
-from l2i_fast.training.interpreter import fidelity_loss
+from l2i_fast.training.interpreter import fidelity_loss, mask_loss, masked
 
+from ..conftest import make_model
 from ..helpers import refused
 
 CONFIG = TrainingConfig(
@@ -55,8 +59,6 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """All weights of a saved model."""
-    from safetensors.torch import load_file
-
     return load_file(folder / "model.safetensors")
 
 
@@ -252,7 +254,7 @@ def test_several_labels_train_too(tones: Dataset, tmp_path: Path) -> None:
     both = tuple(dataclasses.replace(c, labels=(0, 1)) if i % 3 == 0 else c for i, c in enumerate(tones.clips))
     several = dataclasses.replace(tones, clips=both, multilabel=True)
     config = dataclasses.replace(
-        CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, masked_in=1.0, masked_out=0.1, mask_mean=0.1)
+        CONFIG, interpreter=dataclasses.replace(CONFIG.interpreter, masked_in=1.0, masked_out=0.1, kept=0.1)
     )
     model = train(several, tmp_path, config, quiet)
     assert model is not None
@@ -308,6 +310,82 @@ def test_losses_by_hand(rng: np.random.Generator) -> None:
     weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     wanted = -(weight * labels * s.log() + (1 - labels) * (1 - s).log()).mean()
     torch.testing.assert_close(classification_loss(a, labels, True, 0.1, weight), wanted)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_trained_mask_is_the_one_that_is_heard(domain: Domain, rng: np.random.Generator) -> None:
+    X = rng.standard_normal((33, 9)) + 1j * rng.standard_normal((33, 9))
+    W, H, weights = rng.random((33, 5)), rng.random((5, 9)), rng.random(5)
+    m = W @ (weights[:, None] * H) / (1e-6 + W @ H)
+    ours = masked(torch.from_numpy(abs(X)), torch.from_numpy(m), domain)
+    np.testing.assert_allclose(ours, abs(reference.soft_mask(X, W, H, weights, domain)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_the_loss_of_the_mask_by_hand(multilabel: bool) -> None:
+    model = make_model(multilabel=multilabel)
+    network, net = model.network, model.interpreter
+    assert isinstance(network, TorchNetwork)
+    c = InterpreterConfig(masked_in=2.0, masked_out=3.0, kept=5.0, softness=0.1)
+    config = TrainingConfig(interpreter=c, selection=Selection(threshold=0.3))
+    A, H = torch.rand(2, 140, 513) * 9, torch.rand(2, 12, 140)
+    with torch.no_grad():
+        z, _ = net.theta(H)
+        logits = network.run(network.front_end.of_magnitude(A)).logits
+        loss = mask_loss(net, network, network.front_end, A, H, z, logits, config)
+        expected = 0.0
+        for a, h, one, target in zip(A, H, z, logits.argmax(1), strict=True):
+            r = net.relevance(one[None], target[None])[0]
+            w = 1 / (1 + torch.exp(-(r - 0.3) / 0.1))
+            W = net.dictionary
+            m = ((W @ (w[:, None] * h)) / (1e-6 + W @ h)).T
+            kept, removed = (torch.exp(x * torch.log(1 + a)) - 1 for x in (m, 1 - m))
+            heard = [network.run(network.front_end.of_magnitude(x[None])).logits for x in (kept, removed)]
+            p, q = (network.probabilities(x)[0, target] for x in heard)
+            share = torch.log(1 + kept).sum() / torch.log(1 + a).sum()
+            expected += float(-2 * torch.log(p) - 3 * torch.log(1 - q) + 5 * share) / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+def test_settings_of_the_recipe_do_what_they_say(tones: Dataset, tmp_path: Path, whole: Path) -> None:
+    """Theta's weights are centred, logits divided, and a weight on what is kept makes it less."""
+    before = weights(whole)
+    changes = {"updates": 4, "centred": True, "masked_in": 1.0, "epochs": 8}
+    config = dataclasses.replace(
+        CONFIG,
+        classifier=dataclasses.replace(CONFIG.classifier, temperature=0.5),
+        interpreter=dataclasses.replace(CONFIG.interpreter, **changes),
+    )
+    model = train(tones, tmp_path / "recipe", config, quiet)
+    assert model is not None
+    after = weights(tmp_path / "recipe")
+    torch.testing.assert_close(after["classifier.out.weight"], 2 * before["classifier.out.weight"])
+    torch.testing.assert_close(after["classifier.out.bias"], 2 * before["classifier.out.bias"])
+    theta = after["interpreter.theta.out.weight"]
+    torch.testing.assert_close(theta.mean(0), torch.zeros(6), rtol=0, atol=1e-6)
+    assert float(theta.abs().max()) > 1e-3
+    assert l2i.load(tmp_path / "recipe").interpreter.updates == 4
+    strict = dataclasses.replace(config, interpreter=dataclasses.replace(config.interpreter, kept=50.0))
+    other = train(tones, tmp_path / "strict", strict, quiet, reuse=tmp_path / "recipe")
+    assert other is not None
+    shares = [np.mean([r["kept"] for r in evaluate(m, tones, quiet)]) for m in (model, other)]
+    assert shares[1] < shares[0]
+
+
+def test_the_dictionary_learns_from_noise_too(tones: Dataset, tmp_path: Path) -> None:
+    pure = tones.select(classes=["tone"])
+    y = pure.audio(pure.clips[0], 44100)
+    y, _ = scale_to_peak(y + np.random.default_rng(1).standard_normal(len(y)).astype(np.float32) * y.std())
+    V = np.log1p(abs(l2i.stft(y, n_fft=1024, hop_length=512)))
+
+    def error(share: float) -> float:
+        noisy = dataclasses.replace(CONFIG.dictionary, noise=share, snr_db=(0.0, 0.0))
+        folder = tmp_path / str(share)
+        train(pure, folder, dataclasses.replace(CONFIG, dictionary=noisy), quiet, ["dictionary"])
+        W = load_file(folder / "training" / "dictionary.safetensors")["W"].numpy()
+        return float(np.linalg.norm(V - W @ l2i.activations(V, W, n_iter=100)))
+
+    assert error(1.0) < 0.7 * error(0.0)
 
 
 def test_one_cycle_rises_and_falls() -> None:
