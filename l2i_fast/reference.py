@@ -64,7 +64,7 @@ def soft_mask(
     mask = np.einsum("k,kft->ft", np.asarray(weights, np.float64), parts) / (eps + parts.sum(0))
     gain: Float64 = mask
     if domain == "wiener":
-        gain = mask**2 / (mask**2 + (1 - mask) ** 2)
+        gain = mask**4 / (mask**4 + (1 - mask) ** 4)
     elif domain == "log":
         magnitude = np.abs(spectrum)
         silent = magnitude == 0

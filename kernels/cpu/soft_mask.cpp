@@ -2,7 +2,7 @@
 //
 //   m[t, f] = sum_k weight_k W[f, k] h[t, k] / (eps + sum_k W[f, k] h[t, k])
 //   Y[t, f] = g X[t, f],   g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0), or g = m,
-//                     or g = m^2 / (m^2 + (1 - m)^2)
+//                     or g = m^4 / (m^4 + (1 - m)^4)
 //
 // A frame is a lane; a tile is one or two vectors of frames. Both sums of a block of bins x frames stay in
 // registers and are used at once: W H is never stored, only m is. W is read in place, one number for a vector
@@ -12,7 +12,7 @@
 // Gradients, for dg = Re(conj(dY) X), P and S the numerator and the denominator of m:
 //
 //   dP = dg dg/dm / S,   dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1,
-//                              or 2 m (1 - m) / (m^2 + (1 - m)^2)^2;   dS = -m dP
+//                              or 4 m^3 (1 - m)^3 / (m^4 + (1 - m)^4)^2;   dS = -m dP
 //   dh[t, k] = sum_f W[f, k] (weight_k dP[t, f] + dS[t, f])
 //   dweight_k = sum_t h[t, k] sum_f W[f, k] dP[t, f]
 //
@@ -99,8 +99,9 @@ static inline Vec gain_gradient(MaskDomain domain, Vec m, Vec re, Vec im, Vec dr
   const Vec dg = re * dre + im * dim;
   if (domain == MaskDomain::magnitude) return dg;
   if (domain == MaskDomain::wiener) {
-    const Vec rest = 1.0f - m, powers = m * m + rest * rest;
-    return dg * (2.0f * m * rest / (powers * powers));
+    const Vec rest = 1.0f - m, product = m * rest, square = m * m, other = rest * rest;
+    const Vec powers = square * square + other * other;
+    return dg * (4.0f * product * product * product / (powers * powers));
   }
   Vec a;
   magnitudes_of<1, 1, false>(&re, &im, &a);

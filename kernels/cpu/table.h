@@ -36,7 +36,7 @@ struct MaskTile {
   std::ptrdiff_t n_selected;
   float eps;
   int n_vectors;
-  bool wiener;   // give m^2 / (m^2 + (1 - m)^2) in place of m
+  bool wiener;   // give m^4 / (m^4 + (1 - m)^4) in place of m
   float* mask;   // result, n_bins x n_vectors * lanes
   float* whole;  // its denominator, for the gradient; may be null
   // The spectrum to be masked, n_frames rows; prefetched meanwhile.

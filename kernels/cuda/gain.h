@@ -2,7 +2,7 @@
 //
 //   g = expm1(m log1p(a)) / a with a = |X| / s, and m where a = 0, if the mask acts on log(1 + a)
 //   g = m                           if it acts on a
-//   g = m^2 / (m^2 + (1 - m)^2)     if it acts as a Wiener filter
+//   g = m^4 / (m^4 + (1 - m)^4)     if it acts as a Wiener filter
 //
 // Precision: log1pf and expm1f of the platform, 2 ulp at most. Magnitudes above 1.2e38 count as 1.2e38, as on
 // the CPU.
@@ -30,8 +30,8 @@ constexpr int kLog = 0, kWiener = 2;
 L2I_DEVICE Complex masked(Complex x, float mask, int domain, float per) {
   float g = mask;
   if (domain == kWiener) {
-    const float rest = 1.0f - mask, power = mask * mask;
-    g = power / (power + rest * rest);
+    const float r = (1.0f - mask) / mask, square = r * r;
+    g = 1.0f / (1.0f + square * square);
   } else if (domain == kLog) {
     const float a = magnitude(x, per);
     if (a > 0.0f) g = expm1f(mask * log1pf(a)) / a;

@@ -2,12 +2,12 @@
 
     m[t, f] = P / S,  P = sum_k weight_k W[f, k] h[t, k],  S = eps + sum_k W[f, k] h[t, k]
     Y[t, f] = g X[t, f],  g = expm1(m log1p(a)) / a with a = |X[t, f]| (m where a = 0),
-                           or g = m, or g = m^2 / (m^2 + (1 - m)^2)
+                           or g = m, or g = m^4 / (m^4 + (1 - m)^4)
 
 and for dg = Re(conj(dY) X), which goes through W once more:
 
     dP = dg dg/dm / S,  dg/dm = log1p(a) exp(m log1p(a)) / a (1 where a = 0), or 1,
-    or 2 m (1 - m) / (m^2 + (1 - m)^2)^2;  dS = -m dP
+    or 4 m^3 (1 - m)^3 / (m^4 + (1 - m)^4)^2;  dS = -m dP
     dh[t, k] = sum_f W[f, k] (weight_k dP + dS),  dweight_k = sum_t h[t, k] sum_f W[f, k] dP
 
 A program handles a block of frames x bins. Both sums stay in registers and are used at once: neither W H nor the mask
@@ -73,7 +73,8 @@ def gain(m, re, im, DOMAIN: tl.constexpr):
     """Return the real gain that the mask m gives to complex numbers."""
     g = m
     if DOMAIN == "wiener":
-        g = m * m / (m * m + (1.0 - m) * (1.0 - m))
+        square, rest = m * m, (1.0 - m) * (1.0 - m)
+        g = square * square / (square * square + rest * rest)
     if DOMAIN == "log":
         a, inverse = magnitude(re, im)
         g = expm1(m * log1p(a)) * inverse
@@ -85,8 +86,9 @@ def slope(m, re, im, DOMAIN: tl.constexpr):
     """Return the derivative of `gain` with respect to the mask."""
     d = tl.full(m.shape, 1.0, tl.float32)
     if DOMAIN == "wiener":
-        powers = m * m + (1.0 - m) * (1.0 - m)
-        d = 2.0 * m * (1.0 - m) / (powers * powers)
+        square, rest = m * m, (1.0 - m) * (1.0 - m)
+        powers = square * square + rest * rest
+        d = 4.0 * square * rest * m * (1.0 - m) / (powers * powers)
     if DOMAIN == "log":
         a, inverse = magnitude(re, im)
         logarithm = log1p(a)

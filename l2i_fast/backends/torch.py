@@ -67,12 +67,17 @@ def soft_mask(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps
     """What the components weighted by (B, K) hold of X (B, T, F): complex64 of that shape."""
     mask = ((H * weights[:, None]) @ W.T) / (eps + H @ W.T)
     if domain == "wiener":
-        mask = mask.square() / (mask.square() + (1 - mask).square())
+        mask = _wiener(mask)
     if domain != "log":
         return mask * X
     a = _magnitude(X)
     silent = a == 0
     return torch.where(silent, mask, torch.expm1(mask * torch.log1p(a)) / torch.where(silent, 1, a)) * X
+
+
+def _wiener(mask: Tensor) -> Tensor:
+    wanted, rest = mask.square().square(), (1 - mask).square().square()
+    return wanted / (wanted + rest)
 
 
 @default_settings()
@@ -288,7 +293,7 @@ def tick(plan: Plan, state: State, blocks: Tensor, H: Tensor | None, out: Tensor
     if plan.domain == "log":
         gain = torch.where(a > 0, torch.expm1(mask * v) / a, mask)
     elif plan.domain == "wiener":
-        gain = mask.square() / (mask.square() + (1 - mask).square())
+        gain = _wiener(mask)
     y = torch.fft.irfft(X * gain, n=n_fft) * plan.window
 
     at = positions % ring

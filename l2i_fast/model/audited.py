@@ -429,7 +429,7 @@ class TorchNetwork(AuditedNetwork):
         Names of submodules of `module`, as in ``module.named_modules()``; each must return one tensor.
     fold : bool
         For a `Classifier`, run a copy whose batch normalisations are folded into the convolutions: faster, and equal
-        but for rounding. Without it `module` itself runs, as training of the interpreter needs it.
+        but for rounding. Without it `module` itself runs, and gradients reach its weights.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def soft_mask(
     The mask is ``m = W (weights * H) / (eps + W H)``. In the domain "log" it acts on the logarithmic
     magnitude, ``|Y| = expm1(m log1p(|X|))`` (Parekh et al., arXiv 2202.11479), in the domain "magnitude" on
     the magnitude itself, ``|Y| = m |X|``, and in the domain "wiener" as a Wiener filter between what the weighted
-    components explain and the rest, ``|Y| = m^2 / (m^2 + (1 - m)^2) |X|`` (Liutkus and Badeau, ICASSP 2015, with
+    components explain and the rest, ``|Y| = m^4 / (m^4 + (1 - m)^4) |X|`` (Liutkus and Badeau, ICASSP 2015, with
     exponent 2). Y keeps the phase of X.
 
     Parameters

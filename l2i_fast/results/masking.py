@@ -18,12 +18,12 @@ def gain_of(mask: Float32, A: Float32, domain: str) -> Float32:
     """Return the factor on magnitudes `A` that a mask of the same shape stands for.
 
     In the domain "log" it is ``expm1(m log1p(A)) / A``, in the limit m where A is 0; in "magnitude" it is m; in
-    "wiener" it is ``m^2 / (m^2 + (1 - m)^2)``.
+    "wiener" it is ``m^4 / (m^4 + (1 - m)^4)``.
     """
     if domain == "magnitude":
         return mask
     if domain == "wiener":
-        wanted, rest = np.square(mask), np.square(1 - mask)
+        wanted, rest = mask**4, (1 - mask) ** 4
         filtered: Float32 = wanted / (wanted + rest)
         return filtered
     silent = np.finfo(np.float32).tiny > A

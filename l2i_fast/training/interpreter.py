@@ -44,7 +44,7 @@ def train_interpreter(
 ) -> Interpreter:
     """Train on all clips of `features`; resume from `checkpoint` if it exists.
 
-    The weights of `network` are frozen, and its gradients reach its input: it is not folded.
+    The weights of `network` are frozen; gradients pass through it to its input.
     """
     c = config.interpreter
     front_end = LogMel(config.analysis)
@@ -150,5 +150,6 @@ def masked(A: Tensor, m: Tensor, domain: Domain) -> Tensor:
     if domain == "log":
         return (m * A.log1p()).expm1()
     if domain == "wiener":
-        m = m.square() / (m.square() + (1 - m).square())
+        wanted, rest = m.square().square(), (1 - m).square().square()
+        m = wanted / (wanted + rest)
     return m * A

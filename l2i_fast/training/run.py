@@ -111,18 +111,14 @@ def train(
     classifier.load_state_dict(made["classifier"])
     classifier.requires_grad_(False)
 
-    def audited(fold: bool) -> TorchNetwork:
-        front_end, decision = LogMel(config.analysis), config.decision or None
-        return TorchNetwork(
-            classifier, front_end, dataset.classes, multilabel=dataset.multilabel, decision=decision, fold=fold
-        )
-
+    front_end, decision = LogMel(config.analysis), config.decision or None
+    network = TorchNetwork(classifier, front_end, dataset.classes, multilabel=dataset.multilabel, decision=decision)
     checkpoint = work / "interpreter.checkpoint"
     interpreter = train_interpreter(
-        features, audited(fold=False), made["dictionary"]["W"], config, checkpoint, prints["interpreter"], report
+        features, network, made["dictionary"]["W"], config, checkpoint, prints["interpreter"], report
     )
     record = {"dataset": dataset.name, "clips": len(clips), "config": config.to_dict()}
-    model = L2I(audited(fold=True), interpreter, config.selection, output.name, record)
+    model = L2I(network, interpreter, config.selection, output.name, record)
     model.save(output)
     return model
 

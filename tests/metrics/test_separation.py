@@ -91,7 +91,7 @@ def test_the_gain_is_that_of_the_mixture_at_its_peak(domain: str, rng: np.random
         np.abs(l2i.stft(y, n_fft=256, hop_length=64).astype(np.complex128))
         for y in (a, b, (a + b) / np.abs(a + b).max())
     )
-    powers = mask**2, (1 - mask) ** 2
+    powers = mask**4, (1 - mask) ** 4
     gain = {"log": ((1 + A) ** mask - 1) / A, "magnitude": mask, "wiener": powers[0] / sum(powers)}[domain]
     for power, kept in ((power_a, found.target_kept), (power_b, found.disturbance_kept)):
         assert kept == pytest.approx(20 * math.log10(np.linalg.norm(gain * power) / np.linalg.norm(power)), abs=1e-3)

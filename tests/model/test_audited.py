@@ -104,12 +104,18 @@ def test_maps_are_named_in_the_order_of_the_layers() -> None:
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_an_unfolded_network_lets_gradients_through() -> None:
+def test_gradients_pass_through_a_folded_network() -> None:
     module = Classifier(3, width=0.0625, embedding=16).requires_grad_(False)
-    x = torch.randn(1, 1, 130, 128, requires_grad=True)
-    TorchNetwork(module, LogMel(Analysis()), ["a", "b", "c"], fold=False).run(x).logits.sum().backward()
-    assert x.grad is not None
-    assert x.grad.any()
+    x = torch.randn(1, 1, 130, 128)
+    gradients = []
+    for fold in (False, True):
+        x.grad = None
+        x.requires_grad_()
+        TorchNetwork(module, LogMel(Analysis()), ["a", "b", "c"], fold=fold).run(x).logits.sum().backward()
+        assert x.grad is not None
+        gradients.append(x.grad)
+    assert gradients[0].any()
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-6)
 
 
 def test_a_network_may_compute_in_another_precision(models: tuple[L2I, L2I], rng: np.random.Generator) -> None:

@@ -29,7 +29,7 @@ def masked(X: Tensor, W: Tensor, H: Tensor, weights: Tensor, domain: str, eps: f
     if domain == "magnitude":
         return mask * X
     if domain == "wiener":
-        return mask**2 / (mask**2 + (1 - mask) ** 2) * X
+        return mask**4 / (mask**4 + (1 - mask) ** 4) * X
     a = X.abs()
     silent = a == 0
     return torch.where(silent, mask, torch.expm1(mask * a.log1p()) / torch.where(silent, 1.0, a)) * X

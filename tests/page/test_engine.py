@@ -77,7 +77,7 @@ def test_decoding_equals_the_reference(
     assert relative(decoded["samples"], expected) < 1e-6
     V = np.log1p(np.abs(X))
     mask = (W[:, chosen] @ H[chosen]) / (1e-6 + W.astype(np.float64) @ H)
-    gain = mask**2 / (mask**2 + (1 - mask) ** 2) if domain == "wiener" else mask
+    gain = mask**4 / (mask**4 + (1 - mask) ** 4) if domain == "wiener" else mask
     kept = mask * V if domain == "log" else np.log1p(gain * np.abs(X))
     assert decoded["kept"] == pytest.approx(kept.sum() / V.sum(), rel=1e-5)
 

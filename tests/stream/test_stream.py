@@ -265,11 +265,12 @@ def test_silence_is_survived(model: L2I) -> None:
 def test_frames_are_fitted_as_those_of_clips_are(rng: np.random.Generator) -> None:
     """With an interpreter's updates, every frame is fitted by as many, from the interpreter's activations and W' v."""
     model = make_model(streamable=True, updates=6)
-    y = sound(rng, 2.0)
+    y = sound(rng, 1.9)
     stream = model.stream(mode="synchronous", window=1.6, refresh=0.5)
     stream.push(y)
     one = stream.latest
     assert one is not None
+    assert one.frame < stream.statistics.hops - 20  # so the last frame was decoded by it
     activations = stream.activations
     other = model.stream(mode="synchronous", window=1.6, refresh=0.5, n_iter=6)
     other.push(y)

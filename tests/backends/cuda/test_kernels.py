@@ -98,9 +98,14 @@ INVERSES = [
 ]
 
 
+def window_of(T, n_fft):
+    """Hann's, which a single frame would be divided by where it almost vanishes, and its digits with it."""
+    return hann(n_fft) if T > 1 else 0.1 + 0.9 * hann(n_fft)
+
+
 @pytest.mark.parametrize(("T", "n_fft", "hop", "start", "length"), INVERSES)
 def test_istft_at_odd_sizes(rng, place, T, n_fft, hop, start, length):
-    X, window = spectra(rng, 2, T, n_fft // 2 + 1), hann(n_fft)
+    X, window = spectra(rng, 2, T, n_fft // 2 + 1), window_of(T, n_fft)
     y = with_cuda.istft(X.to(place), window.to(place), hop, start, length)
     assert relative(y, exact_istft(X, window, hop, start, length)) < 1e-6
 
@@ -109,7 +114,7 @@ def test_istft_at_odd_sizes(rng, place, T, n_fft, hop, start, length):
 @pytest.mark.parametrize("shared", [None, "X", "H", "weights"])
 @pytest.mark.parametrize(("T", "n_fft", "hop", "start", "length"), INVERSES)
 def test_decode(rng, place, shared, domain, T, n_fft, hop, start, length):
-    F, K, n, window = n_fft // 2 + 1, int(rng.integers(1, 12)), 2, hann(n_fft)
+    F, K, n, window = n_fft // 2 + 1, int(rng.integers(1, 12)), 2, window_of(T, n_fft)
     sizes = {"X": (n, T, F), "W": (F, K), "H": (n, T, K), "weights": (n, K)}
     given = {name: torch.tensor(rng.random(s) * (rng.random(s) < 0.7)).float() for name, s in sizes.items()}
     given["X"] = spectra(rng, n, T, F)
