@@ -13,7 +13,7 @@ from l2i_fast.cli.console import make_console, show_progress
 from l2i_fast.cli.options import Data, Folds, Splits, checked, output_folder
 
 #: Experiments and protocols, stated here so that the command's help needs no library.
-EXPERIMENTS = ("clean", "mixture", "noise", "misclassified", "labels", "onsets", "sanity")
+EXPERIMENTS = ("clean", "mixture", "noise", "misclassified", "labels", "onsets", "clicks", "sanity")
 PROTOCOLS = ("right", "published")
 
 Models = Annotated[

@@ -21,13 +21,15 @@ from l2i_fast.training.loop import seed_of
 Float32 = NDArray[np.float32]
 Protocol: TypeAlias = Literal["right", "published"]
 Decibel: TypeAlias = Annotated[float, Ge(-200), Le(200)]
-Experiment: TypeAlias = Literal["clean", "mixture", "noise", "misclassified", "labels", "onsets", "sanity"]
+Experiment: TypeAlias = Literal["clean", "mixture", "noise", "misclassified", "labels", "onsets", "clicks", "sanity"]
 EXPERIMENTS: tuple[Experiment, ...] = get_args(Experiment)
 
 #: Length of an excerpt whose place in time is known, and of the recording around it, in seconds.
 _EXCERPT, _AROUND = 1.0, 5.0
 #: Level of the noise around an excerpt relative to it, in dB.
 _AROUND_DB = -30.0
+#: Length of a click, and of its fades, in seconds, and clicks in a recording.
+_CLICK, _FADE, _CLICKS = 0.01, 0.001, 3
 #: Synthesised scenes of each kind.
 _SCENES = 4
 #: Recordings whose explanations are repeated with random weights.
@@ -143,6 +145,7 @@ def plan(experiment: Experiment, dataset: Dataset, others: Dataset, rate: int, c
         "noise": _noise,
         "labels": _labels,
         "onsets": _onsets,
+        "clicks": _clicks,
         "sanity": _sanity,
     }
     return list(plans[experiment](dataset, others, rate, conditions))
@@ -262,16 +265,38 @@ def _excerpt(dataset: Dataset, clip: Clip, rate: int, noisy: bool, conditions: C
     n = min(len(y), round(_EXCERPT * rate))
     sums = np.concatenate(([0.0], np.cumsum(np.square(y, dtype=np.float64))))
     first = int((sums[n:] - sums[:-n]).argmax())
-    return _placed([y[first : first + n]], clip.labels, rate, noisy, _generator(conditions, "onsets", clip.name))
+    where = "in white noise" if noisy else "in silence"
+    note = f"the loudest second of the recording {where}"
+    return _placed([y[first : first + n]], clip.labels, rate, noisy, _generator(conditions, "onsets", clip.name), note)
 
 
 def _scene(kind: str, name: str, target: tuple[int, ...], rate: int, conditions: Conditions) -> Sample:
     """Place two synthesised sounds of a second at random times in soft noise."""
     rng = _generator(conditions, "onsets", name)
-    return _placed([SOUNDS[kind](rate, _EXCERPT, rng) for _ in range(2)], target, rate, True, rng)
+    sounds = [SOUNDS[kind](rate, _EXCERPT, rng) for _ in range(2)]
+    return _placed(sounds, target, rate, True, rng, "synthesised sounds of a second in white noise")
 
 
-def _placed(sounds: list[Float32], true: tuple[int, ...], rate: int, noisy: bool, rng: np.random.Generator) -> Sample:
+def _clicks(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
+    for clip in dataset.clips:
+        yield Planned(clip.name, clip.name, clip.labels, partial(_clicking, dataset, clip, rate, conditions))
+
+
+def _clicking(dataset: Dataset, clip: Clip, rate: int, conditions: Conditions) -> Sample:
+    """Place the 10 ms around the largest sample of a clip at random times in soft noise."""
+    y = dataset.audio(clip, rate)
+    n, fade = min(len(y), round(_CLICK * rate)), round(_FADE * rate)
+    first = min(max(0, int(np.abs(y).argmax()) - n // 2), len(y) - n)
+    at = np.arange(n) + 0.5
+    edges = np.sin(np.pi / 2 * np.minimum(1, np.minimum(at, n - at) / max(1, fade))) ** 2
+    click = (y[first : first + n] * edges).astype(np.float32)
+    rng = _generator(conditions, "clicks", clip.name)
+    return _placed([click] * _CLICKS, clip.labels, rate, True, rng, f"{_CLICKS} clicks of 10 ms in white noise")
+
+
+def _placed(
+    sounds: list[Float32], true: tuple[int, ...], rate: int, noisy: bool, rng: np.random.Generator, note: str
+) -> Sample:
     """Place sounds without overlap: each in an equal part of the recording, at a random time of it."""
     total = round(_AROUND * rate)
     target, events = np.zeros(total, np.float32), []
@@ -281,10 +306,10 @@ def _placed(sounds: list[Float32], true: tuple[int, ...], rate: int, noisy: bool
         target[start : start + len(y)] = y
         events.append((start / rate, (start + len(y)) / rate))
     if not noisy:
-        return Sample(target, true, events=tuple(events), note="a second of the recording in silence")
+        return Sample(target, true, events=tuple(events), note=note)
     loudest = sounds[0]
     noise = rng.standard_normal(total) * np.sqrt(np.mean(np.square(loudest, dtype=np.float64)))
     disturbance = (noise * 10 ** (_AROUND_DB / 20)).astype(np.float32)
     audio = target + disturbance
-    note = f"sounds of a second in white noise at {_AROUND_DB:.0f} dB"
+    note = f"{note} at {_AROUND_DB:.0f} dB"
     return Sample(audio, true, {"target": target, "disturbance": audio - target}, tuple(events), note)

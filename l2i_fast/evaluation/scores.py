@@ -77,6 +77,7 @@ FIGURES: tuple[Figure, ...] = (
             ("pointing", "pointing"),
         )
     ),
+    Figure("opening", "opening (ms)", _column("opening", 1000), np.median, 0),
 )
 
 

@@ -16,6 +16,8 @@ from l2i_fast.results import Result
 ACTIVE_DB = 30.0
 #: Pauses of at most this are part of the sound around them, in seconds.
 PAUSE = 0.2
+#: The mask around an event is judged within this of it, in seconds.
+AROUND = 0.25
 #: An event counts as found if its IoU with one interval that is kept is at least this.
 FOUND_IOU = 0.5
 
@@ -80,6 +82,31 @@ def localization(result: Result, events: Sequence[Interval]) -> Localization:
         event_f1=_event_f1(_runs(kept), _runs(sounding)),
         pointing=float(bool(loudest) and sounding[int(energy.argmax())]),
     )
+
+
+def opening(result: Result, events: Sequence[Interval]) -> float:
+    """Return for how long the mask of the first explanation stays open around an event, in seconds.
+
+    The mean of the mask over frequency has a peak within 0.25 s of an event. Counted are the frames around the peak, to
+    either side as far as they follow one another, in which it is over half of that: the median over the events. Around
+    an event shorter than a frame, this is the sound of the background that is kept with it. NaN where the mask is 0
+    around each event.
+
+    Parameters
+    ----------
+    result : Result
+    events : sequence of (start, end)
+        In seconds.
+    """
+    mean = result.mask().mean(axis=0, dtype=np.float64)
+    per_frame = result.settings["hop_length"] / result.sample_rate
+    lengths = []
+    for start, end in events:
+        first, last = max(0, round((start - AROUND) / per_frame)), round((end + AROUND) / per_frame) + 1
+        peak = first + int(mean[first:last].argmax())
+        if mean[peak]:
+            lengths += [b - a for a, b in _runs(mean > mean[peak] / 2) if a <= peak < b]
+    return float(np.median(lengths) * per_frame) if lengths else float("nan")
 
 
 def _f1(precision: float, recall: float) -> float:

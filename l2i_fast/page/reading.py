@@ -31,6 +31,7 @@ _EXPERIMENTS = {
     ),
     "labels": ("Several classes at once", "Two or three classes sound together."),
     "onsets": ("Known onsets", "The sound that is to be found begins and ends at known times."),
+    "clicks": ("Clicks", "Clicks of 10 ms in soft noise. A good interpretation is silent right before and after."),
     "sanity": (
         "Random weights",
         "The more layers of the network get random weights, the less should an explanation resemble the one by its "

@@ -80,7 +80,7 @@ def test_white_noise(noises: Dataset, conditions: dict[str, object], snr: float)
         assert abs(np.corrcoef(target, disturbance)[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("experiment", ["mixture", "noise", "labels", "onsets"])
+@pytest.mark.parametrize("experiment", ["mixture", "noise", "labels", "onsets", "clicks"])
 def test_the_seed_and_the_clip_fix_every_choice(experiment: str, noises: Dataset) -> None:
     one, two, other = (planned(experiment, noises, seed=seed) for seed in (3, 3, 4))
     assert [p.name for p in one] == [p.name for p in two]
@@ -185,6 +185,28 @@ def test_scenes_of_synthesised_sounds(bursts: Dataset) -> None:
     assert sample.audio[~inside].any()
 
 
+def test_clicks_at_known_times(bursts: Dataset) -> None:
+    for one, clip in zip(planned("clicks", bursts), bursts.clips, strict=True):
+        sample, y = one.make(), bursts.audio(clip, RATE)
+        assert sample.true == clip.labels
+        assert len(sample.audio) == 5 * RATE
+        target, n = sample.parts["target"].copy(), round(0.01 * RATE)
+        middle = int(np.abs(y).argmax())
+        for start, end in sample.events:
+            assert end - start == pytest.approx(0.01)
+            first = round(start * RATE)
+            click = target[first : first + n].copy()
+            fade = round(0.001 * RATE)
+            expected = y[middle - n // 2 :][:n]
+            assert np.array_equal(click[fade:-fade], expected[fade:-fade])
+            assert abs(click[0]) < 0.1 * np.abs(expected[0]) + 1e-9
+            target[first : first + n] = 0
+        assert not target.any()
+        assert len({round(start / (5 / 3) - 0.5) for start, _ in sample.events}) == 3
+        rms = [float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (sample.parts["disturbance"], click)]
+        assert 20 * np.log10(rms[0] / rms[1]) == pytest.approx(-30, abs=0.1)
+
+
 def test_short_clips_have_known_times_too(noises: Dataset) -> None:
     for one, clip in zip(planned("onsets", noises), noises.clips, strict=False):
         sample = one.make()
@@ -197,7 +219,7 @@ def test_short_clips_have_known_times_too(noises: Dataset) -> None:
 def test_silence_stays_silence(tmp_path: Path, noises: Dataset) -> None:
     path = write_audio(tmp_path / "silence.wav", np.zeros(4000, np.float32), RATE)
     silent = dataclasses.replace(noises, clips=(Clip(path, (0,), 1, "silence"), *noises.clips[1:4]))
-    for experiment in ("mixture", "noise", "labels", "onsets"):
+    for experiment in ("mixture", "noise", "labels", "onsets", "clicks"):
         sample = planned(experiment, silent)[0].make()
         assert not sample.audio.any(), experiment
 

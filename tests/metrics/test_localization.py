@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from l2i_fast.metrics.localization import localization
+from l2i_fast.metrics.localization import localization, opening
 
 from .support import result_of
 
@@ -84,3 +84,17 @@ def test_what_is_kept_counts_and_not_what_sounds() -> None:
     found = localization(result_of(y, first), [(0.1, 0.3)])
     assert found.iou > 0.85
     assert localization(result_of(y, 1 - first), [(0.1, 0.3)]).pointing == 0
+
+
+def test_the_mask_opens_around_an_event() -> None:
+    y, T = burst((0, 1)), 126  # frames of 64 samples: 8 ms
+    mask = np.full((129, T), 0.1, np.float32)
+    mask[:64, 30:40] = 0.4  # means of about 0.25, over half of the peak
+    mask[:64, 35] = 0.8
+    mask[:, 80] = 0.3
+    result = result_of(y, mask)
+    assert opening(result, [(0.28, 0.29)]) == pytest.approx(10 * 0.008)
+    assert opening(result, [(0.64, 0.65)]) == pytest.approx(0.008)
+    assert opening(result, [(0.28, 0.29), (0.64, 0.65), (0.63, 0.64)]) == pytest.approx(0.008)
+    assert opening(result_of(y, np.float32(0.3)), [(0.5, 0.51)]) == pytest.approx(T * 0.008)
+    assert np.isnan(opening(result_of(y, np.float32(0)), [(0.5, 0.51)]))
