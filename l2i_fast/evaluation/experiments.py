@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
 
@@ -32,7 +32,7 @@ _AROUND_DB = -30.0
 _CLICK, _FADE, _CLICKS = 0.01, 0.001, 3
 #: Synthesised scenes of each kind.
 _SCENES = 4
-#: Recordings whose explanations are repeated with random weights.
+#: Recordings whose explanations are repeated with random weights, as they are and in noise.
 _SANITY_CLIPS = 8
 
 
@@ -165,8 +165,11 @@ def _as_it_is(dataset: Dataset, clip: Clip, rate: int) -> Sample:
 
 
 def _sanity(dataset: Dataset, others: Dataset, rate: int, conditions: Conditions) -> Iterator[Planned]:
-    every = list(_clean(dataset, others, rate, conditions))
-    yield from (every[i] for i in spread([one.true for one in every], _SANITY_CLIPS))
+    chosen = spread([clip.labels for clip in dataset.clips], _SANITY_CLIPS)
+    some = replace(dataset, clips=tuple(dataset.clips[i] for i in chosen))
+    yield from _clean(some, others, rate, conditions)
+    for one in _noise(some, others, rate, conditions):
+        yield one._replace(name=f"{one.name}-in-noise")
 
 
 def spread(labels: Sequence[tuple[int, ...]], n: int) -> list[int]:

@@ -161,14 +161,16 @@ def _spread(rows: Sequence[Record]) -> dict[str, Interval]:
 
 
 def _sanity(rows: Sequence[Record], seed: int) -> dict[str, Interval]:
-    """Return the likeness of explanations, and what they keep, for each share of layers with random weights."""
+    """Return, for each share of layers with random weights, how alike explanations are, what they keep and gain."""
     found = {}
     for share in sorted({row["randomized"] for row in rows}):
         chosen = [row for row in rows if row["randomized"] == share]
-        for name in ("spearman", "ssim", "kept"):
-            x = [row.get(name, np.nan) for row in chosen]
-            groups = [row["source"] for row in chosen]
-            found[f"{name}_at_{share:.2f}"] = interval(x, seed=seed, groups=groups)
+        groups = [row["source"] for row in chosen]
+        for name in ("spearman", "ssim", "kept", "ratio_gain"):
+            x = np.array([row.get(name, np.nan) for row in chosen], np.float64)
+            if not np.isnan(x).all():
+                statistic = np.median if name == "ratio_gain" else np.mean
+                found[f"{name}_at_{share:.2f}"] = interval(x, statistic, seed=seed, groups=groups)
     return found
 
 

@@ -42,10 +42,12 @@ class Table:
 def tables(scores: Scores, records: Sequence[Record], fit_seconds: Mapping[str, float]) -> list[Table]:
     """Return a table for each experiment, with the methods as rows, one at equal shares, and one of costs."""
     titles = {row["method"]: row["title"] for row in records}
-    made = [
-        _sanity(methods, titles) if experiment == "sanity" else _experiment(experiment, methods, titles)
-        for experiment, methods in scores.items()
-    ]
+    made = []
+    for experiment, methods in scores.items():
+        if experiment == "sanity":
+            made += [_sanity(methods, titles), _sanity_in_noise(methods, titles)]
+        else:
+            made.append(_experiment(experiment, methods, titles))
     curved = scores.get("clean", {})
     if any(f"AI_at_{SHARES[0]:g}" in figures for figures in curved.values()):
         made.append(_equal_shares(curved, titles))
@@ -83,10 +85,7 @@ def _equal_shares(methods: Mapping[str, Mapping[str, Interval]], titles: Mapping
 
 
 def _sanity(methods: Mapping[str, Mapping[str, Interval]], titles: Mapping[str, str]) -> Table:
-    shares = list(
-        dict.fromkeys(name.rpartition("_")[2] for figures in methods.values() for name in figures if "_at_" in name)
-    )
-    head = ["method"]
+    shares, head = _random_shares(methods), ["method"]
     for share in shares:
         head += [f"{float(share):.0%} random", f"{float(share):.0%} random: kept"]
     rows = []
@@ -96,6 +95,22 @@ def _sanity(methods: Mapping[str, Mapping[str, Interval]], titles: Mapping[str, 
             row += [_cell(figures, f"spearman_at_{share}", 2), _cell(figures, f"kept_at_{share}", 2)]
         rows.append(row)
     return Table("sanity", "sanity: rank correlation with the explanation by trained weights", head, rows)
+
+
+def _sanity_in_noise(methods: Mapping[str, Mapping[str, Interval]], titles: Mapping[str, str]) -> Table:
+    shares = _random_shares(methods)
+    head = ["method", *(f"{float(share):.0%} random" for share in shares)]
+    rows = [
+        [titles[method], *(_cell(figures, f"ratio_gain_at_{share}", 1) for share in shares)]
+        for method, figures in methods.items()
+    ]
+    return Table("sanity-in-noise", "sanity, in noise: ratio gain (dB)", head, rows)
+
+
+def _random_shares(methods: Mapping[str, Mapping[str, Interval]]) -> list[str]:
+    return list(
+        dict.fromkeys(name.rpartition("_")[2] for figures in methods.values() for name in figures if "_at_" in name)
+    )
 
 
 def _costs(records: Sequence[Record], titles: Mapping[str, str], fit_seconds: Mapping[str, float]) -> Table:

@@ -19,6 +19,7 @@ from l2i_fast.evaluation.records import Record, curve, record
 from l2i_fast.explainers import Explainer
 from l2i_fast.files import write_whole
 from l2i_fast.metrics.judging import judge, judge_published
+from l2i_fast.metrics.separation import separation
 from l2i_fast.metrics.similarity import similarity
 from l2i_fast.progress import Report
 from l2i_fast.results import Result
@@ -182,7 +183,11 @@ class Unit:
             again = other.explain([(sample.audio, rate) for sample in samples], targets)
             for i, (one, two) in enumerate(zip(results, again, strict=True)):
                 likeness = similarity(one.mask(), two.mask())._asdict()
-                yield i, {"randomized": n / len(layers), "kept": two.kept(), **likeness}
+                row = {"randomized": n / len(layers), "kept": two.kept(), **likeness}
+                if "target" in samples[i].parts and targets[i] in samples[i].true:
+                    target, disturbance = (samples[i].parts[name] for name in ("target", "disturbance"))
+                    row["ratio_gain"] = separation(two, target, disturbance).ratio_gain
+                yield i, row
 
     def _keep(self, method: str, one: Planned, sample: Sample, result: Result) -> None:
         """Keep a result for a page and, the first time, the parts of its recording."""

@@ -232,7 +232,12 @@ def test_spread_takes_classes_in_turn() -> None:
 
 
 def test_sanity_takes_a_few_clips(noises: Dataset) -> None:
-    assert [one.name for one in planned("sanity", noises)] == [str(i) for i in range(8)]
+    clean, noisy = planned("sanity", noises)[:8], planned("sanity", noises)[8:]
+    assert [one.name for one in clean] == [str(i) for i in range(8)]
+    assert [one.name for one in noisy] == [f"{i}-in-noise" for i in range(8)]
+    assert [one.source for one in noisy] == [str(i) for i in range(8)]
+    for one, alone in zip(noisy, planned("noise", noises), strict=False):
+        assert np.array_equal(one.make().audio, alone.make().audio)
 
 
 def test_refusals(noises: Dataset) -> None:

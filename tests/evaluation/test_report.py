@@ -165,9 +165,11 @@ def test_tables_by_hand() -> None:
         "kept_at_0.00": Interval(0.5, 0.4, 0.6, 4),
         "spearman_at_1.00": Interval(0.25, 0.2, 0.3, 4),
         "kept_at_1.00": Interval(0.1, 0.0, 0.2, 4),
+        "ratio_gain_at_0.00": Interval(5.0, 4.0, 6.0, 4),
+        "ratio_gain_at_1.00": Interval(0.0, -1.0, 1.0, 4),
     }
     row = {"method": "l2i", "title": "L2I", "seconds": 1.0, "peak_memory_mb": 2.0, "experiment": "noise"}
-    noise, sanity, _ = tables({"noise": {"l2i": figures}, "sanity": {"l2i": likeness}}, [row], {})
+    noise, sanity, in_noise, _ = tables({"noise": {"l2i": figures}, "sanity": {"l2i": likeness}}, [row], {})
     assert noise.title == "noise: 9 recordings; intervals of 95 %; ± standard deviation between 3 runs"
     assert dict(zip(noise.head, noise.rows[0], strict=True)) == {
         "method": "L2I",
@@ -175,6 +177,8 @@ def test_tables_by_hand() -> None:
         "kept": "0.50 [0.40, 0.60]",
     }
     assert sanity.head == ["method", "0% random", "0% random: kept", "100% random", "100% random: kept"]
+    assert in_noise.head == ["method", "0% random", "100% random"]
+    assert in_noise.rows == [["L2I", "5.0 [4.0, 6.0]", "0.0 [-1.0, 1.0]"]]
     assert sanity.rows == [["L2I", "1.00 [1.00, 1.00]", "0.50 [0.40, 0.60]", "0.25 [0.20, 0.30]", "0.10 [0.00, 0.20]"]]
 
 
@@ -216,7 +220,7 @@ def test_the_command_and_its_files(data: Path, tmp_path: Path) -> None:
     names = {str(file.relative_to(out)) for folder in ("tables", "plots") for file in (out / folder).iterdir()}
     wanted = {
         f"tables/{name}.{ending}"
-        for name in ("clean", "equal-shares", "noise", "sanity", "cost")
+        for name in ("clean", "equal-shares", "noise", "sanity", "sanity-in-noise", "cost")
         for ending in ("csv", "md", "tex")
     }
     plots = {"plots/kept.png", "plots/sanity.png", "plots/relevance-tiny.png"}

@@ -143,7 +143,8 @@ def test_processes_share_the_work_to_the_same_records(
     with monkeypatch.context() as patch:
         patch.setattr(runner, "fitted_explainer", refuse)  # the other processes have their own
         shared = evaluated(few, tmp_path / "shared", experiments=experiments, report=report, n_jobs=2)
-    groups = 2 * (len(experiments) - 1) + 1  # of four and two recordings, and of one that is misclassified
+    # Of four and two recordings, of one that is misclassified, and of twelve for random weights.
+    groups = 2 * (len(experiments) - 2) + 1 + 3
     n = len(few) * (groups if by_groups else len(experiments) * len(METHODS))
     assert [one for one in stages if one[0] == "explain"] == [("explain", i + 1, n) for i in range(n)]
     alone = evaluated(few, tmp_path / "alone", experiments=experiments)
@@ -366,7 +367,14 @@ def test_random_weights_change_explanations(whole: tuple[list[Record], Path]) ->
         shares = sorted({row["randomized"] for row in chosen})
         assert shares[0] == 0
         assert shares[-1] == 1
-        assert len(chosen) == 6 * len(shares) == 18
+        assert len(chosen) == 2 * 6 * len(shares) == 36
+        gains = [row for row in chosen if "ratio_gain" in row]
+        assert gains
+        assert all(row["sample"].endswith("-in-noise") for row in gains)
+        noise = {row["sample"]: row for row in whole[0] if (row["experiment"], row["method"]) == ("noise", method)}
+        for row in gains:
+            if not row["randomized"]:
+                assert row["ratio_gain"] == pytest.approx(noise[row["source"]]["ratio_gain"], abs=1e-3)
         assert all(row["spearman"] == pytest.approx(1) == row["ssim"] for row in chosen if not row["randomized"])
     last = [row["ssim"] for row in rows if row["randomized"] == 1 and row["method"] == "l2i"]
     assert max(last) < 0.9999
@@ -645,6 +653,8 @@ def test_the_scores_are_those_of_the_records(whole: tuple[list[Record], Path], t
     sanity = [row for row in records if row["method"] == "l2i" and row.get("randomized") == 1]
     spearman = np.mean([row["spearman"] for row in sanity])
     assert found["sanity"]["l2i"]["spearman_at_1.00"]["estimate"] == pytest.approx(spearman)
+    gain = np.median([row["ratio_gain"] for row in sanity if "ratio_gain" in row])
+    assert found["sanity"]["l2i"]["ratio_gain_at_1.00"]["estimate"] == pytest.approx(gain)
 
 
 def test_the_spread_between_runs_by_hand(whole: tuple[list[Record], Path]) -> None:
