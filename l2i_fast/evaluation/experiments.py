@@ -29,7 +29,7 @@ _EXCERPT, _AROUND = 1.0, 5.0
 #: Level of the noise around an excerpt relative to it, in dB.
 _AROUND_DB = -30.0
 #: Length of a click, and of its fades, in seconds, and clicks in a recording.
-_CLICK, _FADE, _CLICKS = 0.01, 0.001, 3
+_CLICK, _FADE, _CLICKS = 0.01, 0.001, 10
 #: Synthesised scenes of each kind.
 _SCENES = 4
 #: Recordings whose explanations are repeated with random weights, as they are and in noise.

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.audio import scale_to_peak
 from l2i_fast.ops.stft import stft
 from l2i_fast.results import Result
+from l2i_fast.results.masking import gain_of
 
 #: Frames within this of the loudest kept one count as kept, in dB.
 ACTIVE_DB = 30.0
@@ -87,10 +89,10 @@ def localization(result: Result, events: Sequence[Interval]) -> Localization:
 def opening(result: Result, events: Sequence[Interval]) -> float:
     """Return for how long the mask of the first explanation stays open around an event, in seconds.
 
-    The mean of the mask over frequency has a peak within 0.25 s of an event. Counted are the frames around the peak, to
-    either side as far as they follow one another, in which it is over half of that: the median over the events. Around
-    an event shorter than a frame, this is the sound of the background that is kept with it. NaN where the mask is 0
-    around each event.
+    The gain that the mask stands for has a mean over frequency, with a peak within 0.25 s of an event. Counted are the
+    frames around the peak, to either side as far as they follow one another, in which the mean is over half of that:
+    the median over the events. Around an event shorter than a frame, this is for how long the background is kept with
+    it. NaN where the mask is 0 around each event.
 
     Parameters
     ----------
@@ -98,8 +100,11 @@ def opening(result: Result, events: Sequence[Interval]) -> float:
     events : sequence of (start, end)
         In seconds.
     """
-    mean = result.mask().mean(axis=0, dtype=np.float64)
-    per_frame = result.settings["hop_length"] / result.sample_rate
+    settings = result.settings
+    scaled, _ = scale_to_peak(result.input, settings["peak"])
+    A = np.abs(stft(scaled, n_fft=settings["n_fft"], hop_length=settings["hop_length"]))
+    mean = gain_of(result.mask(), A, settings["domain"]).mean(axis=0, dtype=np.float64)
+    per_frame = settings["hop_length"] / result.sample_rate
     lengths = []
     for start, end in events:
         first, last = max(0, round((start - AROUND) / per_frame)), round((end + AROUND) / per_frame) + 1

@@ -98,3 +98,4 @@ def test_the_mask_opens_around_an_event() -> None:
     assert opening(result, [(0.28, 0.29), (0.64, 0.65), (0.63, 0.64)]) == pytest.approx(0.008)
     assert opening(result_of(y, np.float32(0.3)), [(0.5, 0.51)]) == pytest.approx(T * 0.008)
     assert np.isnan(opening(result_of(y, np.float32(0)), [(0.5, 0.51)]))
+    assert opening(result_of(y, mask, "wiener"), [(0.28, 0.29)]) == pytest.approx(0.008)  # 0.4 lets little through
