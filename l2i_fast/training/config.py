@@ -110,9 +110,11 @@ class ClassifierConfig(Section):
 class InterpreterConfig(Section):
     """Psi and Theta, and the loss of Parekh et al. (NeurIPS 2022), section 3.2.
 
-    ``alpha * MSE(V, W H) + beta(epoch) * fidelity + delta * mean(H)``, and, where their weights are not 0, three terms
+    ``alpha * MSE(V, W H) + beta(epoch) * fidelity + delta * mean(H)``, and, where their weights are not 0, four terms
     on what the mask of the class c that the classifier predicts keeps: ``- masked_in * log p_c(kept)
-    - masked_out * log(1 - p_c(removed)) + kept * sum(log(1 + |Y|)) / sum(V)``.
+    - masked_out * log(1 - p_c(removed)) + kept * sum(log(1 + |Y|)) / sum(V)
+    + steady * mean((log(1 + |Y|) - log(1 + |Y'|))^2)``, with Y' what is kept of the clip without its noise, as long as
+    c is the same.
 
     Attributes
     ----------
@@ -143,7 +145,7 @@ class InterpreterConfig(Section):
         Share of the clips with added noise, half of it white, half coloured, and the range of the signal-to-noise
         ratio, in dB. The target of such inputs is what the classifier says of them.
     mask_start : int
-        First epoch in which the three terms on the mask count.
+        First epoch in which the terms on the mask count.
     softness : float
         During training a component of relevance r weighs sigmoid((r - threshold) / softness) in the mask.
     """
@@ -170,6 +172,7 @@ class InterpreterConfig(Section):
     masked_in: float = 0.0
     masked_out: float = 0.0
     kept: float = 0.0
+    steady: float = 0.0
     mask_start: Count = 0
     softness: Annotated[float, Ge(1e-6)] = 0.05
 

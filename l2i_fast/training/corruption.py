@@ -14,12 +14,21 @@ from l2i_fast.training.features import Features
 _STEEPEST = 2.0
 
 
-def corrupted(features: Features, batch: Tensor, c: DictionaryConfig | InterpreterConfig, analysis: Analysis) -> Tensor:
-    """Return magnitudes |X| (B, T, F) of some clips: mixed and noisy, as configured."""
+def corrupted(
+    features: Features, batch: Tensor, c: DictionaryConfig | InterpreterConfig, analysis: Analysis
+) -> tuple[Tensor, Tensor]:
+    """Return magnitudes |X| (B, T, F) of some clips, mixed and noisy, as configured, and the same without the noise."""
     if not (c.mixing or c.noise):
-        return features.magnitude(batch)
+        A = features.magnitude(batch)
+        return A, A
     y = add_clips(features.sound(batch), c.mixing, c.mixing_db)
-    return magnitudes(add_noise(y, c.noise, c.snr_db), analysis)
+    noisy = add_noise(y, c.noise, c.snr_db)
+    A = magnitudes(noisy, analysis)
+    changed = (noisy != y).any(1)
+    quiet = A.clone()
+    if changed.any():
+        quiet[changed] = magnitudes(y[changed], analysis, peaks_of=noisy[changed])
+    return A, quiet
 
 
 def roll_each(x: Tensor) -> Tensor:
@@ -51,11 +60,12 @@ def add_clips(y: Tensor, share: float, level_db: tuple[float, float]) -> Tensor:
     return y + _level(y, other, _uniform(len(y), level_db)) * _chosen(len(y), share) * other
 
 
-def magnitudes(y: Tensor, analysis: Analysis) -> Tensor:
-    """Return |X| (B, T, F) of clips `y` (B, N), scaled to their peaks as the front end does it."""
-    peak = y.abs().amax(1, keepdim=True)
+def magnitudes(y: Tensor, analysis: Analysis, peaks_of: Tensor | None = None) -> Tensor:
+    """Return |X| (B, T, F) of clips `y` (B, N), scaled to their peaks, or those of others, as the front end does it."""
+    heard = y if peaks_of is None else peaks_of
+    peak = heard.abs().amax(1, keepdim=True)
     if analysis.peak == "signed":
-        highest = y.amax(1, keepdim=True)
+        highest = heard.amax(1, keepdim=True)
         peak = torch.where(highest > 1e-6 * peak, highest, peak)
     scaled = y / torch.where(peak > 0, peak, 1)
     X = stft(scaled, n_fft=analysis.n_fft, hop_length=analysis.hop_length)

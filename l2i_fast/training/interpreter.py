@@ -11,6 +11,7 @@ from torch import Tensor
 
 from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.front_end import LogMel
+from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.progress import Report
 from l2i_fast.settings import Domain
@@ -73,11 +74,11 @@ def train_interpreter(
             if c.anneal:
                 for group in optimizer.param_groups:
                     group["lr"] = c.learning_rate * one_cycle((i + b / n_batches) / c.epochs, 0.0)
-            A = corrupted(features, batch, c, config.analysis)
-            if c.shift:
-                A = roll_each(A)  # not the sound, which would click where its end meets its start
+            A, quiet = corrupted(features, batch, c, config.analysis)
+            if c.shift:  # not the sound, which would click where its end meets its start
+                A, quiet = roll_each(torch.cat([A, quiet], 2)).chunk(2, 2)
             if c.crop:
-                A = A[:, : c.crop]
+                A, quiet = A[:, : c.crop], quiet[:, : c.crop]
             V = A.log1p()
             with torch.no_grad():
                 target_logits, maps = network.run(front_end.of_magnitude(A))
@@ -86,8 +87,8 @@ def train_interpreter(
             error = F.mse_loss(H.transpose(1, 2) @ net.dictionary.T, V)
             fidelity = fidelity_loss(logits, target_logits, features.multilabel)
             loss = c.alpha * error + beta * fidelity + c.delta * evidence.mean()
-            if i >= c.mask_start and (c.masked_in or c.masked_out or c.kept):
-                loss = loss + mask_loss(net, network, front_end, A, H, z, target_logits, config)
+            if i >= c.mask_start and (c.masked_in or c.masked_out or c.kept or c.steady):
+                loss = loss + mask_loss(net, network, front_end, A, quiet, H, z, target_logits, config)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -112,20 +113,19 @@ def mask_loss(
     network: AuditedNetwork,
     front_end: LogMel,
     A: Tensor,
+    quiet: Tensor,
     H: Tensor,
     z: Tensor,
     target_logits: Tensor,
     config: TrainingConfig,
 ) -> Tensor:
-    """Return the loss of the classifier's answers to the part that is kept and to the rest, and of the kept share.
+    """Return the loss of the classifier's answers to the part that is kept and to the rest, and of what is kept.
 
-    A (B, T, F) are magnitudes, H (B, K, T) the activations that are decoded.
+    A and `quiet` (B, T, F) are magnitudes with and without noise, H (B, K, T) the activations of A that are decoded.
     """
-    c, selection = config.interpreter, config.selection
+    c, domain = config.interpreter, config.selection.domain
     target = target_logits.argmax(1)
-    weights = soft_weights(net, z, target, selection.threshold, c.softness)
-    h, W = H.transpose(1, 2), net.dictionary.T
-    m = ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
+    m = soft_mask(net, H, z, target, config)
 
     def evidence(A: Tensor) -> Tensor:
         """Return the log-odds (B,) of the class."""
@@ -136,13 +136,50 @@ def mask_loss(
         others = logits.scatter(1, target[:, None], -torch.inf)
         return own - others.logsumexp(1)
 
-    kept = masked(A, m, selection.domain)
+    kept = masked(A, m, domain)
     loss = c.kept * (kept.log1p().sum((1, 2)) / A.log1p().sum((1, 2)).clamp(min=1e-6)).mean()
     if c.masked_in:
         loss = loss + c.masked_in * F.softplus(-evidence(kept)).mean()
     if c.masked_out:
-        loss = loss + c.masked_out * F.softplus(evidence(masked(A, 1 - m, selection.domain))).mean()
+        loss = loss + c.masked_out * F.softplus(evidence(masked(A, 1 - m, domain))).mean()
+    if c.steady:
+        loss = loss + c.steady * unsteadiness(net, network, front_end, A, quiet, kept, target, config)
     return loss
+
+
+def unsteadiness(
+    net: Interpreter,
+    network: AuditedNetwork,
+    front_end: LogMel,
+    A: Tensor,
+    quiet: Tensor,
+    kept: Tensor,
+    target: Tensor,
+    config: TrainingConfig,
+) -> Tensor:
+    """Return how far noise changes what is kept: a squared difference of log magnitudes, 0 for clips without noise.
+
+    Noise that changes the network's decision `target` (B,) may change its explanation, too, and does not count.
+    """
+    noisy = (quiet != A).flatten(1).any(1)
+    if not noisy.any():
+        return A.new_zeros(())
+    with torch.no_grad(), evaluating(net):
+        x = quiet[noisy]
+        logits, maps = network.run(front_end.of_magnitude(x))
+        evidence, z, _ = net(list(maps.values()), x.shape[1])
+        H = net.fit(evidence, x.log1p().transpose(1, 2))
+        wanted = masked(x, soft_mask(net, H, z, logits.argmax(1), config), config.selection.domain)
+    same = logits.argmax(1) == target[noisy]
+    difference = (kept[noisy].log1p() - wanted.log1p()).square().mean((1, 2))
+    return (difference * same).sum() / len(A)
+
+
+def soft_mask(net: Interpreter, H: Tensor, z: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
+    """Return masks (B, T, F) of activations H (B, K, T), in which components weigh as `soft_weights` has them."""
+    weights = soft_weights(net, z, target, config.selection.threshold, config.interpreter.softness)
+    h, W = H.transpose(1, 2), net.dictionary.T
+    return ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
 
 
 def masked(A: Tensor, m: Tensor, domain: Domain) -> Tensor:

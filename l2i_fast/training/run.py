@@ -145,7 +145,7 @@ def train_dictionary(features: Features, config: TrainingConfig, report: Report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(config.seed, "dictionary"))
         for batch in torch.randperm(len(features)).split(_TOGETHER):
-            V = corrupted(features, batch, d, config.analysis).log1p()
+            V = corrupted(features, batch, d, config.analysis)[0].log1p()
             for clip, v in zip(batch.tolist(), V, strict=True):
                 first, last = np.searchsorted(chosen, [clip * n_frames, (clip + 1) * n_frames])
                 parts.append(v[chosen[first:last] - clip * n_frames])

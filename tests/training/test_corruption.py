@@ -108,10 +108,27 @@ def features_of(y: Tensor, config: TrainingConfig) -> Features:
     return Features((y / peak * 32767).round().short().numpy(), V.astype(np.float16), torch.eye(len(y)), False)
 
 
+def test_clips_without_the_noise_are_at_the_scale_of_those_with_it() -> None:
+    config = TrainingConfig(interpreter=InterpreterConfig(noise=0.5, snr_db=(0.0, 0.0)))
+    y = torch.randn(40, 20 * 512) * torch.logspace(-3, 0, 40)[:, None]
+    A, quiet = corrupted(features_of(y, config), torch.arange(40), config.interpreter, config.analysis)
+    clean = magnitudes(y, config.analysis)
+    noisy = (quiet != A).flatten(1).any(1)
+    assert 5 < int(noisy.sum()) < 35
+    torch.testing.assert_close(A[~noisy], clean[~noisy], rtol=1e-2, atol=5e-2)
+    for a, b, x in zip(A[noisy], quiet[noisy], clean[noisy], strict=True):
+        scale = float((b * x).sum() / (x * x).sum())
+        torch.testing.assert_close(b, scale * x, rtol=1e-2, atol=5e-2)
+        assert 0.4 < scale < 0.95  # noise as loud as the clip makes the peak higher
+        assert 1.2 < float(a.square().mean() / b.square().mean()) < 5  # 2, but for chance
+
+
 def test_what_the_interpreter_learns_from() -> None:
     def heard(**changes: Any) -> Tensor:
         config = TrainingConfig(interpreter=InterpreterConfig(**changes))
-        return corrupted(features_of(y, config), torch.tensor([2, 0]), config.interpreter, config.analysis)
+        A, quiet = corrupted(features_of(y, config), torch.tensor([2, 0]), config.interpreter, config.analysis)
+        assert A.equal(quiet) or "noise" in changes
+        return A
 
     y = torch.randn(3, 150 * 512)
     whole = magnitudes(y, TrainingConfig().analysis)

@@ -326,24 +326,36 @@ def test_the_loss_of_the_mask_by_hand(multilabel: bool) -> None:
     model = make_model(multilabel=multilabel)
     network, net = model.network, model.interpreter
     assert isinstance(network, TorchNetwork)
-    c = InterpreterConfig(masked_in=2.0, masked_out=3.0, kept=5.0, softness=0.1)
+    c = InterpreterConfig(masked_in=2.0, masked_out=3.0, kept=5.0, steady=7.0, softness=0.1)
     config = TrainingConfig(interpreter=c, selection=Selection(threshold=0.3))
-    A, H = torch.rand(2, 140, 513) * 9, torch.rand(2, 12, 140)
+    A, H = torch.rand(3, 140, 513) * 9, torch.rand(3, 12, 140)
+    quiet = torch.stack([A[0], 0.7 * A[1], torch.zeros(140, 513)])
     with torch.no_grad():
         z, _ = net.theta(H)
         logits = network.run(network.front_end.of_magnitude(A)).logits
-        loss = mask_loss(net, network, network.front_end, A, H, z, logits, config)
-        expected = 0.0
-        for a, h, one, target in zip(A, H, z, logits.argmax(1), strict=True):
-            r = net.relevance(one[None], target[None])[0]
+        loss = mask_loss(net, network, network.front_end, A, quiet, H, z, logits, config)
+        expected, W, steady = 0.0, net.dictionary, []
+
+        def mask(h: torch.Tensor, pooled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            r = net.relevance(pooled[None], target[None])[0]
             w = 1 / (1 + torch.exp(-(r - 0.3) / 0.1))
-            W = net.dictionary
-            m = ((W @ (w[:, None] * h)) / (1e-6 + W @ h)).T
+            return ((W @ (w[:, None] * h)) / (1e-6 + W @ h)).T
+
+        for a, b, h, one, target in zip(A, quiet, H, z, logits.argmax(1), strict=True):
+            m = mask(h, one, target)
             kept, removed = (torch.exp(x * torch.log(1 + a)) - 1 for x in (m, 1 - m))
             heard = [network.run(network.front_end.of_magnitude(x[None])).logits for x in (kept, removed)]
             p, q = (network.probabilities(x)[0, target] for x in heard)
             share = torch.log(1 + kept).sum() / torch.log(1 + a).sum()
-            expected += float(-2 * torch.log(p) - 3 * torch.log(1 - q) + 5 * share) / 2
+            expected += float(-2 * torch.log(p) - 3 * torch.log(1 - q) + 5 * share) / 3
+            answers = network.run(network.front_end.of_magnitude(b[None]))
+            again, pooled, _ = net(list(answers.maps.values()), 140)
+            decided = answers.logits[0].argmax()
+            steady.append(bool(decided == target and not b.equal(a)))
+            if steady[-1]:
+                wanted = mask(again[0], pooled[0], target) * torch.log(1 + b)
+                expected += 7 * float((m * torch.log(1 + a) - wanted).square().mean()) / 3
+    assert steady[:2] == [False, True]
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
