@@ -13,7 +13,7 @@ from l2i_fast.metrics.curves import masks_at
 from l2i_fast.metrics.faithfulness import published_scores, scores
 from l2i_fast.metrics.fidelity import rank
 from l2i_fast.metrics.judging import Judgement, has_components
-from l2i_fast.metrics.localization import localization, opening
+from l2i_fast.metrics.localization import localization
 from l2i_fast.metrics.separation import separation
 from l2i_fast.model import AuditedNetwork
 from l2i_fast.results import Result
@@ -65,7 +65,6 @@ def record(
             row |= separation(result, target, sample.audio - target)._asdict()
     if sample.events and row["heard"]:
         row |= localization(result, sample.events)._asdict()
-        row["opening"] = opening(result, sample.events)
     return row
 
 

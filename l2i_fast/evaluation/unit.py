@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from l2i_fast.audio import write_audio
+from l2i_fast.audio import scale_to_peak, write_audio
 from l2i_fast.evaluation.experiments import Conditions, Experiment, Planned, Sample
 from l2i_fast.evaluation.models import Part
 from l2i_fast.evaluation.records import Record, curve, record
 from l2i_fast.explainers import Explainer
 from l2i_fast.files import write_whole
 from l2i_fast.metrics.judging import judge, judge_published
+from l2i_fast.metrics.localization import opening
 from l2i_fast.metrics.separation import separation
 from l2i_fast.metrics.similarity import similarity
 from l2i_fast.progress import Report
@@ -157,8 +158,10 @@ class Unit:
         judged = (judge_published if self.conditions.protocol == "published" else judge)(network, results)
         rows = []
         for one, sample, result, judgement in zip(group, samples, results, judged, strict=True):
-            row = common | {"sample": one.name, "source": one.source, "note": sample.note}
+            row: Record = common | {"sample": one.name, "source": one.source, "note": sample.note}
             row |= record(sample, result, judgement, self.conditions.protocol, network.multilabel) | timing
+            if self.experiment == "clicks" and self._due_to_events(sample, result):
+                row["opening"] = opening(result, sample.events)
             if one in self.curved:
                 row |= curve(network, result)
             if one in self.kept:
@@ -169,6 +172,13 @@ class Unit:
     def _most_probable(self, samples: Sequence[Sample]) -> list[int]:
         network = self.part.model.network
         return [int(network.classify([sample.audio])[0].argmax()) for sample in samples]
+
+    def _due_to_events(self, sample: Sample, result: Result) -> bool:
+        """Return whether the network decides otherwise on the noise alone."""
+        network = self.part.model.network
+        _, peak = scale_to_peak(sample.audio, network.front_end.analysis.peak)
+        (p,) = network.classify([sample.parts["disturbance"]], [peak])
+        return int(p.argmax()) != result.explanations[0].target
 
     def _sanity(
         self, explainer: Explainer, samples: list[Sample], results: list[Result]

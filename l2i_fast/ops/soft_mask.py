@@ -34,7 +34,7 @@ def soft_mask(
     magnitude, ``|Y| = expm1(m log1p(|X|))`` (Parekh et al., arXiv 2202.11479), in the domain "magnitude" on
     the magnitude itself, ``|Y| = m |X|``, and in the domain "wiener" as a Wiener filter between what the weighted
     components explain and the rest, ``|Y| = m^4 / (m^4 + (1 - m)^4) |X|`` (Liutkus and Badeau, ICASSP 2015, with
-    exponent 2). Y keeps the phase of X.
+    exponent 4, since W H models a logarithm, which grows about as the root of a magnitude). Y keeps the phase of X.
 
     Parameters
     ----------

@@ -360,6 +360,22 @@ def test_one_label_of_several_is_right(whole: tuple[list[Record], Path]) -> None
     assert all(("ratio_gain" in row) == row["heard"] for row in rows)
 
 
+def test_clicks_count_if_the_noise_alone_is_something_else(noises: Dataset, whole: tuple[list[Record], Path]) -> None:
+    model, few = a_model(), _few(noises)
+    rows = [row for row in whole[0] if row["experiment"] == "clicks"]
+    plans = {one.name: one for one in plan("clicks", few, few, RATE, Conditions())}
+    counted = 0
+    for row in rows:
+        sample = plans[row["sample"]].make()
+        scale = float(np.abs(sample.audio).max())
+        alone = model.network.classify([sample.parts["disturbance"]], [scale])[0].argmax()
+        assert ("opening" in row) == (model.classes[int(alone)] != row["target"])
+        if row["method"] == "constant" and "opening" in row:
+            counted += 1
+            assert row["opening"] == pytest.approx(5, abs=0.1)
+    assert counted < len(rows)
+
+
 def test_random_weights_change_explanations(whole: tuple[list[Record], Path]) -> None:
     rows = [row for row in whole[0] if row["experiment"] == "sanity"]
     for method in METHODS:
