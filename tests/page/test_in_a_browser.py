@@ -324,7 +324,7 @@ def test_a_real_recording_is_decoded_as_by_python(visit: Visit, esc10: Dataset, 
     box = page.get_by_role("checkbox", name=f"Component {result.components[0]}", exact=True)
     box.uncheck()
     settled(page)
-    expected = decoded(result, result.components[1:], "log")
+    expected = decoded(result, result.components[1:], model.selection.domain)
     assert relative(heard(page, "result-1-1", name), expected) < 1e-5
 
 
