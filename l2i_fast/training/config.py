@@ -146,8 +146,11 @@ class InterpreterConfig(Section):
         ratio, in dB. The target of such inputs is what the classifier says of them.
     mask_start : int
         First epoch in which the terms on the mask count.
+    threshold : float or None
+        During training a component of relevance r weighs sigmoid((r - threshold) / softness) in the mask; None is the
+        threshold of the selection. Components of recordings that were not heard in training spread more widely around
+        it, so that a lower one serves them better.
     softness : float
-        During training a component of relevance r weighs sigmoid((r - threshold) / softness) in the mask.
     """
 
     theta: Theta = "attention"
@@ -174,6 +177,7 @@ class InterpreterConfig(Section):
     kept: float = 0.0
     steady: float = 0.0
     mask_start: Count = 0
+    threshold: Share | None = None
     softness: Annotated[float, Ge(1e-6)] = 0.05
 
     def __post_init__(self) -> None:

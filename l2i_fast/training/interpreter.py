@@ -177,7 +177,9 @@ def unsteadiness(
 
 def soft_mask(net: Interpreter, H: Tensor, z: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
     """Return masks (B, T, F) of activations H (B, K, T), in which components weigh as `soft_weights` has them."""
-    weights = soft_weights(net, z, target, config.selection.threshold, config.interpreter.softness)
+    c = config.interpreter
+    tau = config.selection.threshold if c.threshold is None else c.threshold
+    weights = soft_weights(net, z, target, tau, c.softness)
     h, W = H.transpose(1, 2), net.dictionary.T
     return ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
 
