@@ -32,6 +32,15 @@ def weights_for(model: L2I, logits: Tensor, z: Tensor) -> Tensor:
     return weights
 
 
+def gain_of(mask: Tensor, A: Tensor, domain: str) -> Tensor:
+    """The factor on magnitudes `A` that a mask, which is overwritten, stands for."""
+    if domain == "wiener":
+        rest = (1 - mask).square_().square_()
+        mask.square_().square_()
+        return mask.div_(rest.add_(mask))
+    return mask if domain == "magnitude" else torch.expm1(mask.mul_(torch.log1p(A))).div_(A.clamp(min=1e-30))
+
+
 def torch_interpretation(model: L2I, problem: Problem, tuned: bool) -> Callable[[], Samples]:
     """Plain torch, or tuned: batch normalisation folded, channels last, only the selected
     columns in the numerator, inverse FFT and overlap-add by slices."""
@@ -56,19 +65,18 @@ def torch_interpretation(model: L2I, problem: Problem, tuned: bool) -> Callable[
         logits, maps = hidden(log_mel.of_magnitude(A[None]))
         H, z, _ = interpreter(maps, len(A))
         weights = weights_for(model, logits, z)
-        h = H[0].T
+        h = interpreter.fit(H, torch.log1p(A).T[None])[0].T
         if tuned:
             chosen = weights.nonzero()[:, 0]
             mask = (h[:, chosen] @ W[chosen]).div_((h @ W).add_(1e-6))
-            gain = torch.expm1(mask.mul_(torch.log1p(A))).div_(A.clamp(min=1e-30))
-            Y = torch.view_as_complex(parts * gain[..., None])
+            Y = torch.view_as_complex(parts * gain_of(mask, A, model.selection.domain)[..., None])
             synthesis.sums.zero_()
             for t in range(0, len(Y), peers.SLICE):
                 synthesis(t, Y[t : t + peers.SLICE])
             return synthesis.finish() * float(peak)
         else:
             mask = ((h * weights) @ W) / (h @ W + 1e-6)
-            Y = torch.polar(torch.expm1(mask * torch.log1p(A)), torch.angle(X.T)).T
+            Y = torch.polar(gain_of(mask, A, model.selection.domain) * A, torch.angle(X.T)).T
         out = torch.istft(Y, problem.n_fft, problem.hop, window=window, length=len(samples))
         return (out * peak).numpy()
 
@@ -91,12 +99,12 @@ def authors_interpretation(model: L2I, problem: Problem) -> Callable[[], Samples
         A, phase = np.abs(X), np.angle(X)
         logits, maps = hidden(log_mel.of_magnitude(torch.from_numpy(A.T.copy())[None]))
         H, z, _ = interpreter(maps, A.shape[1])
-        h = H[0].numpy()
-        V, total = np.log1p(A), W @ h + 1e-6
-        kept = np.zeros_like(V)
+        h = interpreter.fit(H, torch.from_numpy(np.log1p(A))[None])[0].numpy()
+        total, mask = W @ h + 1e-6, np.zeros_like(A)
         for k in weights_for(model, logits, z).nonzero()[:, 0].tolist():
-            kept += np.outer(W[:, k], h[k]) / total * V
-        Y = np.expm1(kept) * np.exp(1j * phase)
+            mask += np.outer(W[:, k], h[k]) / total
+        gain = gain_of(torch.from_numpy(mask), torch.from_numpy(A), model.selection.domain).numpy()
+        Y = gain * A * np.exp(1j * phase)
         return librosa.istft(Y, hop_length=problem.hop, length=len(y)) * peak
 
     return run
