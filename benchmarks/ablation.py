@@ -35,12 +35,12 @@ def rungs(recipe: TrainingConfig) -> dict[str, TrainingConfig]:
     """The recipe without its parts, which come back one after another: the last one is the recipe."""
     paper = InterpreterConfig()
 
-    def paper_s(*names: str) -> dict[str, Any]:
+    def of_the_paper(*names: str) -> dict[str, Any]:
         return {name: getattr(paper, name) for name in names}
 
-    resolution = paper_s("updates", "centred", "threshold")
-    disturbances = paper_s("noise", "mixing", "steady")
-    losses = paper_s("masked_in", "masked_out", "kept")
+    resolution = of_the_paper("updates", "centred", "threshold")
+    disturbances = of_the_paper("noise", "mixing", "steady")
+    losses = of_the_paper("masked_in", "masked_out", "kept")
 
     def without(selection: Selection, dictionary: DictionaryConfig, **changes: Any) -> TrainingConfig:
         interpreter = dataclasses.replace(recipe.interpreter, **changes)
