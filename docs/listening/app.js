@@ -273,7 +273,7 @@
         state.topK = track.topK.value ? Number(track.topK.value) : null;
         changed();
       };
-      track.domain = element("select", {}, new Option("log magnitude", "log"), new Option("magnitude", "magnitude"));
+      track.domain = element("select", {}, new Option("log magnitude", "log"), new Option("magnitude", "magnitude"), new Option("Wiener filter", "wiener"));
       track.domain.onchange = () => {
         state.domain = track.domain.value;
         later(track, () => this.update(track));

@@ -286,7 +286,8 @@ const Engine = (() => {
     }
 
     // Sound of some components, { samples, kept }: kept is sum(log(1 + gain A)) / sum(V).
-    //   m = (sum over k in S of W_k h_k) / (1e-6 + W H);   gain = expm1(m V) / A, or m in the domain "magnitude"
+    //   m = (sum over k in S of W_k h_k) / (1e-6 + W H);   gain = expm1(m V) / A, or m in the domain "magnitude",
+    //   or m^4 / (m^4 + (1 - m)^4) in the domain "wiener"
     decode(components, domain) {
       const { A, V, WH, scale } = this;
       const { F } = this.X;
@@ -295,7 +296,8 @@ const Engine = (() => {
       const fill = (t, row) => {
         this.#mix(t, components, row);
         for (let f = 0, i = t * F; f < F; f++, i++) {
-          const m = row[f] / (EPS + WH[i]);
+          let m = row[f] / (EPS + WH[i]);
+          if (domain === "wiener") m = m ** 4 / (m ** 4 + (1 - m) ** 4);
           kept += logarithmic ? m * V[i] : Math.log1p(m * A[i]);
           row[f] = (logarithmic && A[i] >= TINY ? Math.expm1(m * V[i]) / A[i] : m) * scale;
         }
