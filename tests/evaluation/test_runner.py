@@ -725,7 +725,8 @@ def test_real_recordings(esc10: Dataset, tmp_path: Path) -> None:
         result = model.interpret(clip.path)
         assert row["predicted"] == list(result.prediction)
         assert row["components"] == list(result.components)
-        share = kept_share(result.mask(), log_magnitude(result.input, result.settings), "log")
+        V = log_magnitude(result.input, result.settings)
+        share = kept_share(result.mask(), V, result.settings["domain"])
         assert row["kept"] == pytest.approx(share, abs=1e-4)
         assert row["true"] == [esc10.classes[clip.labels[0]]]
     scores, _ = report(tmp_path, records, [part])

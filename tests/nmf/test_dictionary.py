@@ -312,7 +312,7 @@ def test_blocks_count_by_their_level(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("level", [1e-2, 1e-5, 1e-30])
 def test_a_quiet_first_block_does_not_keep_later_ones_from_being_learnt(level: float, rng: np.random.Generator) -> None:
     ratios = []
-    for _ in range(7):  # not convex: a run sometimes ends elsewhere
+    for _ in range(21):  # not convex: a run often ends elsewhere, the median does not
         V, _ = problem(rng, F=60, K=6, T=400)
         blocks = np.array_split(V, 4, axis=1)
         with_quiet = learn_dictionary_online([np.float32(level) * blocks[0], *blocks], 6, sparsity=0.1)
