@@ -27,7 +27,7 @@ from l2i_fast.settings import DOMAINS, Domain, Selection
 from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
-from l2i_fast.training.interpreter import fidelity_loss, mask_loss, masked
+from l2i_fast.training.interpreter import fidelity_loss, mask_loss, masked, unsteadiness
 
 from ..conftest import make_model
 from ..helpers import refused
@@ -355,6 +355,13 @@ def test_the_loss_of_the_mask_by_hand(multilabel: bool) -> None:
             if steady[-1]:
                 wanted = mask(again[0], pooled[0], target) * torch.log(1 + b)
                 expected += 7 * float((m * torch.log(1 + a) - wanted).square().mean()) / 3
+        decided = network.run(network.front_end.of_magnitude(quiet)).logits.argmax(1)
+        other = (decided + 1) % logits.shape[1]
+        same, changed = (
+            unsteadiness(net, network, network.front_end, A, quiet, A, target, config) for target in (decided, other)
+        )
+    assert float(same) > 0
+    assert float(changed) == 0, "noise that changes the decision may change the explanation"
     assert steady[:2] == [False, True]
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
