@@ -16,7 +16,7 @@
 
 namespace l2i::kernels::L2I_ISA {
 
-// From the mask; as 1 / (1 + r^4), in which nothing is subnormal.
+// From the mask; as 1 / (1 + r^4), whose intermediate numbers are not subnormal.
 static inline Vec wiener(Vec m) {
   const Vec r = (1.0f - m) / m, square = r * r;
   return 1.0f / (1.0f + square * square);
