@@ -38,7 +38,7 @@ def rungs(recipe: TrainingConfig) -> dict[str, TrainingConfig]:
     def of_the_paper(*names: str) -> dict[str, Any]:
         return {name: getattr(paper, name) for name in names}
 
-    resolution = of_the_paper("updates", "centred", "threshold")
+    resolution = of_the_paper("updates", "centred")
     disturbances = of_the_paper("noise", "mixing", "steady")
     losses = of_the_paper("masked_in", "masked_out", "kept")
 

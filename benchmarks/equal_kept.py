@@ -51,9 +51,10 @@ def main(
     output: Annotated[Path, typer.Option(help="Keeps what L-MAC learns.")] = Path("equal-kept"),
     weight: Annotated[list[float] | None, typer.Option(help="Weights of the mask's mean.")] = None,
     epochs: int = 100,
+    fold: Annotated[list[int] | None, typer.Option(help="Only these folds.")] = None,
 ) -> None:
     rows: dict[str, list[list[float]]] = {}
-    for part in load_parts([cv], load_dataset(data)):
+    for part in load_parts([cv], load_dataset(data), fold):
         rate = part.model.sample_rate
         for name, explainer in methods(part, output, weight or [0.4, 1.0, 2.0, 4.0, 8.0], epochs):
             for start in range(0, len(part.scored.clips), GROUP):

@@ -113,8 +113,8 @@ class InterpreterConfig(Section):
     ``alpha * MSE(V, W H) + beta(epoch) * fidelity + delta * mean(H)``, and, where their weights are not 0, four terms
     on what the mask of the class c that the classifier predicts keeps: ``- masked_in * log p_c(kept)
     - masked_out * log(1 - p_c(removed)) + kept * sum(log(1 + |Y|)) / sum(V)
-    + steady * mean((log(1 + |Y|) - log(1 + |Y'|))^2)``, with Y' what is kept of the clip without its noise, as long as
-    c is the same.
+    + steady * mean(max(0, log(1 + |Y|) - log(1 + |Y'|))^2)``, with Y' what is kept of the clip without its noise, as
+    long as c is the same.
 
     Attributes
     ----------
@@ -146,11 +146,9 @@ class InterpreterConfig(Section):
         ratio, in dB. The target of such inputs is what the classifier says of them.
     mask_start : int
         First epoch in which the terms on the mask count.
-    threshold : float or None
-        During training a component of relevance r weighs sigmoid((r - threshold) / softness) in the mask; None is the
-        threshold of the selection. Components of recordings that were not heard in training spread more widely around
-        it, so that a lower one serves them better.
     softness : float
+        During training a component of relevance r weighs sigmoid((r - tau) / softness) in the mask, with the threshold
+        tau of the selection.
     """
 
     theta: Theta = "attention"
@@ -177,7 +175,6 @@ class InterpreterConfig(Section):
     kept: float = 0.0
     steady: float = 0.0
     mask_start: Count = 0
-    threshold: Share | None = None
     softness: Annotated[float, Ge(1e-6)] = 0.05
 
     def __post_init__(self) -> None:

@@ -69,7 +69,8 @@ def magnitudes(y: Tensor, analysis: Analysis, peaks_of: Tensor | None = None) ->
         peak = torch.where(highest > 1e-6 * peak, highest, peak)
     scaled = y / torch.where(peak > 0, peak, 1)
     X = stft(scaled, n_fft=analysis.n_fft, hop_length=analysis.hop_length)
-    return X.transpose(1, 2).abs()
+    re, im = X.real, X.imag  # abs() of complex numbers takes nine times as long
+    return torch.addcmul(re.square(), im, im).sqrt().transpose(1, 2)
 
 
 def _uniform(n: int, between: tuple[float, float]) -> Tensor:

@@ -157,9 +157,10 @@ def unsteadiness(
     target: Tensor,
     config: TrainingConfig,
 ) -> Tensor:
-    """Return how far noise changes what is kept: a squared difference of log magnitudes, 0 for clips without noise.
+    """Return how much noise adds to what is kept: the squared excess of log magnitudes, 0 for clips without noise.
 
-    Noise that changes the network's decision `target` (B,) may change its explanation, too, and does not count.
+    Only the excess: noise covers the faint parts that are kept without it, such as a click's surroundings. Noise that
+    changes the network's decision `target` (B,) may change its explanation, too, and does not count.
     """
     noisy = (quiet != A).flatten(1).any(1)
     if not noisy.any():
@@ -171,15 +172,13 @@ def unsteadiness(
         H = net.fit(evidence, x.log1p().transpose(1, 2))
         wanted = masked(x, soft_mask(net, H, z, logits.argmax(1), config), config.selection.domain)
     same = logits.argmax(1) == target[noisy]
-    difference = (kept[noisy].log1p() - wanted.log1p()).square().mean((1, 2))
-    return (difference * same).sum() / len(A)
+    excess = (kept[noisy].log1p() - wanted.log1p()).relu().square().mean((1, 2))
+    return (excess * same).sum() / len(A)
 
 
 def soft_mask(net: Interpreter, H: Tensor, z: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
     """Return masks (B, T, F) of activations H (B, K, T), in which components weigh as `soft_weights` has them."""
-    c = config.interpreter
-    tau = config.selection.threshold if c.threshold is None else c.threshold
-    weights = soft_weights(net, z, target, tau, c.softness)
+    weights = soft_weights(net, z, target, config.selection.threshold, config.interpreter.softness)
     h, W = H.transpose(1, 2), net.dictionary.T
     return ((h * weights[:, None]) @ W) / (1e-6 + h @ W)
 
