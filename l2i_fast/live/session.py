@@ -80,6 +80,8 @@ class Session:
         Samples taken from the source.
     input, output : Level
         Levels of the stream's input and output.
+    after_block : callable
+        Called after every block, by the thread that moves the sound.
     """
 
     def __init__(self, source: Source, stream: LiveStream, sink: Sink, block: int) -> None:
@@ -90,6 +92,7 @@ class Session:
         self.heard = 0
         self.input = Level()
         self.output = Level()
+        self.after_block: Callable[[], None] = lambda: None
         self._written = 0
         self._held = 0.0
         self._resampler: Any = None
@@ -147,6 +150,7 @@ class Session:
         self._write(self.stream.push(y))
         # soxr returns samples in portions: the longest wait is the delay.
         self._held = max(self._held, self.seconds - self._written / self.sink.rate)
+        self.after_block()
 
     def _write(self, y: Float32, last: bool = False) -> None:
         self.output.add(y)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -76,11 +77,14 @@ def watch(session: Session, model: Model) -> Iterator[None]:
 
     def follow() -> None:
         while not done.wait(INTERVAL):
-            lines.update()
-        lines.update()
+            lines.note()
+            lines.write()
+        lines.note()
+        lines.write()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
+    session.after_block = lines.note  # the sound may run faster than the thread looks
     try:
         yield
     finally:
@@ -89,23 +93,35 @@ def watch(session: Session, model: Model) -> Iterator[None]:
 
 
 class Lines:
-    """Writes a line whenever the prediction changes or the network starts to fail."""
+    """A line whenever the prediction changes or the network starts to fail.
+
+    Whoever moves the sound notes the lines, and another thread writes them, since their reader may stop reading.
+    """
 
     def __init__(self, session: Session, classes: Sequence[str], peaks: Peaks) -> None:
         self._session, self._classes, self._peaks = session, classes, peaks
-        self._written: tuple[tuple[str, ...], str] = (), ""
+        self._noted: tuple[tuple[str, ...], str] = (), ""
+        self._waiting: deque[str] = deque()
+        self._lock = threading.Lock()
 
-    def update(self) -> None:
-        """Write a line to stderr if anything has changed."""
-        latest = self._session.stream.latest
-        news = latest.prediction if latest else (), fault(self._session)
-        if news == self._written:
-            return
-        self._written = news
-        words = [clock(self._session.seconds), heard(latest, self._classes)]
-        if latest and latest.components:
-            words.append("because of " + ", ".join(f"{k} ({hertz(self._peaks[k])})" for k in latest.components[:SHOWN]))
-        print("  ".join(filter(None, (*words, news[1]))), file=sys.stderr, flush=True)
+    def note(self) -> None:
+        """Keep a line for `write` if anything has changed; from any thread."""
+        with self._lock:
+            latest = self._session.stream.latest
+            news = latest.prediction if latest else (), fault(self._session)
+            if news == self._noted:
+                return
+            self._noted = news
+            words = [clock(self._session.seconds), heard(latest, self._classes)]
+            if latest and latest.components:
+                because = ", ".join(f"{k} ({hertz(self._peaks[k])})" for k in latest.components[:SHOWN])
+                words.append(f"because of {because}")
+            self._waiting.append("  ".join(filter(None, (*words, news[1]))))
+
+    def write(self) -> None:
+        """Write the lines to stderr."""
+        while self._waiting:
+            print(self._waiting.popleft(), file=sys.stderr, flush=True)
 
 
 class Display:

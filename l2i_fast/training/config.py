@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -22,6 +23,13 @@ Dropout: TypeAlias = Annotated[float, Ge(0), Le(0.99)]
 Level: TypeAlias = Annotated[float, Ge(-200), Le(200)]
 Range: TypeAlias = tuple[Level, Level]
 Width: TypeAlias = Annotated[float, Ge(0.01), Le(4)]
+
+
+def _check_ranges(section: Section) -> None:
+    for name in ("mixing_db", "snr_db"):
+        low, high = getattr(section, name, (0, 0))
+        if low > high:
+            raise ValueError(f"{name} is {[low, high]}, but must begin with the lower level")
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,10 @@ class DictionaryConfig(Section):
     mixing_db: Range = (-20.0, 0.0)
     noise: Share = 0.0
     snr_db: Range = (-3.0, 20.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -98,12 +110,16 @@ class ClassifierConfig(Section):
     snr_db: Range = (-5.0, 20.0)
     temperature: Annotated[float, Ge(0.01), Le(100)] = 1.0
     warping: Share = 0.0
-    gain_db: float = 6.0
-    equaliser_db: float = 2.0
+    gain_db: NonNegative = 6.0
+    equaliser_db: NonNegative = 2.0
     masks: Count = 2
     mask_bands: PositiveInt = 20
     mask_frames: PositiveInt = 60
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -161,26 +177,32 @@ class InterpreterConfig(Section):
     batch_size: PositiveInt = 32
     learning_rate: NonNegative = 2e-4
     anneal: bool = False
-    alpha: float = 5.0
-    beta: tuple[tuple[int, float], ...] = ((0, 0.5), (20, 1.0))
-    delta: float = 0.4
+    alpha: NonNegative = 5.0
+    beta: tuple[tuple[Count, NonNegative], ...] = ((0, 0.5), (20, 1.0))
+    delta: NonNegative = 0.4
     shift: bool = False
     crop: Count = 0
     mixing: Share = 0.0
     mixing_db: Range = (-20.0, 0.0)
     noise: Share = 0.0
     snr_db: Range = (-3.0, 20.0)
-    masked_in: float = 0.0
-    masked_out: float = 0.0
-    kept: float = 0.0
-    steady: float = 0.0
+    masked_in: NonNegative = 0.0
+    masked_out: NonNegative = 0.0
+    kept: NonNegative = 0.0
+    steady: NonNegative = 0.0
     mask_start: Count = 0
     softness: Annotated[float, Ge(1e-6)] = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_ranges(self)
         if not self.beta or self.beta[0][0] != 0:
             raise ValueError(f"beta is {self.beta}, but must begin with a pair for epoch 0")
+        epochs = [start for start, _ in self.beta]
+        if any(later <= earlier for earlier, later in itertools.pairwise(epochs)):
+            raise ValueError(f"beta has the epochs {epochs}, but each must be later than the one before")
+        if self.steady and not self.noise:
+            raise ValueError(f"steady is {self.steady}, but needs noise above 0, whose share of what is kept it weighs")
         if self.crop and self.crop < 128:
             raise ValueError(
                 f"crop is {self.crop}, but must be 0 or at least 128, the frames that the classifier needs"
@@ -210,6 +232,9 @@ class TrainingConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"classes names {twice!r} twice, but each class must be named once")
         n_mels = self.analysis.n_mels
         if n_mels < 128 or n_mels % 64:
             raise ValueError(f"analysis.n_mels is {n_mels}, but must be a multiple of 64 and at least 128")

@@ -79,6 +79,8 @@ def train(
         if stage not in STAGES:
             raise ValueError(f"stages names {stage!r}, but must be among {', '.join(STAGES)}")
     dataset = chosen_part(dataset, config)
+    if "classifier" in stages and not dataset.multilabel and len(dataset.classes) < 2:
+        raise ValueError(f"dataset has the class {dataset.classes[0]} alone, but a classifier needs two to tell apart")
     if reuse is not None and not as_path("reuse", reuse).is_dir():
         raise ValueError(f"reuse is {str(reuse)!r}, but must be the folder of another run")
     work = output / "training"

@@ -111,15 +111,41 @@ def test_levels_fall_slowly(monkeypatch):
 def test_lines_show_changes_only(capsys):
     session = made_session()
     lines = terminal.Lines(session, stand_ins.FakeModel.classes, np.array([40.0, 5000.0, 440.0]))
-    lines.update()
-    lines.update()
+    lines.note()
+    lines.note()
+    assert capsys.readouterr().err == ""
+    lines.write()
+    lines.write()
     assert capsys.readouterr().err == "1:15.1  dog 80 %  because of 2 (440 Hz), 0 (40 Hz)\n"
     session.stream.error = RuntimeError("no\nmemory")
-    lines.update()
-    lines.update()
+    lines.note()
+    lines.note()
+    lines.write()
     told = capsys.readouterr().err
     assert told.endswith("  the network fails, the sound goes on: RuntimeError: no memory\n")
     assert told.count("\n") == 1
+
+
+def test_no_change_is_lost_however_fast_the_sound_runs(monkeypatch, capsys):
+    """Each block predicts another class, and all of them are over before the thread that writes has looked."""
+    monkeypatch.setattr(terminal, "INTERVAL", 60)
+    session = made_session()
+    session.heard, classes = 0, stand_ins.FakeModel.classes
+    blocks = iter([*np.zeros((30, 4800), np.float32), None])
+    session.source.read, session.sink.write = lambda: next(blocks), lambda y: None
+    push = session.stream.push
+
+    def predict_another(block):
+        y = push(block)
+        session.stream.latest = stand_ins.refresh((classes[session.heard // 4800 % 3],))
+        return y
+
+    session.stream.push = predict_another
+    with terminal.watch(session, stand_ins.FakeModel()):
+        session.run(lambda: False)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in told] == [f"0:{i / 10:04.1f}" for i in range(1, 31)]
+    assert all(classes[i % 3] in line for i, line in enumerate(told, 1))
 
 
 def test_a_terminal_shows_the_display_and_a_pipe_lines(rng):
@@ -140,9 +166,9 @@ def test_a_terminal_shows_the_display_and_a_pipe_lines(rng):
     assert "standard input → standard output" in shown
     status, out, told = run("-", data=data)
     assert (status, len(out)) == (0, len(data) + 2 * stand_ins.LATENCY)
-    assert len(told) == 2
-    assert "because of 2 " in told[0]
-    assert told[1] == "0:01.0 heard, 4 refreshes"
+    assert [line.split("  ")[0] for line in told[:-1]] == ["0:00.2", "0:00.5", "0:00.7", "0:01.0"]
+    assert all("because of 2 " in line for line in told[:-1])
+    assert told[-1] == "0:01.0 heard, 4 refreshes"
 
 
 @given(st.floats(0, 1e6))

@@ -183,6 +183,9 @@ def test_what_does_not_fit_is_refused(tones: Dataset, tmp_path: Path) -> None:
         train(tones, tmp_path, dataclasses.replace(CONFIG, decision=(0.5,)), quiet)
     with refused(ValueError, "dataset holds no clips to train on"):
         train(dataclasses.replace(tones, clips=()), tmp_path, CONFIG, quiet)
+    alone = tones.select(classes=tones.classes[:1])
+    with refused(ValueError, f"dataset has the class {alone.classes[0]} alone, but a classifier needs two to tell ..."):
+        train(alone, tmp_path, CONFIG, quiet)
     train(tones, tmp_path, CONFIG, quiet, ["dictionary"])
     other = dataclasses.replace(CONFIG, dictionary=DictionaryConfig(n_components=5))
     advice = "choose another output folder or remove the file"
@@ -326,7 +329,7 @@ def test_the_loss_of_the_mask_by_hand(multilabel: bool) -> None:
     model = make_model(multilabel=multilabel)
     network, net = model.network, model.interpreter
     assert isinstance(network, TorchNetwork)
-    c = InterpreterConfig(masked_in=2.0, masked_out=3.0, kept=5.0, steady=7.0, softness=0.1)
+    c = InterpreterConfig(masked_in=2.0, masked_out=3.0, kept=5.0, noise=0.5, steady=7.0, softness=0.1)
     config = TrainingConfig(interpreter=c, selection=Selection(threshold=0.3))
     A, H = torch.rand(3, 140, 513) * 9, torch.rand(3, 12, 140)
     quiet = torch.stack([A[0], 0.7 * A[1], torch.zeros(140, 513)])
@@ -474,6 +477,22 @@ def test_configuration_files(tmp_path: Path) -> None:
         ('{"classifier": {"mask_bands": 0}}', ".classifier.mask_bands is 0, but must be at least 1"),
         ('{"analysis": {"n_mels": 100}}', ".analysis.n_mels is 100, but must be a multiple of 64 and at least 128"),
         ('{"decision": [0.5, 7]}', ".decision[1] is 7, but must be at most 1"),
+        ('{"interpreter": {"kept": -1}}', ".interpreter.kept is -1, but must be at least 0"),
+        ('{"interpreter": {"beta": [[0, -1]]}}', ".interpreter.beta[0][1] is -1, but must be at least 0"),
+        (
+            '{"interpreter": {"beta": [[0, 1], [20, 1], [10, 2]]}}',
+            ".interpreter.beta has the epochs [0, 20, 10], but each must be later than the one before",
+        ),
+        (
+            '{"interpreter": {"steady": 5}}',
+            ".interpreter.steady is 5.0, but needs noise above 0, whose share of what is kept it weighs",
+        ),
+        ('{"dictionary": {"mixing_db": [3, 0]}}', ".dictionary.mixing_db is [3.0, 0.0], but must begin with the ..."),
+        (
+            '{"classifier": {"snr_db": [9, -3]}}',
+            ".classifier.snr_db is [9.0, -3.0], but must begin with the lower level",
+        ),
+        ('{"classes": ["a", "b", "a"]}', ".classes names 'a' twice, but each class must be named once"),
     ):
         part.write_text(text)
         with refused(ValueError, f"{part}{message}"):
