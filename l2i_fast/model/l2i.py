@@ -26,6 +26,7 @@ from l2i_fast.networks.interpreter import UNEXPLAINED, Interpreter
 from l2i_fast.nmf.activations import activations
 from l2i_fast.ops.soft_mask import decode
 from l2i_fast.results.explanation import Explanation
+from l2i_fast.results.masking import fade_end
 from l2i_fast.results.result import Result
 from l2i_fast.settings import Analysis, Domain, Selection
 
@@ -259,11 +260,20 @@ class L2I:
         -------
         logits (B, C) of the network, H (B, K, T), z (B, K), logits (B, C) of the interpreter
         """
-        n_frames = features.shape[2]
         logits, maps = self.network.run(features)
+        return logits, *self.read(maps, features.shape[2])
+
+    @default_settings()
+    def read(self, maps: Mapping[str, Tensor], n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the interpreter on the hidden maps of the network for features of `n_frames` frames.
+
+        Returns
+        -------
+        H (B, K, T), z (B, K), logits (B, C) of the interpreter
+        """
         with exact_convolutions(self.device), evaluating(self.interpreter):
             H = self.interpreter.psi(list(maps.values()), max(n_frames, self.network.min_frames))[..., :n_frames]
-            return logits, H, *self.interpreter.theta(H)
+            return H, *self.interpreter.theta(H)
 
     def fit(self, H: Tensor, X: Any) -> Tensor:
         """Fit Psi's activations (B, K, T) to spectra `X` (B, F, T): see `Interpreter.fit`."""
@@ -329,7 +339,7 @@ class L2I:
             domain=domain or self.selection.domain,
             length=length,
         )
-        return np.asarray(host(y) * analyzed.scales[b], np.float32)
+        return fade_end(host(y) * analyzed.scales[b], self.analysis.n_fft, self.analysis.hop_length)
 
     @default_settings()
     @torch.inference_mode()

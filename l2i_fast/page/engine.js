@@ -8,6 +8,7 @@
 const Engine = (() => {
   const EPS = 1e-6;
   const TINY = 2 ** -126; // the least normal float32: below it a bin is silent
+  const LEAST_COVER = 0.01; // sum of squared windows
   const LOUDEST = 2; // log(1 + |X|), as strong components reach in recordings
   const LEVEL = 0.05; // RMS of components that are to be equally loud
 
@@ -185,7 +186,8 @@ const Engine = (() => {
     return spectrum;
   }
 
-  // Samples (length) of the spectrum under the real gains that fill(t, row) writes for frame t.
+  // Samples (length) of the spectrum under the real gains that fill(t, row) writes for frame t. The end fades where hardly
+  // a window covers it: as fade_end in masking.py.
   function istft({ re, im, T, F }, nFft, hop, length, fill) {
     const pad = nFft >> 1;
     const window = hann(nFft);
@@ -225,7 +227,7 @@ const Engine = (() => {
       }
     }
     const y = new Float32Array(length);
-    for (let i = 0, n = pad; i < length; i++, n++) y[i] = squares[n] > TINY ? sums[n] / squares[n] : sums[n];
+    for (let i = 0, n = pad; i < length; i++, n++) y[i] = sums[n] / Math.max(squares[n], LEAST_COVER);
     return y;
   }
 

@@ -13,6 +13,9 @@ from l2i_fast.ops.stft import istft, stft
 
 Float32 = NDArray[np.float32]
 
+#: Sum of squared windows below which the end of a masked signal fades instead of being divided by it.
+_LEAST_COVER = 0.01
+
 
 def gain_of(mask: Float32, A: Float32, domain: str) -> Float32:
     """Return the factor on magnitudes `A` that a mask of the same shape stands for.
@@ -59,8 +62,25 @@ def apply_masks(y: Float32, masks: Iterable[Float32], settings: Mapping[str, Any
     parts = []
     for mask in masks:
         Y = gain_of(np.broadcast_to(mask, X.shape), A, settings["domain"]) * X
-        parts.append(np.asarray(istft(Y, **frame, length=len(y)) * np.float32(scale), np.float32))
+        parts.append(fade_end(istft(Y, **frame, length=len(y)) * np.float32(scale), **frame))
     return parts
+
+
+def fade_end(y: Float32, n_fft: int, hop_length: int) -> Float32:
+    """Fade the last samples (N,) of an inverse STFT of masked spectra where hardly a window covers them.
+
+    The inverse divides by the sum of the squared Hann windows, which at the end may be as small as 1e-10. Masked frames
+    do not fit that window exactly, and what does not fit would become a click above full scale. Where the sum is
+    at least 0.01, nothing changes.
+    """
+    n_frames = 1 + len(y) // hop_length
+    beyond = len(y) - (n_frames - 1) * hop_length  # samples from the middle of the last frame on
+    places = n_fft // 2 + np.arange(beyond)[:, None] + hop_length * np.arange(min(n_frames, n_fft))
+    window = np.where(places < n_fft, np.sin(np.pi * places / n_fft) ** 2, 0)
+    gain = np.minimum(1, np.sum(window**2, axis=1) / _LEAST_COVER).astype(np.float32)
+    faded: Float32 = np.array(y, np.float32)
+    faded[len(y) - beyond :] *= gain
+    return faded
 
 
 def log_magnitude(y: Float32, settings: Mapping[str, Any]) -> Float32:
