@@ -17,7 +17,8 @@ from typing import Any
 
 from l2i_fast.arguments import shown
 
-_PREFIX = ".partial-"
+#: How the names of unfinished files begin.
+PARTIAL = ".partial-"
 
 
 def as_path(name: str, value: Any) -> Path:
@@ -62,7 +63,7 @@ def whole(path: Path) -> Iterator[Path]:
         raise FileExistsError(f"{path} is {kind}, but must be a file or a new name")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Keep the ending, by which writers of audio and pictures choose the format, but no more than a name can hold.
-    temporary = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}-{target.name[-40:]}")
+    temporary = target.with_name(f"{PARTIAL}{secrets.token_hex(8)}-{target.name[-40:]}")
     try:
         with _errors_name(path):
             yield temporary
@@ -86,7 +87,7 @@ def whole_set(folder: Path, last: str) -> Iterator[Path]:
     moves its files at a time, so that those of the last one stay. A missing folder is created.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _errors_name(folder), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder) as temporary:
+    with _errors_name(folder), tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as temporary:
         yield Path(temporary)
         with locked(folder, fcntl.LOCK_EX):
             for name in sorted(os.listdir(temporary), key=lambda name: name == last):
@@ -99,7 +100,7 @@ def _errors_name(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename is not None and _PREFIX not in str(error.filename)):
+        if error.errno is None or (error.filename is not None and PARTIAL not in str(error.filename)):
             raise
         raise OSError(error.errno, error.strerror, error.filename2 or str(path)) from error
 

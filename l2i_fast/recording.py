@@ -36,6 +36,8 @@ _UNKNOWN_BYTES, _UNKNOWN_FRAMES = 0x7F000000, 1 << 60
 _XING_ROOM, _PAGE_ROOM = 200, 1 << 17
 #: Frames of MP3 decoded at a time: if libmpg123 finds an error, libsndfile drops all frames of the call.
 _MP3_FRAMES = 1152
+#: Frames to read at a time on the way to a place that cannot be sought.
+_SKIP = 1 << 16
 
 
 class RecordingFile:
@@ -60,6 +62,8 @@ class RecordingFile:
         Samples of each channel that the header states; None if it leaves them open.
     complete : bool
         False after the recording has ended too early.
+    seeks : bool
+        Whether `seek` reaches every place at once, and what is read there equals what is read on the way.
 
     Raises
     ------
@@ -89,6 +93,8 @@ class RecordingFile:
         self.channels = int(decoder.channels)
         self.frames = _stated_frames(decoder)
         self._is_mp3 = decoder.subtype.startswith("MPEG")
+        # Vorbis and MP3 decode a frame by those before it, and libsndfile does not seek in GSM 6.10.
+        self.seeks = decoder.seekable() and decoder.format not in ("OGG", "MP3") and decoder.subtype != "GSM610"
         self._decoder = decoder
         # Where soundfile could seek, it would limit reads to the stated frames, and seek after each.
         decoder.seekable = lambda: False
@@ -117,6 +123,15 @@ class RecordingFile:
         if self._ended and len(block):
             self._check_end(damage)
         return block[:filled]
+
+    def seek(self, frame: int) -> None:
+        """Go to a sample, at most to the end; a file that does not `seeks` is read up to there, only forwards."""
+        if self.seeks:
+            frame = min(frame, int(self._decoder.frames))
+            self._decoder.seek(frame)
+            self._position, self._ended = frame, False
+        while self._position < frame and len(self.read(min(_SKIP, frame - self._position))):
+            pass
 
     def _decoded(self) -> int:
         """Return the number of frames decoded so far, which soundfile does not return after an error."""

@@ -3,7 +3,7 @@
 A command imports heavy modules when it runs, so that help appears at once.
 """
 
-from l2i_fast.cli import bench, data, demo, doctor, evaluate, interpret, page, stream, train
+from l2i_fast.cli import batch, bench, data, demo, doctor, evaluate, interpret, page, stream, train
 from l2i_fast.cli.application import app
 from l2i_fast.cli.process import ignore_signals, prepare_process
 
@@ -11,6 +11,7 @@ __all__ = ["app", "main"]
 
 for _command in (
     interpret.interpret,
+    batch.batch,
     stream.stream,
     demo.demo,
     doctor.doctor,

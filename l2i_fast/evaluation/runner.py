@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import zip_longest
@@ -27,13 +23,12 @@ from l2i_fast.evaluation.records import Record
 from l2i_fast.evaluation.unit import Unit, finished_before
 from l2i_fast.explainers import Explainer
 from l2i_fast.files import as_path, write_whole
-from l2i_fast.model import L2I
+from l2i_fast.model.identity import identity_of
 from l2i_fast.progress import Report
 from l2i_fast.recording import import_optional
 from l2i_fast.version import __version__
+from l2i_fast.workers import follow
 
-#: Name of the thread of a worker that watches its parent.
-_WATCH = "l2i-parent"
 #: Samples that are finished and kept together.
 _GROUP = 20
 #: Methods that a worker has read, by run, part and name.
@@ -176,16 +171,9 @@ def _in_worker(work: Callable[[_Task, str], str], task: _Task, parent: int, run:
 
     A single task is done in the parent itself.
     """
-    if os.getpid() != parent and not any(thread.name == _WATCH for thread in threading.enumerate()):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
+    if os.getpid() != parent:
+        follow(parent)
     return work(task, run)
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _do(task: _Task, run: str) -> str:
@@ -261,16 +249,6 @@ def _claim(output: Path, parts: Sequence[Part], conditions: Conditions) -> None:
 def _identity(part: Part) -> dict[str, str]:
     models = {"l2i": part.model, **part.variants}
     return {name: identity_of(model) for name, model in models.items()}
-
-
-def identity_of(model: L2I) -> str:
-    """Return a fingerprint of the weights and settings of a model."""
-    digest = hashlib.blake2b(repr(model.settings).encode(), digest_size=16)
-    modules = [model.interpreter, getattr(model.network, "module", None)]
-    for module in modules:
-        for name, value in module.state_dict().items() if module is not None else ():
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _misclassified(part: Part, planned: list[Planned], report: Report) -> list[Planned]:

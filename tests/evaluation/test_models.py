@@ -9,7 +9,7 @@ import pytest
 
 from l2i_fast.data import Dataset
 from l2i_fast.evaluation.models import load_parts
-from l2i_fast.evaluation.runner import identity_of
+from l2i_fast.model.identity import identity_of
 
 from ..conftest import make_model
 from ..helpers import refused

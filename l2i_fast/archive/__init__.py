@@ -1,0 +1,1 @@
+"""Archives: recordings of any number and length, explained window by window, interrupted and resumed."""

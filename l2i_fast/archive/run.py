@@ -1,0 +1,358 @@
+"""A run over an archive: recordings are opened, shared among workers, and written down; it goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from l2i_fast.archive.clock import find_start
+from l2i_fast.archive.exports import Export, export
+from l2i_fast.archive.journal import Header, Journal, Problem, Recording
+from l2i_fast.archive.samples import length_at
+from l2i_fast.archive.tables import PART, write_errors, write_events
+from l2i_fast.archive.windows import Grid
+from l2i_fast.archive.work import Job, Outcome, Unit, do, problem_of, sound_folder
+from l2i_fast.files import PARTIAL, write_whole
+from l2i_fast.recording import RecordingFile, import_optional
+from l2i_fast.settings import Analysis
+from l2i_fast.workers import follow
+
+#: Windows of a unit: some minutes of sound, so that several workers share a long recording.
+_WINDOWS = 96
+#: Windows, and units, that a worker gets at a time.
+_TASK_WINDOWS, _TASK_UNITS = 32, 16
+#: Tasks for each worker that wait for it.
+_AHEAD = 2
+#: Seconds between commits, and between status files.
+_COMMIT, _STATUS = 1.0, 5.0
+#: Recordings that are opened ahead of the work.
+_OPENERS = 4
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes
+    ----------
+    recordings, opened : int
+        Number of recordings, and of those whose length is known.
+    done : int
+        Number of finished units, of `units` known ones.
+    units : int
+    seconds : float
+        Sound of the opened recordings.
+    heard : float
+        Sound of the finished units.
+    problems : int
+        Recordings and units that gave nothing, or less than they should.
+    events : int
+        Rows of accepted windows in this call.
+    speed : float
+        Seconds of sound per second in this call.
+    left : float or None
+        Estimated seconds to the end, from the recordings opened so far; None where nothing is finished yet.
+    """
+
+    recordings: int
+    opened: int
+    done: int
+    units: int
+    seconds: float
+    heard: float
+    problems: int
+    events: int
+    speed: float
+    left: float | None
+
+
+def run_archive(
+    journal: Journal,
+    job: Job,
+    analysis: Analysis,
+    zone: tzinfo | None = None,
+    n_jobs: int = 1,
+    exports: Sequence[Export] = (),
+    report: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Do what the journal lists and is not done; write the tables of what is finished.
+
+    Parameters
+    ----------
+    journal : Journal
+    job : Job
+    analysis : Analysis
+        Of the model.
+    zone : tzinfo, optional
+        Of clocks that state none.
+    n_jobs : int
+        Processes.
+    exports : sequence of str
+        See `export`.
+    report : callable, optional
+        Receives the progress about once a second.
+
+    Raises
+    ------
+    OSError
+        The results cannot be written; what was finished is kept.
+    ImportError
+        A library of the extra ``archive`` is not installed.
+    """
+    for library, purpose in (("pyarrow", "write tables"), ("wavinfo", "read the times in WAV files")):
+        import_optional(library, purpose)  # missing ones are found before hours of work
+    run = _Run(journal, job, analysis, zone, n_jobs, report)
+    try:
+        try:
+            run.work()
+        finally:
+            run.write_tables()
+    except sqlite3.OperationalError as error:  # a full disk
+        raise OSError(f"{job.folder}/journal.sqlite cannot be written: {error}") from error
+    for kind in exports:
+        export(journal, job.folder, kind)
+    return run.progress()
+
+
+class _Run:
+    def __init__(
+        self,
+        journal: Journal,
+        job: Job,
+        analysis: Analysis,
+        zone: tzinfo | None,
+        n_jobs: int,
+        report: Callable[[Progress], None] | None,
+    ) -> None:
+        self.journal, self.job, self.analysis, self.zone, self.n_jobs = journal, job, analysis, zone, n_jobs
+        self.report = report
+        self.began = self.committed = time.monotonic()
+        self.told = 0.0
+        self.events, self.heard = 0, 0.0
+        self.changed: set[int] = set()  # parts of the table of events that are not written yet
+
+    def work(self) -> None:
+        """Do all units."""
+        self._remove_unfinished()
+        self._note_changes()
+        tasks = self._tasks()
+        isolated: list[list[Unit]] = []
+        crashes: dict[tuple[int, int], int] = {}
+        while True:
+            lost = self._share(tasks, self.n_jobs) if not isolated else self._share(iter([isolated.pop()]), 1)
+            if lost is None:
+                if not isolated:
+                    return
+                continue
+            # A worker died. Its units are not known, so what was under way is done again, unit by unit.
+            if len(lost) == 1 and len(lost[0]) == 1:
+                (unit,) = lost[0]
+                place = (unit.recording.id, unit.first)
+                crashes[place] = crashes.get(place, 0) + 1
+                if crashes[place] > 1:
+                    reason = f"{unit.recording.path} ended the process that read it, twice"
+                    self._take(Outcome(*place, [], 0.0, [Problem("crashed", reason, again=True)]))
+                    continue
+            isolated += [[unit] for task in lost for unit in task]
+
+    def _share(self, tasks: Iterator[list[Unit]], n_jobs: int) -> list[list[Unit]] | None:
+        """Do tasks in `n_jobs` processes; return those under way when a process died, or None if none did."""
+        if n_jobs == 1 and self.n_jobs == 1:
+            for task in tasks:
+                for outcome in do(task, self.job):
+                    self._take(outcome)
+                self._tick()
+            return None
+        under_way: dict[Future[list[Outcome]], list[Unit]] = {}
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        with ExitStack() as stack:
+            pool = ProcessPoolExecutor(n_jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
+            stack.callback(pool.shutdown, wait=True, kill_workers=True)
+            try:
+                for task in tasks:
+                    under_way[pool.submit(do, task, self.job)] = task
+                    while len(under_way) >= _AHEAD * n_jobs:
+                        self._collect(under_way)
+                while under_way:
+                    self._collect(under_way)
+            except TerminatedWorkerError:
+                return list(under_way.values())
+        return None
+
+    def _collect(self, under_way: dict[Future[list[Outcome]], list[Unit]]) -> None:
+        done, _ = wait(under_way, timeout=_COMMIT, return_when=FIRST_COMPLETED)
+        for future in done:
+            for outcome in future.result():
+                self._take(outcome)
+            del under_way[future]
+        self._tick()
+
+    def _take(self, outcome: Outcome) -> None:
+        self.journal.finish(outcome.recording, outcome.first, outcome.rows, outcome.seconds)
+        for problem in outcome.problems:
+            self.journal.note(outcome.recording, problem, outcome.first)
+        self.events += sum(row["accepted"] for row in outcome.rows)
+        self.heard += outcome.seconds
+        self.changed.add((outcome.recording - 1) // PART)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self.committed < _COMMIT:
+            return
+        self.journal.commit()
+        self.committed = now
+        progress = self.progress()
+        if self.report is not None:
+            self.report(progress)
+        if now - self.told >= _STATUS:
+            self.told = now
+            self.write_status(progress, "running")
+
+    def progress(self) -> Progress:
+        """Return how far the run is."""
+        counts = self.journal.counts()
+        speed = self.heard / max(1e-9, time.monotonic() - self.began)
+        total = counts["seconds"] * counts["recordings"] / max(1, counts["opened"])
+        left = max(0.0, total - counts["heard"]) / speed if speed else None
+        return Progress(
+            counts["recordings"], counts["opened"], counts["done"], counts["units"], counts["seconds"],
+            counts["heard"], counts["problems"], self.events, speed, left,
+        )  # fmt: skip
+
+    def write_status(self, progress: Progress, state: str) -> None:
+        """Write status.json, for those who watch the run."""
+        text = json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **progress._asdict()})
+        write_whole(self.job.folder / "status.json", lambda p: p.write_text(text + "\n"))
+
+    def write_tables(self) -> None:
+        """Write the tables of what is finished, and commit."""
+        self.journal.commit()
+        last = self.journal.counts()["recordings"]
+        for part in range(-(-last // PART)):
+            first = 1 + part * PART
+            written = (self.job.folder / "events" / f"part-{part:06d}.parquet").exists()
+            if (part in self.changed or not written) and self.journal.finished(first, first + PART - 1):
+                write_events(self.journal, self.job.folder, first)
+        write_errors(self.journal, self.job.folder)
+        finished = self.journal.finished(1, last)
+        self.write_status(self.progress(), "finished" if finished else "interrupted")
+
+    def _remove_unfinished(self) -> None:
+        """Remove what workers that were killed have left behind."""
+        recordings = {recording for recording, *_ in self.journal.undone()}
+        for recording in recordings:
+            for path in (self.job.folder / sound_folder(recording)).glob(f"*/{PARTIAL}*"):
+                path.unlink(missing_ok=True)
+
+    def _note_changes(self) -> None:
+        """Note recordings that are not those that an earlier call has opened; their results are left as they are."""
+        for recording, size, modified in self.journal.opened():
+            try:
+                found = os.stat(recording.path)
+            except OSError:
+                continue  # what is done needs it no more, and what is not will say so
+            if (found.st_size, found.st_mtime_ns) != (size, modified):
+                reason = f"{recording.path} has changed since it was opened: its results are those of what it was"
+                self.journal.note(recording.id, Problem("changed", reason))
+
+    def _tasks(self) -> Iterator[list[Unit]]:
+        """Yield what is to be done, in portions for a worker."""
+        task: list[Unit] = []
+        windows = 0
+        for unit in self._units():
+            task.append(unit)
+            windows += _WINDOWS if unit.last is None else unit.last - unit.first + 1
+            if windows >= _TASK_WINDOWS or len(task) >= _TASK_UNITS:
+                yield task
+                task, windows = [], 0
+        if task:
+            yield task
+
+    def _units(self) -> Iterator[Unit]:
+        for recording, header, first, last in self.journal.undone():
+            yield Unit(recording, header, first, last)
+        grid = self.job.grid(self.analysis)
+        for recording, opened in self._opened():
+            if isinstance(opened, Problem):
+                self.journal.note(recording.id, opened)
+                self.changed.add((recording.id - 1) // PART)
+                continue
+            header, seeks = opened
+            units = split(header, seeks, grid, self.analysis.sample_rate)
+            self.journal.open(recording.id, header, units)
+            for first, last in units:
+                yield Unit(recording, header, first, last)
+
+    def _opened(self) -> Iterator[tuple[Recording, tuple[Header, bool] | Problem]]:
+        """Open recordings ahead of the work; yield what each shows, in order."""
+        with ThreadPoolExecutor(_OPENERS) as pool:
+            waiting: list[tuple[Recording, Future[tuple[Header, bool] | Problem]]] = []
+            try:
+                for recording in self.journal.unopened():
+                    waiting.append((recording, pool.submit(open_recording, recording, self.zone)))
+                    if len(waiting) > 8 * _OPENERS:
+                        first, future = waiting.pop(0)
+                        yield first, future.result()
+                for first, future in waiting:
+                    yield first, future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def open_recording(recording: Recording, zone: tzinfo | None) -> tuple[Header, bool] | Problem:
+    """Return the header of a recording and whether it can be read in parts, or why it cannot be read."""
+    path = recording.path
+    try:
+        status = os.stat(path)
+        with open(path, "rb") as plain:
+            clock = find_start(Path(path).name, plain, zone)
+        with RecordingFile(path) as file:
+            rate, frames, seeks = file.rate, file.frames, file.seeks
+        first = round(recording.start * rate)
+        last = None if recording.stop is None else round(recording.stop * rate)
+        if frames is not None:
+            last = frames if last is None else min(last, frames)
+            if first >= last:
+                if not frames:
+                    return Problem("empty", f"{path} has no samples")
+                return Problem("empty", f"{path} ends after {frames / rate:.3f} s, before {recording.start:g} s")
+    except Exception as error:
+        return problem_of(error, path)
+    moment = None if clock is None else round(clock.start.timestamp() * 1_000_000)
+    source = "" if clock is None else clock.source
+    return Header(status.st_size, status.st_mtime_ns, rate, first, last, moment, source), seeks
+
+
+def split(header: Header, seeks: bool, grid: Grid, sample_rate: int) -> list[tuple[int, int | None]]:
+    """Return the units of a recording: first and last window of each, or one of all windows."""
+    if header.last_frame is None or not seeks:
+        return [(0, None)]
+    count = grid.count(length_at(header.last_frame - header.first_frame, header.rate, sample_rate))
+    # The last unit has two windows or more: its last window, which begins earlier than the grid says, may overlap two.
+    starts = range(0, max(1, count - 1), _WINDOWS)
+    return [(first, (first + _WINDOWS if first + _WINDOWS in starts else count) - 1) for first in starts]
+
+
+def settings_of(job: Job, identity: str, zone: str) -> dict[str, Any]:
+    """Return what decides on the results of a run, for its journal."""
+    found = dataclasses.asdict(job) | {"model": identity, "zone": zone}
+    del found["folder"]
+    return found
+
+
+def _prepare_worker(parent: int) -> None:
+    import torch
+
+    follow(parent)
+    torch.set_num_threads(1)

@@ -1,0 +1,362 @@
+"""What a worker does: windows of recordings, classified and explained, with their tables and their sound."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from l2i_fast.archive.journal import Header, Problem, Recording
+from l2i_fast.archive.measures import measure
+from l2i_fast.archive.samples import blocks
+from l2i_fast.archive.sounds import SoundFormat, Track
+from l2i_fast.archive.windows import Grid, Window, cut
+from l2i_fast.arrays import host
+from l2i_fast.defaults import default_settings
+from l2i_fast.files import printable
+from l2i_fast.model import L2I, load
+from l2i_fast.ops.soft_mask import soft_mask
+from l2i_fast.ops.stft import istft
+from l2i_fast.recording import RecordingFile
+from l2i_fast.results.masking import fade_end
+from l2i_fast.settings import Analysis, Selection
+
+#: Which sound is written: none, that of events, or of everything.
+SoundOf: TypeAlias = Literal["none", "events", "all"]
+#: Windows that go through the networks together. Always as many: then the answer for one does not depend on the others,
+#: down to the last bit, and it does not matter which worker explains which windows with which others.
+_TOGETHER = 4
+#: Numbers in the tables have this many significant digits: more than can be heard or measured.
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of every recording of a run.
+
+    Attributes
+    ----------
+    model : str
+        Name or folder.
+    folder : Path
+        Of the results.
+    classes : tuple of int or None
+        Classes to look for; None is all.
+    confidence : float
+        Lowest probability at which a window is worth keeping.
+    rejected : float
+        Windows whose probability is lower than `confidence` by at most this are explained as well.
+    window, overlap : float
+        Seconds.
+    selection : Selection
+        Which components make an interpretation.
+    sound : {"none", "events", "all"}
+    audio_format : {"flac", "ogg", "wav"}
+    """
+
+    model: str
+    folder: Path
+    classes: tuple[int, ...] | None
+    confidence: float
+    rejected: float
+    window: float
+    overlap: float
+    selection: Selection
+    sound: SoundOf
+    audio_format: SoundFormat
+
+    def grid(self, analysis: Analysis) -> Grid:
+        """Return the windows: as long as they can be without another frame, for recordings of a little more."""
+        length, overlap = (round(seconds * analysis.sample_rate) for seconds in (self.window, self.overlap))
+        longest = (length // analysis.hop_length + 1) * analysis.hop_length - 1
+        return Grid(longest, max(1, length - overlap))
+
+
+class Unit(NamedTuple):
+    """A part of a recording that is done whole or not at all.
+
+    Attributes
+    ----------
+    recording : Recording
+    header : Header
+    first, last : int
+        Its windows; None for all from the first one on.
+    """
+
+    recording: Recording
+    header: Header
+    first: int
+    last: int | None
+
+
+class Outcome(NamedTuple):
+    """What came out of a unit.
+
+    Attributes
+    ----------
+    recording, first : int
+        Which unit.
+    rows : list of dict
+        Of the table of events: see `l2i_fast.archive.tables`.
+    seconds : float
+        Of sound that the unit covers.
+    problems : list of Problem
+    """
+
+    recording: int
+    first: int
+    rows: list[dict[str, Any]]
+    seconds: float
+    problems: list[Problem]
+
+
+def do(units: Sequence[Unit], job: Job) -> list[Outcome]:
+    """Do units, whose windows go through the networks together."""
+    return _worker(job).run(units)
+
+
+@lru_cache(1)
+def _worker(job: Job) -> _Worker:
+    return _Worker(load(job.model), job)
+
+
+class _Worker:
+    def __init__(self, model: L2I, job: Job) -> None:
+        self.model, self.job = model, job
+        self.grid = job.grid(model.analysis)
+        self.n_frames = 1 + self.grid.length // model.analysis.hop_length
+        self.W = model.interpreter.dictionary.detach()
+
+    @default_settings()
+    @torch.inference_mode()
+    def run(self, units: Sequence[Unit]) -> list[Outcome]:
+        parts = [_Part(unit, self) for unit in units]
+        batch: list[tuple[_Part, Window]] = []
+        for part in parts:
+            for window in part.windows():
+                if self._n_frames(window) < self.n_frames:  # the only one of its recording
+                    self._explain([(part, window)])
+                    continue
+                batch.append((part, window))
+                if len(batch) == _TOGETHER:
+                    self._explain(batch)
+                    batch = []
+        if batch:
+            self._explain(batch)
+        return [part.finish() for part in parts]
+
+    def _n_frames(self, window: Window) -> int:
+        return 1 + len(window.samples) // self.model.analysis.hop_length
+
+    def _explain(self, batch: Sequence[tuple[_Part, Window]]) -> None:
+        """Classify windows with the same number of frames, and explain those that are worth keeping."""
+        model, job = self.model, self.job
+        signals = [window.samples for _, window in batch]
+        if self._n_frames(batch[0][1]) == self.n_frames:
+            # The analysis sees silence behind each signal anyway.
+            signals = [np.pad(y, (0, self.grid.length - len(y))) for y in signals]
+            signals += [signals[-1]] * (_TOGETHER - len(signals))
+        X, scales, features = model.network.analyze(signals)
+        logits, maps = model.network.run(features)
+        probabilities = host(model.network.probabilities(logits))
+        wanted = [self._wanted(p) if np.any(signal) else [] for p, signal in zip(probabilities, signals, strict=True)]
+        H = z = None
+        if any(wanted[: len(batch)]):
+            H, z, _ = model.read(maps, features.shape[2])
+            H = model.fit(H, X)
+        for b, (part, window) in enumerate(batch):
+            found: dict[int, _Found] = {}
+            for target in wanted[b]:
+                assert H is not None
+                assert z is not None
+                relevance = model.relevance(z[b], target)
+                components = model.select(relevance, job.selection)
+                weights = np.zeros(len(relevance), np.float32)
+                weights[list(components)] = 1
+                Y = soft_mask(X[b], self.W, H[b], torch.from_numpy(weights), domain=job.selection.domain)
+                found[target] = _Found(float(probabilities[b][target]), components, relevance, Y)
+            part.take(window, X[b], float(scales[b]), found)
+
+    def _wanted(self, p: NDArray[np.float32]) -> list[int]:
+        job = self.job
+        classes = range(len(p)) if job.classes is None else job.classes
+        kept = [c for c in classes if p[c] >= job.confidence - job.rejected]
+        if job.sound == "all":  # the track has the most probable class, or each that is asked for
+            kept = sorted({*kept, *([int(p.argmax())] if job.classes is None else job.classes)})
+        return kept
+
+
+class _Found(NamedTuple):
+    """An interpretation of a window: its probability, components, their relevance, and its spectrum (F, T)."""
+
+    probability: float
+    components: tuple[int, ...]
+    relevance: NDArray[np.float32]
+    Y: NDArray[np.complex64]
+
+
+class _Part:
+    """A unit while its windows are explained, in their order."""
+
+    def __init__(self, unit: Unit, worker: _Worker) -> None:
+        self.unit, self.worker, self.job = unit, worker, worker.job
+        self.rate = worker.model.sample_rate
+        self.rows: list[dict[str, Any]] = []
+        self.problems: list[Problem] = []
+        self.heard = self.sounding = 0
+        self.failed = False
+        self.tracks: dict[int, Track] = {}
+
+    def windows(self) -> Iterator[Window]:
+        """Read the unit's windows and, for its sound, the one before and the one after."""
+        first, last = self.unit.first, self.unit.last
+        header = self.unit.header
+        before = max(0, first - 1)
+        try:
+            with warnings.catch_warnings(record=True) as caught, RecordingFile(self.unit.recording.path) as file:
+                warnings.simplefilter("always")
+                found = blocks(file, self.rate, before * self.worker.grid.hop, header.first_frame, header.last_frame)
+                for window in cut(found, self.worker.grid, before, None if last is None else last + 1):
+                    if len(window.samples) < self.worker.model.analysis.n_fft:
+                        seconds = len(window.samples) / self.rate
+                        reason = f"{self.unit.recording.path} is too short: {seconds:.3f} s of sound"
+                        self.problems.append(Problem("short", reason))
+                        continue
+                    if self._mine(window):
+                        self.heard = window.start + len(window.samples) - first * self.worker.grid.hop
+                    if self._mine(window) or self.job.sound != "none":
+                        yield window
+            if not file.complete:
+                self.problems.append(Problem("incomplete", str(caught[-1].message)))
+        except Exception as error:
+            self._fail(error)
+
+    def _mine(self, window: Window) -> bool:
+        first, last = self.unit.first, self.unit.last
+        return window.number >= first and (last is None or window.number <= last)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = True
+        for track in self.tracks.values():
+            track.abandon()
+        self.problems = [problem_of(error, self.unit.recording.path)]
+
+    def take(self, window: Window, X: Any, scale: float, found: dict[int, _Found]) -> None:
+        """Take a window's spectrum (F, T), what it was divided by, and its interpretations by class."""
+        if self.failed:
+            return
+        kept: dict[int, dict[str, Any]] = {}
+        if self._mine(window):
+            self.sounding += bool(np.any(window.samples))
+            kept = {
+                target: self._row(window, X, scale, target, one)
+                for target, one in found.items()
+                if one.probability >= self.job.confidence - self.job.rejected
+            }
+            self.rows += kept.values()
+        if self.job.sound == "events":
+            accepted = {target for target, one in found.items() if one.probability >= self.job.confidence}
+            for target in sorted(accepted | self.tracks.keys()):
+                sound = self._sound(found[target], window, scale) if target in accepted else None
+                self._track(target, self.worker.model.classes[target]).add(window, sound, kept.get(target))
+        elif self.job.sound == "all":
+            # One track of whatever class is the most probable one, or one of each class that is asked for.
+            likely = max(found, key=lambda target: found[target].probability, default=None)
+            targets: dict[int, int | None] = (
+                {-1: likely} if self.job.classes is None else {c: c for c in self.job.classes}
+            )
+            for key, chosen in targets.items():
+                one = None if chosen is None else found.get(chosen)
+                sound = np.zeros_like(window.samples) if one is None else self._sound(one, window, scale)
+                label = "predicted" if key < 0 else self.worker.model.classes[key]
+                self._track(key, label).add(window, sound, None if chosen is None else kept.get(chosen))
+
+    def _track(self, key: int, label: str) -> Track:
+        if key not in self.tracks:
+            recording, header = self.unit.recording, self.unit.header
+            folder = sound_folder(recording) / safe_name(label)
+            self.tracks[key] = Track(
+                self.job.folder, folder, self.worker.grid, self.rate, self.job.audio_format, self.unit.first,
+                self.unit.last, header.first_frame / header.rate, self.job.sound == "events",
+            )  # fmt: skip
+        return self.tracks[key]
+
+    def _sound(self, one: _Found, window: Window, scale: float) -> NDArray[np.float32]:
+        analysis = self.worker.model.analysis
+        y = istft(one.Y, hop_length=analysis.hop_length, n_fft=analysis.n_fft, length=len(window.samples))
+        return fade_end(host(y) * np.float32(scale), analysis.n_fft, analysis.hop_length)
+
+    def _row(self, window: Window, X: Any, scale: float, target: int, one: _Found) -> dict[str, Any]:
+        """Return a row of the table of events: see `l2i_fast.archive.tables`."""
+        model, header = self.worker.model, self.unit.header
+        analysis = model.analysis
+        before = header.first_frame / header.rate
+        row: dict[str, Any] = {
+            "start": _rounded(before + window.start / self.rate, 9),
+            "end": _rounded(before + (window.start + len(window.samples)) / self.rate, 9),
+            "label": model.classes[target],
+            "probability": _rounded(one.probability),
+            "accepted": one.probability >= self.job.confidence,
+            "components": list(one.components),
+            "relevance": [_rounded(float(one.relevance[k])) for k in one.components],
+            "sound": None,
+        }
+        powers = [np.abs(host(x)) ** 2 for x in (one.Y, X)]
+        energies = [float(power.sum(dtype=np.float64)) for power in powers]
+        row["kept"] = _rounded(energies[0] / energies[1])
+        for prefix, power in zip(("", "input_"), powers, strict=True):
+            found = measure(power, self.rate, analysis.n_fft, analysis.hop_length, scale)
+            row |= {prefix + name: _rounded(value) for name, value in found._asdict().items()}
+        return row
+
+    def finish(self) -> Outcome:
+        """Complete the sound files; return what came out."""
+        if not self.failed:
+            for track in self.tracks.values():
+                track.finish()
+            if not self.heard and not self.unit.first and not self.problems:
+                self.problems.append(Problem("empty", f"{self.unit.recording.path} has no samples"))
+            elif self.heard and not self.sounding:
+                self.problems.append(Problem("silent", f"{self.unit.recording.path} is silent: all samples are zero"))
+        rows = [] if self.failed else self.rows
+        seconds = 0.0 if self.failed else self.heard / self.rate
+        return Outcome(self.unit.recording.id, self.unit.first, rows, seconds, self.problems)
+
+
+def problem_of(error: Exception, path: str) -> Problem:
+    """Return the problem that an error in reading a recording stands for."""
+    reason = str(error) if str(error) else type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return Problem("missing", reason, again=True)
+    if isinstance(error, OSError):
+        return Problem(
+            "unreadable", f"{path}: {error.strerror or reason}" if path not in reason else reason, again=True
+        )
+    if "holds NaN" in reason:
+        return Problem("not finite", reason)
+    return Problem("damaged", reason)
+
+
+def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def sound_folder(recording: Recording) -> Path:
+    """Return the folder of a recording's sound, from the output folder on."""
+    return Path("sound", f"{recording.id:06d}-{safe_name(Path(recording.path).stem)}")
+
+
+def safe_name(name: str) -> str:
+    """Return a name for a file: what a file system or a shell might object to becomes "-", and it is short."""
+    text = re.sub(r"[^\w.+-]+", "-", printable(name)).strip("-.")
+    while len(text.encode()) > 60:
+        text = text[:-1]
+    return text or "recording"

@@ -1,0 +1,53 @@
+"""Archives for tests: recordings, a small model in a folder, and runs in this process."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from l2i_fast.archive.inputs import list_inputs
+from l2i_fast.archive.journal import Journal
+from l2i_fast.archive.run import Progress, run_archive, settings_of
+from l2i_fast.archive.work import Job
+from l2i_fast.model import load
+from l2i_fast.settings import Selection
+
+RATE = 44100
+
+
+def noise(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """Write noise whose colour and level change, so that the classes that are heard do, too."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * rate)
+    y = rng.standard_normal(n) * np.repeat(rng.uniform(0.01, 0.2, n // 9000 + 1), 9000)[:n]
+    for start in range(0, n, 9000):
+        if rng.random() < 0.5:
+            y[start : start + 9000] = np.cumsum(y[start : start + 9000]) / 40
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.clip(y, -1, 1), rate, subtype="PCM_16")
+    return y
+
+
+def job(model: Path, folder: Path, **changes: Any) -> Job:
+    settings: dict[str, Any] = {
+        "classes": None, "confidence": 0.3, "rejected": 0.0, "window": 1.0, "overlap": 0.25,
+        "selection": Selection(threshold=0.1, top_k=None), "sound": "events", "audio_format": "flac",
+    }  # fmt: skip
+    return Job(str(model), folder, **settings | changes)
+
+
+def run(model: Path, inputs: list[Path], folder: Path, n_jobs: int = 1, zone: Any = None, **changes: Any) -> Progress:
+    wanted = job(model, folder, **changes)
+    with Journal(folder, settings_of(wanted, "tiny", "")) as journal:
+        journal.add(list_inputs([str(path) for path in inputs]))
+        return run_archive(journal, wanted, load(model).analysis, zone, n_jobs)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the digests of tables and sound."""
+    files = [path for part in ("events", "errors", "sound") for path in (folder / part).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,113 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from .support import ENVIRONMENT, assert_fails, files_in, make_clip, run, run_process
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model, tmp_path_factory):
+    return tiny_model.save(tmp_path_factory.mktemp("tiny"))
+
+
+def options(tiny, output):
+    return ["--model", tiny, "--output", output, "--jobs", 1, "--window", 0.5, "--overlap", 0.1]
+
+
+def test_an_archive(tiny, tmp_path):
+    make_clip(tmp_path / "in" / "a.wav", 60_000)
+    make_clip(tmp_path / "in" / "20240309_120000.wav", 20_000)
+    done = run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--confidence", 0, "--export", "raven",
+               "--timezone", "Europe/Berlin")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"20 new windows in 0.00 h of sound; tables and sound in {tmp_path}/out\n"
+    rows = pq.read_table(tmp_path / "out" / "events").to_pylist()
+    assert len(rows) == 20
+    assert {str(row["start_utc"]) for row in rows if "2024" in row["recording"]} == {"2024-03-09 11:00:00+00:00"}
+    status = json.loads((tmp_path / "out" / "status.json").read_text())
+    assert (status["state"], status["recordings"], status["problems"]) == ("finished", 2, 0)
+    assert "export/raven/all.selections.txt" in files_in(tmp_path / "out")
+    # A second call has nothing to do.
+    again = run(
+        "batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--confidence", 0, "--timezone", "Europe/Berlin"
+    )
+    assert again.stdout.startswith("0 new windows")
+
+
+def test_problems_set_the_status_and_stop_nothing(tiny, tmp_path):
+    make_clip(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "b.wav").write_text("no sound")
+    done = run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"))
+    assert done.exit_code == 1
+    assert done.stderr == f"l2i: 1 recordings or parts gave problems: see {tmp_path}/out/errors\n"
+    (row,) = pq.read_table(tmp_path / "out" / "errors").to_pylist()
+    assert row["kind"] == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--overlap", 0.3], "overlap is 0.3 s, but must be at most half of the window, 0.25 s"),
+        (["--confidence", 1.5], "confidence is 1.5, but must be"),
+        (["--sound", "some"], "sound is 'some', but must be one of none, events, all"),
+        (["--format", "mp3"], "format is 'mp3', but must be one of flac, ogg, wav"),
+        (["--export", "excel"], "export is 'excel', but must be one of raven, audacity, csv, jsonl"),
+        (["--timezone", "Mars/Olympus"], "timezone is 'Mars/Olympus', but must be a zone"),
+        (["--timezone", "../etc/passwd"], "timezone is '../etc/passwd', but must be a zone"),
+        (["--target", "cow"], "target is 'cow', but must be one of dog"),
+    ],
+)
+def test_wrong_settings_are_refused_before_the_work(tiny, tmp_path, changes, words):
+    make_clip(tmp_path / "a.wav")
+    done = run("batch", tmp_path / "a.wav", *options(tiny, tmp_path / "out"), *changes)
+    assert_fails(done, 2, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_does_not_exist_is_refused(tiny, tmp_path):
+    done = run("batch", tmp_path / "gone.wav", *options(tiny, tmp_path / "out"))
+    assert_fails(done, 1, f"there is no file {tmp_path}/gone.wav")
+
+
+def test_a_folder_of_another_run_is_refused(tiny, tmp_path):
+    make_clip(tmp_path / "a.wav")
+    run("batch", tmp_path / "a.wav", *options(tiny, tmp_path / "out"))
+    done = run("batch", tmp_path / "a.wav", *options(tiny, tmp_path / "out"), "--confidence", 0.9)
+    assert_fails(done, 1, "holds a run with other settings (confidence 0.5, not 0.9): choose another folder")
+
+
+def test_a_list_on_standard_input(tiny, tmp_path):
+    make_clip(tmp_path / "line\nbreak.wav")
+    done = run_process(
+        "batch", "-", *options(tiny, tmp_path / "out"), "--confidence", 0, input=f"{tmp_path}/line\nbreak.wav\0"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 new windows")
+
+
+def test_a_terminal_shows_a_bar(tiny, tmp_path):
+    for i in range(3):
+        make_clip(tmp_path / "in" / f"{i}.wav", 200_000, seed=i)
+    code = "import l2i_fast.archive.run as run; run._COMMIT = 0.0; from l2i_fast.cli import main; main()"
+    parent, child = pty.openpty()
+    command = [sys.executable, "-P", "-c", code, "batch", tmp_path / "in", *options(tiny, tmp_path / "out")]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=child, env=ENVIRONMENT) as process:
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                data = os.read(parent, 65536)
+            except OSError:
+                break
+            shown += data
+        process.communicate()
+    os.close(parent)
+    assert process.returncode == 0
+    text = shown.decode()
+    assert "3 of 3" in text
+    assert "recordings" in text
