@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import ShutdownExecutorError, TerminatedWorkerError
 
 from l2i_fast.archive.clock import find_start
 from l2i_fast.archive.exports import Export, export
@@ -23,7 +24,7 @@ from l2i_fast.archive.journal import Header, Journal, Problem, Recording
 from l2i_fast.archive.samples import length_at
 from l2i_fast.archive.tables import PART, write_errors, write_events
 from l2i_fast.archive.windows import Grid
-from l2i_fast.archive.work import Job, Outcome, Unit, do, problem_of, sound_folder
+from l2i_fast.archive.work import Job, Outcome, Unit, do, problem_of
 from l2i_fast.files import PARTIAL, write_whole
 from l2i_fast.recording import RecordingFile, import_optional
 from l2i_fast.settings import Analysis
@@ -147,48 +148,49 @@ class _Run:
         self._remove_unfinished()
         self._note_changes()
         tasks = self._tasks()
-        isolated: list[list[Unit]] = []
-        crashes: dict[tuple[int, int], int] = {}
+        alone: deque[list[Unit]] = deque()
+        crashes: Counter[tuple[int, int]] = Counter()
         while True:
-            lost = self._share(tasks, self.n_jobs) if not isolated else self._share(iter([isolated.pop()]), 1)
-            if lost is None:
-                if not isolated:
-                    return
-                continue
-            # A worker died. Its units are not known, so what was under way is done again, unit by unit.
+            lost = self._share(_popped(alone), 1, 1) if alone else self._share(tasks, self.n_jobs, _AHEAD * self.n_jobs)
+            if not lost and not alone:
+                return
             if len(lost) == 1 and len(lost[0]) == 1:
                 (unit,) = lost[0]
                 place = (unit.recording.id, unit.first)
-                crashes[place] = crashes.get(place, 0) + 1
+                crashes[place] += 1
                 if crashes[place] > 1:
                     reason = f"{unit.recording.path} ended the process that read it, twice"
                     self._take(Outcome(*place, [], 0.0, [Problem("crashed", reason, again=True)]))
                     continue
-            isolated += [[unit] for task in lost for unit in task]
+            # A worker died, with one of the units that were under way: they are done again, one at a time.
+            alone += [[unit] for task in lost for unit in task]
 
-    def _share(self, tasks: Iterator[list[Unit]], n_jobs: int) -> list[list[Unit]] | None:
-        """Do tasks in `n_jobs` processes; return those under way when a process died, or None if none did."""
-        if n_jobs == 1 and self.n_jobs == 1:
+    def _share(self, tasks: Iterator[list[Unit]], n_jobs: int, ahead: int) -> list[list[Unit]]:
+        """Do tasks in `n_jobs` processes, `ahead` at a time; return those that were under way when a process died."""
+        if self.n_jobs == 1:
             for task in tasks:
                 for outcome in do(task, self.job):
                     self._take(outcome)
                 self._tick()
-            return None
+            return []
         under_way: dict[Future[list[Outcome]], list[Unit]] = {}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         with ExitStack() as stack:
             pool = ProcessPoolExecutor(n_jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
             stack.callback(pool.shutdown, wait=True, kill_workers=True)
-            try:
-                for task in tasks:
+            for task in tasks:
+                try:
                     under_way[pool.submit(do, task, self.job)] = task
-                    while len(under_way) >= _AHEAD * n_jobs:
+                    while len(under_way) >= ahead:
                         self._collect(under_way)
+                except (TerminatedWorkerError, ShutdownExecutorError):
+                    return [*under_way.values(), *([] if task in under_way.values() else [task])]
+            try:
                 while under_way:
                     self._collect(under_way)
             except TerminatedWorkerError:
-                return list(under_way.values())
-        return None
+                return [*under_way.values()]
+        return []
 
     def _collect(self, under_way: dict[Future[list[Outcome]], list[Unit]]) -> None:
         done, _ = wait(under_way, timeout=_COMMIT, return_when=FIRST_COMPLETED)
@@ -249,10 +251,16 @@ class _Run:
         self.write_status(self.progress(), "finished" if finished else "interrupted")
 
     def _remove_unfinished(self) -> None:
-        """Remove what workers that were killed have left behind."""
-        recordings = {recording for recording, *_ in self.journal.undone()}
-        for recording in recordings:
-            for path in (self.job.folder / sound_folder(recording)).glob(f"*/{PARTIAL}*"):
+        """Remove the unfinished files that a run that was killed has left behind."""
+        root = self.job.folder
+        places = [root, *(root / name for name in ("events", "errors", "export", "export/raven", "export/audacity"))]
+        pending = {str(recording.id) for recording in self.journal.unopened()}
+        pending |= {str(recording.id) for recording, *_ in self.journal.undone()}
+        for folder in (root / "sound").glob("*"):
+            if folder.name.partition("-")[0].lstrip("0") in pending:
+                places += folder.glob("*")
+        for place in places:
+            for path in place.glob(f"{PARTIAL}*"):
                 path.unlink(missing_ok=True)
 
     def _note_changes(self) -> None:
@@ -308,6 +316,11 @@ class _Run:
                     yield first, future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _popped(tasks: deque[list[Unit]]) -> Iterator[list[Unit]]:
+    while tasks:
+        yield tasks.popleft()
 
 
 def open_recording(recording: Recording, zone: tzinfo | None) -> tuple[Header, bool] | Problem:

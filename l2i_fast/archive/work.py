@@ -282,7 +282,7 @@ class _Part:
     def _track(self, key: int, label: str) -> Track:
         if key not in self.tracks:
             recording, header = self.unit.recording, self.unit.header
-            folder = sound_folder(recording) / safe_name(label)
+            folder = Path("sound", f"{recording.id:06d}-{safe_name(Path(recording.path).stem)}", safe_name(label))
             self.tracks[key] = Track(
                 self.job.folder, folder, self.worker.grid, self.rate, self.job.audio_format, self.unit.first,
                 self.unit.last, header.first_frame / header.rate, self.job.sound == "events",
@@ -347,11 +347,6 @@ def problem_of(error: Exception, path: str) -> Problem:
 
 def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:
     return None if value is None else float(f"{value:.{digits}g}")
-
-
-def sound_folder(recording: Recording) -> Path:
-    """Return the folder of a recording's sound, from the output folder on."""
-    return Path("sound", f"{recording.id:06d}-{safe_name(Path(recording.path).stem)}")
 
 
 def safe_name(name: str) -> str:

@@ -336,7 +336,7 @@ def test_runs_that_are_killed_end_as_if_they_had_not_been(model: Path, tmp_path:
     for attempt in range(20):
         process = start(tmp_path / "out")
         try:
-            process.communicate(timeout=random.uniform(0.4, 1.0) * seconds if attempt < 4 else None)
+            process.communicate(timeout=random.uniform(0.4, 1.0) * seconds if attempt < 3 else None)
         except subprocess.TimeoutExpired:
             process.send_signal(random.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
             process.communicate()
