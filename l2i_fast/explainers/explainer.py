@@ -153,7 +153,8 @@ class Explainer(ABC):
                 needed = f"a list with an entry for each of {len(sources)} recordings"
                 raise ValueError(f"targets is {shown(targets)}, but must be {needed}")
             wanted = [None if target is None else self.network.find_classes(target) for target in targets]
-        return explain_batches(sources, wanted, self.network.front_end.analysis.sample_rate, self.explain_equal)
+        rate = self.network.front_end.analysis.sample_rate
+        return list(explain_batches(zip(sources, wanted, strict=True), rate, self.explain_equal))
 
     @abstractmethod
     def explain_equal(self, signals: Sequence[Float32], wanted: Sequence[Sequence[int] | None]) -> list[Result]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
@@ -205,7 +205,7 @@ class L2I:
         RuntimeWarning
             A recording that ends before the length that its header states, or is damaged; see `Result.complete`.
         """
-        return self.interpret_batch([source], targets, threshold, top_k, domain)[0]
+        return next(self.interpret_batch([source], targets, threshold, top_k, domain))
 
     @default_settings()
     def interpret_batch(
@@ -215,20 +215,27 @@ class L2I:
         threshold: float | None = None,
         top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
-    ) -> list[Result]:
+    ) -> Iterator[Result]:
         """Interpret several recordings of any lengths, as `interpret` does each, in the same order.
 
-        Recordings of equal length go through the networks together; none is padded to the length of another.
+        Recordings are read as results are asked for, so `sources` may be an iterator over any number of them. Those of
+        equal length that follow one another closely go through the networks together; none is padded to the length of
+        another.
+
+        Yields
+        ------
+        Result
         """
         if not is_several(sources):
             raise TypeError(
                 f"sources is {shown(sources)}, but must be a list of recordings; interpret takes a single one"
             )
         selection = self.selection_with(threshold, top_k, domain)
-        sources = list(sources)
-        wanted = [None if targets is None else self.network.find_classes(targets)] * len(sources)
+        wanted = None if targets is None else self.network.find_classes(targets)
         return explain_batches(
-            sources, wanted, self.sample_rate, lambda signals, wanted: self.interpret_equal(signals, wanted, selection)
+            ((source, wanted) for source in sources),
+            self.sample_rate,
+            lambda signals, wanted: self.interpret_equal(signals, wanted, selection),
         )
 
     @default_settings()

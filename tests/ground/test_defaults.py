@@ -70,7 +70,7 @@ def streamed(model: L2I, y: np.ndarray) -> list[np.ndarray]:
 
 def interpreted(model: L2I, y: np.ndarray) -> list[np.ndarray]:
     stereo = np.stack([y, 1e-30 * y], axis=1)  # whose mean, and whose product with the scale, underflow
-    results = model.interpret_batch([(y, 44100), (stereo, 44100)])
+    results = list(model.interpret_batch([(y, 44100), (stereo, 44100)]))
     return [array for result in results for array in (result.audio, result.probabilities, result.activations)]
 
 

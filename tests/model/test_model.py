@@ -7,6 +7,7 @@ import fcntl
 import json
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from l2i_fast import reference
 from l2i_fast.audio import write_audio
 from l2i_fast.data import Dataset
 from l2i_fast.files import locked
-from l2i_fast.model import L2I
+from l2i_fast.model import L2I, batches
 
 from ..conftest import make_model
 from ..helpers import refused
@@ -96,7 +97,7 @@ def test_every_component_gives_the_input_back(tiny_model: L2I, rng: np.random.Ge
 
 def test_alone_equals_in_a_ragged_batch(tiny_model: L2I, rng: np.random.Generator) -> None:
     clips = [(sound(rng, n), 44100) for n in (44100, 1, 90000, 44100, 511, 44100)]
-    together = tiny_model.interpret_batch(clips, targets=[0, 2])
+    together = list(tiny_model.interpret_batch(clips, targets=[0, 2]))
     assert len(together) == len(clips)
     for clip, b in zip(clips, together, strict=True):
         a = tiny_model.interpret(clip, targets=[0, 2])
@@ -112,8 +113,34 @@ def test_a_single_name_is_not_a_batch(tiny_model: L2I) -> None:
         tiny_model.interpret_batch("clip.wav")
 
 
-def test_an_empty_batch_is_an_empty_list(tiny_model: L2I) -> None:
-    assert tiny_model.interpret_batch([]) == []
+def test_an_empty_batch_gives_nothing(tiny_model: L2I) -> None:
+    assert list(tiny_model.interpret_batch([])) == []
+
+
+def test_a_batch_reads_recordings_as_results_are_asked_for(tiny_model: L2I, rng: np.random.Generator) -> None:
+    taken = 0
+
+    def endless() -> Iterator[tuple[np.ndarray, int]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield sound(rng, 2000 if taken % 3 else 3000), 44100
+
+    results = tiny_model.interpret_batch(endless())
+    assert taken == 0
+    lengths = [len(next(results).input) for _ in range(100)]
+    assert lengths == [2000 if i % 3 else 3000 for i in range(1, 101)]
+    assert taken < 200
+
+
+def test_a_batch_holds_a_bounded_number_of_samples(
+    tiny_model: L2I, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_AHEAD_SAMPLES", 1000)
+    results = tiny_model.interpret_batch([(sound(rng, 2000), 44100), (np.full(10, np.nan), 44100)])
+    assert len(next(results).input) == 2000  # before the next one is read
+    with refused(ValueError, "samples holds NaN or infinity (first at sample 0), but finite samples are needed"):
+        next(results)
 
 
 def test_silence_stays_silence(tiny_model: L2I) -> None:
@@ -449,7 +476,7 @@ def shipped() -> L2I:
 def test_shipped_model_knows_real_clips(shipped: L2I, esc10: Dataset) -> None:
     assert shipped.classes == esc10.classes
     clips = esc10.clips[::20]
-    results = shipped.interpret_batch([clip.path for clip in clips])
+    results = list(shipped.interpret_batch([clip.path for clip in clips]))
     # It was trained on these clips: this checks the weights and the feature chain, not how well it generalises.
     right = [r.prediction == (esc10.classes[c.labels[0]],) for c, r in zip(clips, results, strict=True)]
     assert np.mean(right) > 0.9

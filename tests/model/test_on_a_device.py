@@ -17,7 +17,7 @@ def test_interpretations_are_the_same(served, device, rng, monkeypatch):
     if reason := missing(served, device):
         pytest.skip(reason)
     signals = [(rng.standard_normal(n).astype(np.float32) / 5, 44100) for n in (30000, 30000, 12345)]
-    expected = make_model().interpret_batch(signals)
+    expected = list(make_model().interpret_batch(signals))
     monkeypatch.setenv("L2I_BACKEND", served)
     model = make_model().to(device)
     for ours, theirs in zip(model.interpret_batch(signals), expected, strict=True):
