@@ -7,6 +7,7 @@ from l2i_fast.forks import importing
 from l2i_fast.version import __version__
 
 if TYPE_CHECKING:
+    from l2i_fast.archive.batch import Batch
     from l2i_fast.model import L2I, load
     from l2i_fast.nmf.activations import activations
     from l2i_fast.nmf.dictionary import learn_dictionary
@@ -31,6 +32,7 @@ except ImportError as error:
 __all__ = [
     "L2I",
     "NMF",
+    "Batch",
     "DeviceStreams",
     "Explanation",
     "Result",
@@ -56,6 +58,7 @@ __all__ = [
 
 # Names that need torch or scikit-learn are imported at their first use, so that `import l2i_fast` is quick.
 _MODULES = {
+    "Batch": "archive.batch",
     "L2I": "model",
     "load": "model",
     "Explanation": "results",

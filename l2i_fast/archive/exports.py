@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 from l2i_fast.archive.journal import Journal
+from l2i_fast.archive.settings import Export
 from l2i_fast.archive.tables import events_schema, read_events
 from l2i_fast.archive.work import safe_name
 from l2i_fast.files import printable, whole
 
-Export: TypeAlias = Literal["raven", "audacity", "csv", "jsonl"]
-EXPORTS: tuple[Export, ...] = get_args(Export)
 #: Columns of a selection table of Raven.
 _RAVEN = (
     "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)", "Begin File",

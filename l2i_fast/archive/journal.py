@@ -282,6 +282,15 @@ class Journal:
         for row in self._database.execute(query, (first, last)):
             yield _recording(row[:4]), Header(*row[4:11]), json.loads(row[11])
 
+    def find(self, number: int) -> tuple[Recording, Header]:
+        """Return an opened recording by its number."""
+        query = (
+            "SELECT id, path, start, stop, size, modified, rate, first_frame, last_frame, begin_utc, clock"
+            " FROM recordings WHERE id = ?"
+        )
+        row = self._database.execute(query, (number,)).fetchone()
+        return _recording(row[:4]), Header(*row[4:])
+
     def finished(self, first: int, last: int) -> bool:
         """Return whether nothing is left to do in recordings `first` to `last`."""
         query = (

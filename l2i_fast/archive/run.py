@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import ShutdownExecutorError, TerminatedWorkerError
 
 from l2i_fast.archive.clock import find_start
-from l2i_fast.archive.exports import Export, export
+from l2i_fast.archive.exports import export
 from l2i_fast.archive.journal import Header, Journal, Problem, Recording
 from l2i_fast.archive.samples import length_at
+from l2i_fast.archive.settings import Export
 from l2i_fast.archive.tables import PART, write_errors, write_events
 from l2i_fast.archive.windows import Grid
 from l2i_fast.archive.work import Job, Outcome, Unit, do, problem_of
@@ -78,16 +78,10 @@ class Progress(NamedTuple):
     left: float | None
 
 
-def run_archive(
-    journal: Journal,
-    job: Job,
-    analysis: Analysis,
-    zone: tzinfo | None = None,
-    n_jobs: int = 1,
-    exports: Sequence[Export] = (),
-    report: Callable[[Progress], None] | None = None,
-) -> Progress:
-    """Do what the journal lists and is not done; write the tables of what is finished.
+class Run:
+    """What a journal lists and is not done: iterating over it does it, and yields what comes out of each unit.
+
+    At the end, and where the iteration ends early, the tables of what is finished are written.
 
     Parameters
     ----------
@@ -100,7 +94,7 @@ def run_archive(
     n_jobs : int
         Processes.
     exports : sequence of str
-        See `export`.
+        See `export`; written when all is done.
     report : callable, optional
         Receives the progress about once a second.
 
@@ -111,47 +105,48 @@ def run_archive(
     ImportError
         A library of the extra ``archive`` is not installed.
     """
-    for library, purpose in (("pyarrow", "write tables"), ("wavinfo", "read the times in WAV files")):
-        import_optional(library, purpose)  # missing ones are found before hours of work
-    run = _Run(journal, job, analysis, zone, n_jobs, report)
-    try:
-        try:
-            run.work()
-        finally:
-            run.write_tables()
-    except sqlite3.OperationalError as error:  # a full disk
-        raise OSError(f"{job.folder}/journal.sqlite cannot be written: {error}") from error
-    for kind in exports:
-        export(journal, job.folder, kind)
-    return run.progress()
 
-
-class _Run:
     def __init__(
         self,
         journal: Journal,
         job: Job,
         analysis: Analysis,
-        zone: tzinfo | None,
-        n_jobs: int,
-        report: Callable[[Progress], None] | None,
+        zone: tzinfo | None = None,
+        n_jobs: int = 1,
+        exports: Sequence[Export] = (),
+        report: Callable[[Progress], None] | None = None,
     ) -> None:
+        for library, purpose in (("pyarrow", "write tables"), ("wavinfo", "read the times in WAV files")):
+            import_optional(library, purpose)  # missing ones are found before hours of work
         self.journal, self.job, self.analysis, self.zone, self.n_jobs = journal, job, analysis, zone, n_jobs
-        self.report = report
+        self.exports, self.report = exports, report
         self.began = self.committed = time.monotonic()
         self.told = 0.0
         self.events, self.heard = 0, 0.0
         self.changed: set[int] = set()  # parts of the table of events that are not written yet
 
-    def work(self) -> None:
-        """Do all units."""
+    def __iter__(self) -> Iterator[Outcome]:
+        try:
+            try:
+                yield from self._work()
+            finally:
+                self._write_tables()
+        except sqlite3.OperationalError as error:  # a full disk
+            raise OSError(f"{self.job.folder}/journal.sqlite cannot be written: {error}") from error
+        for kind in self.exports:
+            export(self.journal, self.job.folder, kind)
+
+    def _work(self) -> Iterator[Outcome]:
         self._remove_unfinished()
         self._note_changes()
         tasks = self._tasks()
         alone: deque[list[Unit]] = deque()
         crashes: Counter[tuple[int, int]] = Counter()
         while True:
-            lost = self._share(_popped(alone), 1, 1) if alone else self._share(tasks, self.n_jobs, _AHEAD * self.n_jobs)
+            if alone:
+                lost = yield from self._share(_popped(alone), 1, 1)
+            else:
+                lost = yield from self._share(tasks, self.n_jobs, _AHEAD * self.n_jobs)
             if not lost and not alone:
                 return
             if len(lost) == 1 and len(lost[0]) == 1:
@@ -160,53 +155,57 @@ class _Run:
                 crashes[place] += 1
                 if crashes[place] > 1:
                     reason = f"{unit.recording.path} ended the process that read it, twice"
-                    self._take(Outcome(*place, [], 0.0, [Problem("crashed", reason, again=True)]))
+                    yield self._take(Outcome(*place, [], 0.0, [Problem("crashed", reason, again=True)]))
                     continue
             # A worker died, with one of the units that were under way: they are done again, one at a time.
             alone += [[unit] for task in lost for unit in task]
 
-    def _share(self, tasks: Iterator[list[Unit]], n_jobs: int, ahead: int) -> list[list[Unit]]:
+    def _share(
+        self, tasks: Iterator[list[Unit]], n_jobs: int, ahead: int
+    ) -> Generator[Outcome, None, list[list[Unit]]]:
         """Do tasks in `n_jobs` processes, `ahead` at a time; return those that were under way when a process died."""
         if self.n_jobs == 1:
             for task in tasks:
                 for outcome in do(task, self.job):
-                    self._take(outcome)
+                    yield self._take(outcome)
                 self._tick()
             return []
         under_way: dict[Future[list[Outcome]], list[Unit]] = {}
+        waiting: list[list[Unit]] = []
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         with ExitStack() as stack:
             pool = ProcessPoolExecutor(n_jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
             stack.callback(pool.shutdown, wait=True, kill_workers=True)
-            for task in tasks:
-                try:
-                    under_way[pool.submit(do, task, self.job)] = task
-                    while len(under_way) >= ahead:
-                        self._collect(under_way)
-                except (TerminatedWorkerError, ShutdownExecutorError):
-                    return [*under_way.values(), *([] if task in under_way.values() else [task])]
             try:
+                for task in tasks:
+                    waiting = [task]
+                    under_way[pool.submit(do, task, self.job)] = task
+                    waiting = []
+                    while len(under_way) >= ahead:
+                        yield from self._collect(under_way)
                 while under_way:
-                    self._collect(under_way)
-            except TerminatedWorkerError:
-                return [*under_way.values()]
+                    yield from self._collect(under_way)
+            except (TerminatedWorkerError, ShutdownExecutorError):
+                return [*under_way.values(), *waiting]
         return []
 
-    def _collect(self, under_way: dict[Future[list[Outcome]], list[Unit]]) -> None:
+    def _collect(self, under_way: dict[Future[list[Outcome]], list[Unit]]) -> Iterator[Outcome]:
         done, _ = wait(under_way, timeout=_COMMIT, return_when=FIRST_COMPLETED)
         for future in done:
-            for outcome in future.result():
-                self._take(outcome)
+            outcomes = future.result()
             del under_way[future]
+            for outcome in outcomes:
+                yield self._take(outcome)
         self._tick()
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: Outcome) -> Outcome:
         self.journal.finish(outcome.recording, outcome.first, outcome.rows, outcome.seconds)
         for problem in outcome.problems:
             self.journal.note(outcome.recording, problem, outcome.first)
         self.events += sum(row["accepted"] for row in outcome.rows)
         self.heard += outcome.seconds
         self.changed.add((outcome.recording - 1) // PART)
+        return outcome
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -219,7 +218,7 @@ class _Run:
             self.report(progress)
         if now - self.told >= _STATUS:
             self.told = now
-            self.write_status(progress, "running")
+            self._write_status(progress, "running")
 
     def progress(self) -> Progress:
         """Return how far the run is."""
@@ -232,12 +231,12 @@ class _Run:
             counts["heard"], counts["problems"], self.events, speed, left,
         )  # fmt: skip
 
-    def write_status(self, progress: Progress, state: str) -> None:
+    def _write_status(self, progress: Progress, state: str) -> None:
         """Write status.json, for those who watch the run."""
         text = json.dumps({"state": state, "time": time.time(), "pid": os.getpid(), **progress._asdict()})
         write_whole(self.job.folder / "status.json", lambda p: p.write_text(text + "\n"))
 
-    def write_tables(self) -> None:
+    def _write_tables(self) -> None:
         """Write the tables of what is finished, and commit."""
         self.journal.commit()
         last = self.journal.counts()["recordings"]
@@ -248,7 +247,7 @@ class _Run:
                 write_events(self.journal, self.job.folder, first)
         write_errors(self.journal, self.job.folder)
         finished = self.journal.finished(1, last)
-        self.write_status(self.progress(), "finished" if finished else "interrupted")
+        self._write_status(self.progress(), "finished" if finished else "interrupted")
 
     def _remove_unfinished(self) -> None:
         """Remove the unfinished files that a run that was killed has left behind."""
@@ -355,13 +354,6 @@ def split(header: Header, seeks: bool, grid: Grid, sample_rate: int) -> list[tup
     # The last unit has two windows or more: its last window, which begins earlier than the grid says, may overlap two.
     starts = range(0, max(1, count - 1), _WINDOWS)
     return [(first, (first + _WINDOWS if first + _WINDOWS in starts else count) - 1) for first in starts]
-
-
-def settings_of(job: Job, identity: str, zone: str) -> dict[str, Any]:
-    """Return what decides on the results of a run, for its journal."""
-    found = dataclasses.asdict(job) | {"model": identity, "zone": zone}
-    del found["folder"]
-    return found
 
 
 def _prepare_worker(parent: int) -> None:

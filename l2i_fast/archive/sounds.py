@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i_fast.archive.settings import SoundFormat
 from l2i_fast.archive.windows import Grid, Joined, Window
 from l2i_fast.files import whole
 from l2i_fast.recording import import_optional
 
 Audio = NDArray[np.float32]
-#: FLAC and WAV of 24 bits, or Opus in Ogg.
-SoundFormat: TypeAlias = Literal["flac", "ogg", "wav"]
 _ENCODINGS = {"flac": ("FLAC", "PCM_24"), "ogg": ("OGG", "OPUS"), "wav": ("WAV", "PCM_24")}
 #: The rate of Opus that holds all frequencies, in Hz.
 _OPUS_RATE = 48000

@@ -7,7 +7,8 @@ nor on interruptions.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from l2i_fast.archive.measures import Measures
 from l2i_fast.files import printable, write_whole
 from l2i_fast.recording import import_optional
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Recordings of a file of the table of events.
 PART = 512
 #: Rows that are written together.
@@ -77,7 +79,7 @@ def write_events(journal: Journal, folder: Path, first: int) -> None:
         with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             rows: list[dict[str, Any]] = []
             for recording, header, found in journal.rows(first, first + PART - 1):
-                rows += _events(recording, header, found)
+                rows += complete(recording, header, found)
                 if len(rows) >= _ROWS:
                     writer.write_table(pa.Table.from_pylist(rows, schema))
                     rows = []
@@ -87,11 +89,14 @@ def write_events(journal: Journal, folder: Path, first: int) -> None:
     write_whole(folder / "events" / f"part-{first // PART:06d}.parquet", write)
 
 
-def _events(recording: Recording, header: Header, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    common = {"recording": printable(recording.path), "recording_id": recording.id, "clock": header.clock}
+def complete(recording: Recording, header: Header, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a unit with all columns of the table of events."""
+    common = {"recording": printable(recording.path), "recording_id": recording.id}
     for row in rows:
-        moment = None if header.begin_utc is None else header.begin_utc + round(row["start"] * 1_000_000)
-        yield common | row | {"start_utc": moment}
+        moment = None
+        if header.begin_utc is not None:
+            moment = _EPOCH + timedelta(microseconds=header.begin_utc + round(row["start"] * 1_000_000))
+        yield common | row | {"start_utc": moment, "clock": header.clock}
 
 
 def write_errors(journal: Journal, folder: Path) -> None:

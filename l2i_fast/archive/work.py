@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from l2i_fast.archive.journal import Header, Problem, Recording
 from l2i_fast.archive.measures import measure
 from l2i_fast.archive.samples import blocks
-from l2i_fast.archive.sounds import SoundFormat, Track
+from l2i_fast.archive.settings import BatchSettings
+from l2i_fast.archive.sounds import Track
 from l2i_fast.archive.windows import Grid, Window, cut
 from l2i_fast.arrays import host
 from l2i_fast.defaults import default_settings
@@ -29,8 +30,6 @@ from l2i_fast.recording import RecordingFile
 from l2i_fast.results.masking import fade_end
 from l2i_fast.settings import Analysis, Selection
 
-#: Which sound is written: none, that of events, or of everything.
-SoundOf: TypeAlias = Literal["none", "events", "all"]
 #: Windows that go through the networks together. Always as many: then the answer for one does not depend on the others,
 #: down to the last bit, and it does not matter which worker explains which windows with which others.
 _TOGETHER = 4
@@ -50,32 +49,22 @@ class Job:
         Of the results.
     classes : tuple of int or None
         Classes to look for; None is all.
-    confidence : float
-        Lowest probability at which a window is worth keeping.
-    rejected : float
-        Windows whose probability is lower than `confidence` by at most this are explained as well.
-    window, overlap : float
-        Seconds.
+    settings : BatchSettings
     selection : Selection
         Which components make an interpretation.
-    sound : {"none", "events", "all"}
-    audio_format : {"flac", "ogg", "wav"}
     """
 
     model: str
     folder: Path
     classes: tuple[int, ...] | None
-    confidence: float
-    rejected: float
-    window: float
-    overlap: float
+    settings: BatchSettings
     selection: Selection
-    sound: SoundOf
-    audio_format: SoundFormat
 
     def grid(self, analysis: Analysis) -> Grid:
         """Return the windows: as long as they can be without another frame, for recordings of a little more."""
-        length, overlap = (round(seconds * analysis.sample_rate) for seconds in (self.window, self.overlap))
+        length, overlap = (
+            round(seconds * analysis.sample_rate) for seconds in (self.settings.window, self.settings.overlap)
+        )
         longest = (length // analysis.hop_length + 1) * analysis.hop_length - 1
         return Grid(longest, max(1, length - overlap))
 
@@ -188,8 +177,8 @@ class _Worker:
     def _wanted(self, p: NDArray[np.float32]) -> list[int]:
         job = self.job
         classes = range(len(p)) if job.classes is None else job.classes
-        kept = [c for c in classes if p[c] >= job.confidence - job.rejected]
-        if job.sound == "all":  # the track has the most probable class, or each that is asked for
+        kept = [c for c in classes if p[c] >= job.settings.confidence - job.settings.explain_rejected]
+        if job.settings.sound == "all":  # the track has the most probable class, or each that is asked for
             kept = sorted({*kept, *([int(p.argmax())] if job.classes is None else job.classes)})
         return kept
 
@@ -232,7 +221,7 @@ class _Part:
                         continue
                     if self._mine(window):
                         self.heard = window.start + len(window.samples) - first * self.worker.grid.hop
-                    if self._mine(window) or self.job.sound != "none":
+                    if self._mine(window) or self.job.settings.sound != "none":
                         yield window
             if not file.complete:
                 self.problems.append(Problem("incomplete", str(caught[-1].message)))
@@ -259,15 +248,15 @@ class _Part:
             kept = {
                 target: self._row(window, X, scale, target, one)
                 for target, one in found.items()
-                if one.probability >= self.job.confidence - self.job.rejected
+                if one.probability >= self.job.settings.confidence - self.job.settings.explain_rejected
             }
             self.rows += kept.values()
-        if self.job.sound == "events":
-            accepted = {target for target, one in found.items() if one.probability >= self.job.confidence}
+        if self.job.settings.sound == "events":
+            accepted = {target for target, one in found.items() if one.probability >= self.job.settings.confidence}
             for target in sorted(accepted | self.tracks.keys()):
                 sound = self._sound(found[target], window, scale) if target in accepted else None
                 self._track(target, self.worker.model.classes[target]).add(window, sound, kept.get(target))
-        elif self.job.sound == "all":
+        elif self.job.settings.sound == "all":
             # One track of whatever class is the most probable one, or one of each class that is asked for.
             likely = max(found, key=lambda target: found[target].probability, default=None)
             targets: dict[int, int | None] = (
@@ -284,8 +273,8 @@ class _Part:
             recording, header = self.unit.recording, self.unit.header
             folder = Path("sound", f"{recording.id:06d}-{safe_name(Path(recording.path).stem)}", safe_name(label))
             self.tracks[key] = Track(
-                self.job.folder, folder, self.worker.grid, self.rate, self.job.audio_format, self.unit.first,
-                self.unit.last, header.first_frame / header.rate, self.job.sound == "events",
+                self.job.folder, folder, self.worker.grid, self.rate, self.job.settings.audio_format, self.unit.first,
+                self.unit.last, header.first_frame / header.rate, self.job.settings.sound == "events",
             )  # fmt: skip
         return self.tracks[key]
 
@@ -304,7 +293,7 @@ class _Part:
             "end": _rounded(before + (window.start + len(window.samples)) / self.rate, 9),
             "label": model.classes[target],
             "probability": _rounded(one.probability),
-            "accepted": one.probability >= self.job.confidence,
+            "accepted": one.probability >= self.job.settings.confidence,
             "components": list(one.components),
             "relevance": [_rounded(float(one.relevance[k])) for k in one.components],
             "sound": None,

@@ -9,12 +9,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from l2i_fast.archive.inputs import list_inputs
-from l2i_fast.archive.journal import Journal
-from l2i_fast.archive.run import Progress, run_archive, settings_of
-from l2i_fast.archive.work import Job
-from l2i_fast.model import load
-from l2i_fast.settings import Selection
+from l2i_fast.archive.batch import Batch
+from l2i_fast.archive.run import Progress
 
 RATE = 44100
 
@@ -32,19 +28,17 @@ def noise(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> np.nda
     return y
 
 
-def job(model: Path, folder: Path, **changes: Any) -> Job:
-    settings: dict[str, Any] = {
-        "classes": None, "confidence": 0.3, "rejected": 0.0, "window": 1.0, "overlap": 0.25,
-        "selection": Selection(threshold=0.1, top_k=None), "sound": "events", "audio_format": "flac",
-    }  # fmt: skip
-    return Job(str(model), folder, **settings | changes)
+def batch(model: Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Batch:
+    settings: dict[str, Any] = {"confidence": 0.3, "window": 1.0, "overlap": 0.25, "threshold": 0.1, "top_k": None}
+    return Batch(inputs, folder, model, **settings | changes, jobs=n_jobs)
 
 
-def run(model: Path, inputs: list[Path], folder: Path, n_jobs: int = 1, zone: Any = None, **changes: Any) -> Progress:
-    wanted = job(model, folder, **changes)
-    with Journal(folder, settings_of(wanted, "tiny", "")) as journal:
-        journal.add(list_inputs([str(path) for path in inputs]))
-        return run_archive(journal, wanted, load(model).analysis, zone, n_jobs)
+def run(model: Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Progress:
+    work = batch(model, inputs, folder, n_jobs, **changes)
+    for _ in work:
+        pass
+    assert work.progress is not None
+    return work.progress
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ from l2i_fast.audio import read_audio
 from l2i_fast.model import L2I, load
 
 from ..helpers import refused
-from .support import RATE, contents, job, noise, run
+from .support import RATE, batch, contents, noise, run
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,10 @@ def test_a_recording_of_one_window_is_explained_as_by_interpret(model: Path, tmp
 @pytest.mark.parametrize("classes", [None, (1, 3)])
 def test_sound_of_everything_joins_without_a_seam(model: Path, tmp_path: Path, classes: Any) -> None:
     noise(tmp_path / "a.wav", 9.3)
-    settings = {"sound": "all", "classes": classes, "audio_format": "wav", "confidence": 0.0}
+    settings = {"sound": "all", "targets": classes, "audio_format": "wav", "confidence": 0.0}
     run(model, [tmp_path / "a.wav"], tmp_path / "out", **settings)
     engine, y = load(model), read_audio(tmp_path / "a.wav")[0]
-    wanted_job = job(model, tmp_path, **settings)
-    grid = wanted_job.grid(engine.analysis)
+    grid = batch(model, [], tmp_path, **settings).job.grid(engine.analysis)
     assert grid.count(len(y)) > 9  # several units
     for label in ("predicted",) if classes is None else [engine.classes[c] for c in classes]:
         joined, parts = Joined(grid), []
@@ -224,7 +223,7 @@ def test_a_part_of_a_recording_and_its_clock(model: Path, tmp_path: Path) -> Non
 
 def test_windows_just_below_the_confidence_are_rows_without_sound(model: Path, tmp_path: Path) -> None:
     noise(tmp_path / "a.wav", 12.0, seed=5)
-    run(model, [tmp_path / "a.wav"], tmp_path / "out", rejected=0.1)
+    run(model, [tmp_path / "a.wav"], tmp_path / "out", explain_rejected=0.1)
     rows = list(read_events(tmp_path / "out"))
     rejected = [row for row in rows if not row["accepted"]]
     assert rejected
@@ -306,6 +305,22 @@ def test_a_process_that_dies_costs_one_recording(model: Path, tmp_path: Path, mo
     run(model, [tmp_path / "in"], tmp_path / "out", confidence=0.0)
     run(model, [tmp_path / "in"], tmp_path / "undisturbed", confidence=0.0)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_rows_come_as_they_are_made_and_a_loop_may_end_early(model: Path, tmp_path: Path, n_jobs: int) -> None:
+    for i in range(40):
+        noise(tmp_path / "in" / f"{i:02d}.wav", 1.0, seed=i)
+    rows = iter(batch(model, [tmp_path / "in"], tmp_path / "out", n_jobs, confidence=0.0))
+    first = next(rows)
+    assert (first["start"], first["accepted"]) == (0, True)
+    rows.close()
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["state"] == "interrupted"
+    rest = list(batch(model, [tmp_path / "in"], tmp_path / "out", n_jobs, confidence=0.0))
+    assert 0 < len(rest) < 160
+    whole = list(batch(model, [tmp_path / "in"], tmp_path / "at once", confidence=0.0))
+    assert contents(tmp_path / "out") == contents(tmp_path / "at once")
+    assert whole == list(read_events(tmp_path / "out"))
 
 
 COMMAND = """

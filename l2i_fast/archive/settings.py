@@ -1,0 +1,72 @@
+"""Settings of a run over an archive, as plain data with checked values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+from annotated_types import Ge, Gt, Le
+
+from l2i_fast.settings import PositiveInt, Section
+
+#: Which sound is written: none, that of events, or of everything.
+SoundOf: TypeAlias = Literal["none", "events", "all"]
+#: FLAC and WAV of 24 bits, or Opus in Ogg.
+SoundFormat: TypeAlias = Literal["flac", "ogg", "wav"]
+#: Tables for other programs.
+Export: TypeAlias = Literal["raven", "audacity", "csv", "jsonl"]
+Probability: TypeAlias = Annotated[float, Ge(0), Le(1)]
+Seconds: TypeAlias = Annotated[float, Gt(0), Le(3600)]
+
+
+@dataclass(frozen=True)
+class BatchSettings(Section):
+    """What is done with each recording of an archive.
+
+    Attributes
+    ----------
+    confidence : float
+        Lowest probability at which a window is worth keeping.
+    explain_rejected : float
+        Windows that miss `confidence` by at most this are explained as well.
+    window, overlap : float
+        Length of a window and its overlap with the next one, at most half of it, in seconds.
+    sound : {"none", "events", "all"}
+        Which sound is written.
+    audio_format : {"flac", "ogg", "wav"}
+    exports : tuple of {"raven", "audacity", "csv", "jsonl"}
+        Tables to write as well.
+    timezone : str or None
+        Zone of clock times that state none, such as "UTC" or "Europe/Berlin".
+    jobs : int or None
+        Processes, each with one thread; None is one for each core.
+    """
+
+    confidence: Probability = 0.5
+    explain_rejected: Probability = 0.0
+    window: Seconds = 5.0
+    overlap: Seconds = 1.0
+    sound: SoundOf = "events"
+    audio_format: SoundFormat = "flac"
+    exports: tuple[Export, ...] = ()
+    timezone: str | None = None
+    jobs: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlap > self.window / 2:
+            raise ValueError(
+                f"overlap is {self.overlap:g} s, but must be at most half of window, {self.window / 2:g} s"
+            )
+        self.zone()
+
+    def zone(self) -> ZoneInfo | None:
+        """Return the zone that `timezone` names."""
+        if self.timezone is None:
+            return None
+        try:
+            return ZoneInfo(self.timezone)
+        except (OSError, ValueError, LookupError):
+            needed = "a zone such as UTC or Europe/Berlin"
+            raise ValueError(f"timezone is {self.timezone!r}, but must be {needed}") from None
