@@ -106,6 +106,7 @@ class Track:
         self._joined: Joined | None = None
         self._writer: SoundWriter | None = None
         self._name = ""
+        self._complete: list[str] = []
 
     def add(self, window: Window, sound: Audio | None, row: dict[str, Any] | None) -> None:
         """Add the next window: its sound, None if it has none, and its row of the table, which gets the file's name."""
@@ -142,14 +143,18 @@ class Track:
         self._close()
 
     def abandon(self) -> None:
-        """Remove the file that is being written."""
+        """Remove what was written."""
         if self._writer is not None:
             self._writer.abandon()
         self._joined = self._writer = None
+        for name in self._complete:
+            (self._root / name).unlink()
+        self._complete = []
 
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            self._complete.append(self._name)
         self._joined = self._writer = None
 
 

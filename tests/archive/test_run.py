@@ -185,6 +185,16 @@ def test_broken_recordings_are_listed_and_stop_nothing(model: Path, tmp_path: Pa
         assert Path(row["recording"]).name in row["reason"]
 
 
+def test_a_unit_that_fails_leaves_no_sound(model: Path, tmp_path: Path) -> None:
+    y = np.clip(noise(tmp_path / "a.wav", 8.0, seed=3), -1, 1)
+    y[-1] = np.nan
+    soundfile.write(tmp_path / "a.wav", y, RATE, subtype="FLOAT")
+    run(model, [tmp_path / "a.wav"], tmp_path / "out")
+    assert problems(tmp_path / "out") == [("a.wav", "not finite")]
+    assert not list(read_events(tmp_path / "out"))
+    assert not [name for name in contents(tmp_path / "out") if name.startswith("sound")]
+
+
 def test_names_of_any_kind(model: Path, tmp_path: Path) -> None:
     odd = ["a b", "ä ö ü", "🐕", "line\nbreak", "-dash", "x" * 251, "tab\t", "'\""]
     names = [f"{name}.wav" for name in odd]
