@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,22 @@ class Outcome(NamedTuple):
 def do(units: Sequence[Unit], job: Job) -> list[Outcome]:
     """Do units, whose windows go through the networks together."""
     return _worker(job).run(units)
+
+
+def seconds_for_a_window(job: Job) -> float:
+    """Return how long a process takes to explain a window, measured on noise."""
+    worker = _worker(job)
+    rng = np.random.default_rng(0)
+    windows = [rng.standard_normal(worker.grid.length).astype(np.float32) for _ in range(_TOGETHER)]
+    times = []
+    with default_settings(), torch.inference_mode():
+        for _ in range(3):
+            begin = time.perf_counter()
+            X, _, features = worker.model.network.analyze(windows)
+            _, maps = worker.model.network.run(features)
+            worker.model.fit(worker.model.read(maps, features.shape[2])[0], X)
+            times.append(time.perf_counter() - begin)
+    return min(times) / _TOGETHER
 
 
 @lru_cache(1)

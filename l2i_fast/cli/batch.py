@@ -18,6 +18,7 @@ from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, ch
 from l2i_fast.settings import PositiveInt
 
 if TYPE_CHECKING:
+    from l2i_fast.archive.batch import Batch
     from l2i_fast.archive.run import Progress
 
 #: Seconds between lines of progress where there is no terminal.
@@ -63,6 +64,7 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", show_default="the cores", help="Processes.", **checked("jobs", PositiveInt)),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and how long it takes.")]
 
 
 def batch(
@@ -82,6 +84,7 @@ def batch(
     exports: Exports = None,
     zone: Zone = None,
     jobs: Jobs = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Explain an archive: which classes are heard when, and why. After an interruption the same command goes on."""
     from l2i_fast.archive.batch import Batch
@@ -105,6 +108,9 @@ def batch(
     chosen = selection(load(model), target, threshold, top_k, domain)
     with _show_progress() as report:
         run = Batch(inputs, output, model, **chosen, report=report, **settings)
+        if dry_run:
+            print(_foretell(run))
+            return
         try:
             n_rows = sum(1 for row in run if row["accepted"])
         except KeyboardInterrupt:
@@ -114,6 +120,27 @@ def batch(
     if run.progress.problems:
         print(f"l2i: {run.progress.problems} recordings or parts gave problems: see {output}/errors", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _foretell(run: Batch) -> str:
+    """Return what a run would do, in a few lines."""
+    plan = run.plan()
+    lines = [f"{plan.recordings} recordings with {plan.seconds / 3600:.2f} h of sound"]
+    if plan.unknown:
+        lines[0] += f", and {plan.unknown} of unknown length"
+    if plan.problems:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(plan.problems.items()))
+        lines.append(f"{sum(plan.problems.values())} cannot be read: {kinds}")
+    if plan.done:
+        lines.append(f"{plan.done / 3600:.2f} h are done")
+    lines.append(f"about {_hours(plan.work)} of time, if every window has to be explained")
+    lines.append(f"at most about {plan.size / 1e9:.1f} GB of sound files, if every window has one event")
+    return "\n".join(lines)
+
+
+def _hours(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 @contextmanager
@@ -155,6 +182,5 @@ def describe(progress: Progress) -> str:
         f"{progress.problems} problems",
     ]
     if progress.left is not None:
-        minutes = math.ceil(progress.left / 60)
-        parts.append(f"{minutes // 60}:{minutes % 60:02d} h left")
+        parts.append(f"{_hours(progress.left)} left")
     return ", ".join(parts)

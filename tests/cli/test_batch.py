@@ -49,6 +49,25 @@ def test_problems_set_the_status_and_stop_nothing(tiny, tmp_path):
     assert row["kind"] == "damaged"
 
 
+def test_a_dry_run_writes_nothing(tiny, tmp_path):
+    for i in range(3):
+        make_clip(tmp_path / "in" / f"{i}.wav", 44100 * 12, seed=i)
+    (tmp_path / "in" / "b.wav").write_text("no sound")
+    done = run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--dry-run")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["4 recordings with 0.01 h of sound", "1 cannot be read: 1 damaged"]
+    assert lines[2] == "about 0:01 h of time, if every window has to be explained"
+    assert lines[3] == "at most about 0.0 GB of sound files, if every window has one event"
+    assert not (tmp_path / "out").exists()
+    run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--sound", "none")
+    before = files_in(tmp_path / "out")
+    done = run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--sound", "none", "--dry-run")
+    assert "0.01 h are done" in done.stdout
+    assert "about 0:00 h of time" in done.stdout
+    assert files_in(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
