@@ -43,7 +43,8 @@ def explain_batches(
     """
     held: list[_Read] = []
     for source, wanted in sources:
-        held.append(_Read(_name(source), read_sound(source, sample_rate), wanted))
+        sound = read_sound(source, sample_rate)
+        held.append(_Read(_name(source), sound, wanted))
         if len(held) >= _AHEAD or sum(len(one.sound.samples) for one in held) >= _AHEAD_SAMPLES:
             yield from _explain(held, explain)
             held = []
