@@ -30,6 +30,7 @@ from l2i_fast.archive.work import Job, Outcome, Unit, do
 from l2i_fast.audio import read_audio
 from l2i_fast.model import L2I, load
 
+from ..conftest import make_model
 from ..helpers import refused
 from .support import RATE, batch, contents, noise, run
 
@@ -183,6 +184,46 @@ def test_broken_recordings_are_listed_and_stop_nothing(model: Path, tmp_path: Pa
     assert heard == {"whole.wav", "cut.wav"}
     for row in pq.read_table(tmp_path / "out" / "errors").to_pylist():
         assert Path(row["recording"]).name in row["reason"]
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "wav", "ogg"])
+@pytest.mark.parametrize("rate", [8000, 44100, 384_000])
+def test_formats_and_rates(model: Path, tmp_path: Path, audio_format: Any, rate: int) -> None:
+    noise(tmp_path / "a.flac", 3.0, seed=1, rate=rate)
+    run(model, [tmp_path / "a.flac"], tmp_path / "out", audio_format=audio_format, sound="all", confidence=0.0)
+    (name,) = {row["sound"] for row in read_events(tmp_path / "out") if row["sound"]}
+    assert name.endswith(f".{audio_format}")
+    info = soundfile.info(tmp_path / "out" / name)
+    assert info.samplerate == (48000 if audio_format == "ogg" else RATE)
+    assert info.frames / info.samplerate == pytest.approx(3.0, abs=1e-3)
+    run(model, [tmp_path / "a.flac"], tmp_path / "exact", sound="all", confidence=0.0)
+    (exact,) = (tmp_path / "exact" / "sound").rglob("*.flac")
+    heard, wanted = (read_audio(file, RATE)[0] for file in (tmp_path / "out" / name, exact))
+    n = min(len(heard), len(wanted))
+    assert n > 3 * RATE - 100
+    if audio_format != "ogg":
+        np.testing.assert_allclose(heard[:n], wanted[:n], atol=2**-22)  # both have 24 bits
+        return
+    # Opus does not keep the waveform of noise nor what is above 20 kHz, but its level within 2 dB, and when it sounds.
+    lags = range(-300, 301)
+    likeness = [float(heard[300 + lag : n - 300 + lag] @ wanted[300 : n - 300]) for lag in lags]
+    assert abs(lags[int(np.argmax(likeness))]) <= 1
+    assert np.std(heard[:n]) == pytest.approx(np.std(wanted[:n]), rel=0.25)
+
+
+def test_models_with_several_labels(tmp_path: Path) -> None:
+    several = make_model(multilabel=True)
+    several.save(tmp_path / "model")
+    noise(tmp_path / "a.wav", 0.9)
+    settings = {"confidence": 0.01, "threshold": 0.0}
+    run(tmp_path / "model", [tmp_path / "a.wav"], tmp_path / "out", **settings)
+    rows = list(read_events(tmp_path / "out"))
+    result = several.interpret(tmp_path / "a.wav", targets=range(4), threshold=0.0, top_k=None)
+    wanted = {e.label: e for e in result.explanations if e.probability >= 0.01}
+    assert [row["label"] for row in rows] == list(wanted)
+    assert len(rows) > 1
+    for row in rows:
+        assert row["probability"] == pytest.approx(float(wanted[row["label"]].probability), rel=1e-5)
 
 
 def test_a_unit_that_fails_leaves_no_sound(model: Path, tmp_path: Path) -> None:
