@@ -297,7 +297,7 @@ def test_one_run_at_a_time_and_one_kind_of_run_in_a_folder(model: Path, tmp_path
         f"Journal(Path({str(tmp_path / 'new')!r}), {{}})"
     )
     with Journal(tmp_path / "new", {}):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert "is in use by another run" in done.stderr
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
@@ -375,7 +375,7 @@ def test_rows_come_as_they_are_made_and_a_loop_may_end_early(model: Path, tmp_pa
 
 
 COMMAND = """
-import sys, l2i_fast.archive.run as run
+import l2i_fast.archive.run as run
 run._WINDOWS, run._TASK_WINDOWS, run._COMMIT = 3, 3, 0.05
 from l2i_fast.cli import main
 main()
@@ -388,7 +388,7 @@ def test_runs_that_are_killed_end_as_if_they_had_not_been(model: Path, tmp_path:
         noise(tmp_path / "in" / f"{i:02d}.wav", [1.0, 4.0, 0.4][i % 3], seed=i)
     (tmp_path / "in" / "broken.wav").write_text("no sound")
     options = ["--model", model, "--window", 1, "--overlap", 0.25, "--confidence", 0.3, "--jobs", 2]
-    command = [sys.executable, "-c", COMMAND, "batch", tmp_path / "in", *options, "--output"]
+    command = [sys.executable, "-P", "-c", COMMAND, "batch", tmp_path / "in", *options, "--output"]
 
     def start(folder: Path) -> subprocess.Popen[str]:
         return subprocess.Popen([*map(str, command), str(folder)], stdout=-3, stderr=subprocess.PIPE, text=True)
