@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import EllipsisType
 from typing import Any, NamedTuple
 
-from l2i_fast.archive.inputs import list_inputs
+from l2i_fast.archive.inputs import Entry, list_inputs
 from l2i_fast.archive.journal import Journal, Problem, Recording
 from l2i_fast.archive.run import Progress, Run, open_recording
 from l2i_fast.archive.settings import BatchSettings
@@ -120,7 +120,7 @@ class Batch:
 
         Recordings are opened, some windows of noise are explained to time that, and nothing is written.
         """
-        entries = list(dict.fromkeys(list_inputs(self._inputs, sys.stdin.buffer if sys.stdin else None)))
+        entries = self._entries()
         zone = self.settings.zone()
         seconds, unknown = 0.0, 0
         problems: Counter[str] = Counter()
@@ -144,9 +144,17 @@ class Batch:
         size = round(seconds * tracks * _BYTES[self.settings.audio_format] * self._analysis.sample_rate)
         return Plan(len(entries), seconds, unknown, dict(problems), done, work, size)
 
+    def _entries(self) -> list[Entry]:
+        """Return the recordings, each once; raise for wrong inputs before anything is written."""
+        entries = list(dict.fromkeys(list_inputs(self._inputs, sys.stdin.buffer if sys.stdin else None)))
+        if not entries:
+            raise ValueError(f"inputs are {self._inputs}, but there are no recordings")
+        return entries
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        entries = self._entries()
         with Journal(self.job.folder, self._identity) as journal:
-            journal.add(list_inputs(self._inputs, sys.stdin.buffer if sys.stdin else None))
+            journal.add(entries)
             n_jobs = self.settings.jobs or len(os.sched_getaffinity(0))
             zone, exports = self.settings.zone(), self.settings.exports
             run = Run(journal, self.job, self._analysis, zone, n_jobs, exports, self._report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
@@ -145,19 +146,28 @@ class _Worker:
     @torch.inference_mode()
     def run(self, units: Sequence[Unit]) -> list[Outcome]:
         parts = [_Part(unit, self) for unit in units]
+        try:
+            for batch in self._batches(parts):
+                self._explain(batch)
+            return [part.finish() for part in parts]
+        except BaseException:
+            for part in parts:
+                part.abandon()
+            raise
+
+    def _batches(self, parts: Sequence[_Part]) -> Iterator[list[tuple[_Part, Window]]]:
         batch: list[tuple[_Part, Window]] = []
         for part in parts:
             for window in part.windows():
                 if self._n_frames(window) < self.n_frames:  # the only one of its recording
-                    self._explain([(part, window)])
+                    yield [(part, window)]
                     continue
                 batch.append((part, window))
                 if len(batch) == _TOGETHER:
-                    self._explain(batch)
+                    yield batch
                     batch = []
         if batch:
-            self._explain(batch)
-        return [part.finish() for part in parts]
+            yield batch
 
     def _n_frames(self, window: Window) -> int:
         return 1 + len(window.samples) // self.model.analysis.hop_length
@@ -229,6 +239,7 @@ class _Part:
         try:
             with warnings.catch_warnings(record=True) as caught, RecordingFile(self.unit.recording.path) as file:
                 warnings.simplefilter("always")
+                self._check_unchanged()
                 found = blocks(file, self.rate, before * self.worker.grid.hop, header.first_frame, header.last_frame)
                 for window in cut(found, self.worker.grid, before, None if last is None else last + 1):
                     if len(window.samples) < self.worker.model.analysis.n_fft:
@@ -236,12 +247,16 @@ class _Part:
                         reason = f"{self.unit.recording.path} is too short: {seconds:.3f} s of sound"
                         self.problems.append(Problem("short", reason))
                         continue
-                    if self._mine(window):
-                        self.heard = window.start + len(window.samples) - first * self.worker.grid.hop
-                    if self._mine(window) or self.job.settings.sound != "none":
+                    mine = self._mine(window)
+                    # What the next unit's first window covers is counted there.
+                    end = window.start + len(window.samples) if mine else window.start
+                    self.heard = max(0, end - first * self.worker.grid.hop)
+                    if mine or self.job.settings.sound != "none":
                         yield window
+                self._check_unchanged()
             if not file.complete:
-                self.problems.append(Problem("incomplete", str(caught[-1].message)))
+                texts = [str(warning.message) for warning in caught]
+                self.problems.append(Problem("incomplete", next(text for text in texts if file.name in text)))
         except Exception as error:
             self._fail(error)
 
@@ -249,11 +264,21 @@ class _Part:
         first, last = self.unit.first, self.unit.last
         return window.number >= first and (last is None or window.number <= last)
 
+    def _check_unchanged(self) -> None:
+        path, header = self.unit.recording.path, self.unit.header
+        found = os.stat(path)
+        if (found.st_size, found.st_mtime_ns) != (header.size, header.modified):
+            raise _Changed(f"{path} has changed since it was opened: this part of it was not explained")
+
     def _fail(self, error: Exception) -> None:
         self.failed = True
+        self.abandon()
+        self.problems = [problem_of(error, self.unit.recording.path)]
+
+    def abandon(self) -> None:
+        """Remove the sound that was written."""
         for track in self.tracks.values():
             track.abandon()
-        self.problems = [problem_of(error, self.unit.recording.path)]
 
     def take(self, window: Window, X: Any, scale: float, found: dict[int, _Found]) -> None:
         """Take a window's spectrum (F, T), what it was divided by, and its interpretations by class."""
@@ -262,12 +287,16 @@ class _Part:
         kept: dict[int, dict[str, Any]] = {}
         if self._mine(window):
             self.sounding += bool(np.any(window.samples))
-            kept = {
-                target: self._row(window, X, scale, target, one)
-                for target, one in found.items()
-                if one.probability >= self.job.settings.confidence - self.job.settings.explain_rejected
-            }
-            self.rows += kept.values()
+            lowest = self.job.settings.confidence - self.job.settings.explain_rejected
+            worth = {target: one for target, one in found.items() if one.probability >= lowest}
+            if worth:
+                power = _power(X)
+                of_input = self._measured("input_", power, scale)
+                kept = {
+                    target: self._row(window, float(power.sum(dtype=np.float64)), scale, target, one) | of_input
+                    for target, one in worth.items()
+                }
+                self.rows += kept.values()
         if self.job.settings.sound == "events":
             accepted = {target for target, one in found.items() if one.probability >= self.job.settings.confidence}
             for target in sorted(accepted | self.tracks.keys()):
@@ -300,12 +329,12 @@ class _Part:
         y = istft(one.Y, hop_length=analysis.hop_length, n_fft=analysis.n_fft, length=len(window.samples))
         return fade_end(host(y) * np.float32(scale), analysis.n_fft, analysis.hop_length)
 
-    def _row(self, window: Window, X: Any, scale: float, target: int, one: _Found) -> dict[str, Any]:
-        """Return a row of the table of events: see `l2i_fast.archive.tables`."""
+    def _row(self, window: Window, energy: float, scale: float, target: int, one: _Found) -> dict[str, Any]:
+        """Return a row of the table of events without the measures of the input, whose energy is given."""
         model, header = self.worker.model, self.unit.header
-        analysis = model.analysis
         before = header.first_frame / header.rate
-        row: dict[str, Any] = {
+        power = _power(one.Y)
+        return {
             "start": _rounded(before + window.start / self.rate, 9),
             "end": _rounded(before + (window.start + len(window.samples)) / self.rate, 9),
             "label": model.classes[target],
@@ -314,14 +343,14 @@ class _Part:
             "components": list(one.components),
             "relevance": [_rounded(float(one.relevance[k])) for k in one.components],
             "sound": None,
+            "kept": _rounded(float(power.sum(dtype=np.float64)) / energy),
+            **self._measured("", power, scale),
         }
-        powers = [np.abs(host(x)) ** 2 for x in (one.Y, X)]
-        energies = [float(power.sum(dtype=np.float64)) for power in powers]
-        row["kept"] = _rounded(energies[0] / energies[1])
-        for prefix, power in zip(("", "input_"), powers, strict=True):
-            found = measure(power, self.rate, analysis.n_fft, analysis.hop_length, scale)
-            row |= {prefix + name: _rounded(value) for name, value in found._asdict().items()}
-        return row
+
+    def _measured(self, prefix: str, power: NDArray[np.float32], scale: float) -> dict[str, float | None]:
+        analysis = self.worker.model.analysis
+        found = measure(power, self.rate, analysis.n_fft, analysis.hop_length, scale)
+        return {prefix + name: _rounded(value) for name, value in found._asdict().items()}
 
     def finish(self) -> Outcome:
         """Complete the sound files; return what came out."""
@@ -337,9 +366,15 @@ class _Part:
         return Outcome(self.unit.recording.id, self.unit.first, rows, seconds, self.problems)
 
 
+class _Changed(Exception):
+    """A recording is not the one that was opened."""
+
+
 def problem_of(error: Exception, path: str) -> Problem:
     """Return the problem that an error in reading a recording stands for."""
     reason = str(error) if str(error) else type(error).__name__
+    if isinstance(error, _Changed):
+        return Problem("changed", reason)
     if isinstance(error, FileNotFoundError):
         return Problem("missing", reason, again=True)
     if isinstance(error, OSError):
@@ -349,6 +384,11 @@ def problem_of(error: Exception, path: str) -> Problem:
     if "holds NaN" in reason:
         return Problem("not finite", reason)
     return Problem("damaged", reason)
+
+
+def _power(X: Any) -> NDArray[np.float32]:
+    power: NDArray[np.float32] = np.abs(host(X)) ** 2
+    return power
 
 
 def _rounded(value: float | None, digits: int = _DIGITS) -> float | None:

@@ -28,12 +28,12 @@ def noise(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> np.nda
     return y
 
 
-def batch(model: Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Batch:
+def batch(model: str | Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Batch:
     settings: dict[str, Any] = {"confidence": 0.3, "window": 1.0, "overlap": 0.25, "threshold": 0.1, "top_k": None}
     return Batch(inputs, folder, model, **settings | changes, jobs=n_jobs)
 
 
-def run(model: Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Progress:
+def run(model: str | Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Progress:
     work = batch(model, inputs, folder, n_jobs, **changes)
     for _ in work:
         pass

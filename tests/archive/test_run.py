@@ -24,6 +24,7 @@ import soundfile
 import l2i_fast.archive.run as run_module
 from l2i_fast.archive.inputs import Entry
 from l2i_fast.archive.journal import Journal
+from l2i_fast.archive.sounds import SoundWriter
 from l2i_fast.archive.tables import read_events
 from l2i_fast.archive.windows import Joined
 from l2i_fast.archive.work import Job, Outcome, Unit, do
@@ -42,8 +43,9 @@ def model(tiny_model: L2I, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units of three windows, so that recordings of seconds have several."""
+    """Units of three windows, each a task, so that recordings of seconds have several."""
     monkeypatch.setattr(run_module, "_WINDOWS", 3)
+    monkeypatch.setattr(run_module, "_TASK_WINDOWS", 3)
 
 
 def problems(folder: Path) -> list[tuple[str, str]]:
@@ -136,18 +138,33 @@ def test_processes_and_order_change_nothing(model: Path, tmp_path: Path, sound: 
     assert problems(tmp_path / "out1") == [("5.wav", "short")]
 
 
-def test_the_answer_for_a_window_depends_on_no_other(model: Path, tmp_path: Path) -> None:
+def test_the_answer_for_a_window_depends_on_no_other(tmp_path: Path) -> None:
+    model = "esc10"  # a network whose sums depend on the number of windows
+
+    def answers(folder: Path, name: str) -> list[dict[str, Any]]:
+        rows = [row for row in read_events(folder) if row["recording"].endswith(name)]
+        for row in rows:
+            del row["recording_id"]
+            row["sound"] = (folder / row["sound"]).read_bytes()
+        return rows
+
     for i in range(6):
-        noise(tmp_path / "in" / f"{i}.wav", 1.0, seed=i)
-    run(model, [tmp_path / "in"], tmp_path / "all")
-    together = list(read_events(tmp_path / "all"))
+        noise(tmp_path / "in" / f"{i}.wav", 2.0, seed=i)
+    run(model, [tmp_path / "in"], tmp_path / "all", window=2.0, confidence=0.1)
     for i in range(6):
-        run(model, [tmp_path / "in" / f"{i}.wav"], tmp_path / f"only{i}")
-        alone = list(read_events(tmp_path / f"only{i}"))
-        wanted = [row for row in together if row["recording"].endswith(f"{i}.wav")]
-        for row in alone + wanted:
-            del row["recording_id"], row["sound"]
-        assert alone == wanted
+        name = f"{i}.wav"
+        run(model, [tmp_path / "in" / name], tmp_path / f"only{i}", window=2.0, confidence=0.1)
+        assert answers(tmp_path / f"only{i}", name) == answers(tmp_path / "all", name) != []
+
+
+@pytest.mark.usefixtures("small_units")
+def test_the_sound_of_all_units_is_counted_once(model: Path, tmp_path: Path) -> None:
+    noise(tmp_path / "a.wav", 9.3)
+    noise(tmp_path / "b.wav", 0.6)
+    for sound in ("none", "all"):
+        done = run(model, [tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / sound, sound=sound)
+        assert done.units > 4
+        assert done.heard == pytest.approx(9.9, abs=1e-3)
 
 
 def broken(folder: Path) -> dict[str, str]:
@@ -322,6 +339,47 @@ def test_a_second_call_adds_and_notes_what_has_changed(model: Path, tmp_path: Pa
     assert {Path(row["recording"]).name for row in rows[len(first) :]} == {"b.wav"}
     assert problems(tmp_path / "out") == [("a.wav", "changed")]
     assert done.problems == 1
+
+
+@pytest.mark.usefixtures("small_units")
+def test_a_recording_that_changes_half_way_is_not_mixed(model: Path, tmp_path: Path) -> None:
+    noise(tmp_path / "a.wav", 9.0, seed=1)
+    before = run(model, [tmp_path / "a.wav"], tmp_path / "undisturbed", confidence=0.0)
+    assert before.units > 2
+    wanted = list(read_events(tmp_path / "undisturbed"))
+    rows = iter(batch(model, [tmp_path / "a.wav"], tmp_path / "out", confidence=0.0))
+    next(rows)
+    noise(tmp_path / "a.wav", 9.0, seed=2)
+    for _ in rows:
+        pass
+    found = list(read_events(tmp_path / "out"))
+    assert 0 < len(found) < len(wanted)
+    assert found == wanted[: len(found)]
+    assert set(problems(tmp_path / "out")) == {("a.wav", "changed")}
+
+
+def test_an_error_in_writing_leaves_no_sound(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    noise(tmp_path / "a.wav", 3.0, seed=1)
+    monkeypatch.setattr(SoundWriter, "write", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(model, [tmp_path / "a.wav"], tmp_path / "out", confidence=0.0)
+    monkeypatch.undo()
+    assert not [path for path in (tmp_path / "out" / "sound").rglob("*") if path.is_file()]
+    run(model, [tmp_path / "a.wav"], tmp_path / "out", confidence=0.0)
+    run(model, [tmp_path / "a.wav"], tmp_path / "undisturbed", confidence=0.0)
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+def test_wrong_inputs_leave_no_folder(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with refused(ValueError, f"inputs are ['{tmp_path}/in'], but there are no recordings"):
+        run(model, [tmp_path / "in"], tmp_path / "out")
+    with refused(FileNotFoundError, f"there is no file {tmp_path}/nothing.wav"):
+        run(model, [tmp_path / "nothing.wav"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_missing_is_tried_again(model: Path, tmp_path: Path) -> None:
