@@ -1,7 +1,7 @@
-"""Recordings in files and pipes, read to their end whatever their headers state.
+"""Recordings in files, pipes and object stores, read to their end whatever their headers state.
 
 libsndfile decodes them, by way of soundfile. It believes the sizes in a header and needs files that can seek; this
-module makes up for both.
+module makes up for both. What libsndfile does not know is left to FFmpeg.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from l2i_fast.arrays import Float32
+from l2i_fast.ffmpeg import ENDINGS as FFMPEG_ENDINGS
+from l2i_fast.ffmpeg import FFmpegDecoder
 from l2i_fast.files import as_path
 from l2i_fast.forks import importing
 from l2i_fast.stderr import discard_c_stderr
+from l2i_fast.stores import RangedFile, is_url
 
 #: Limits of sample rates in Hz: see `check_rate`.
 MIN_RATE, MAX_RATE = 100, 10_000_000
@@ -41,7 +44,7 @@ _SKIP = 1 << 16
 
 
 class RecordingFile:
-    """A recording that libsndfile reads, block by block.
+    """A recording that libsndfile or FFmpeg reads, block by block.
 
     It ends where no more samples can be decoded. One `RuntimeWarning` reports if its header states more samples, or if
     it is damaged there.
@@ -49,7 +52,8 @@ class RecordingFile:
     Parameters
     ----------
     path : path-like
-        A file, or a pipe, which is first copied to a temporary file.
+        A file; a pipe, which is first copied to a temporary file; or a URL that fsspec knows, which is read by ranges,
+        unless it is MP3 or Ogg, which are copied, too.
 
     Attributes
     ----------
@@ -72,23 +76,32 @@ class RecordingFile:
     ValueError
         If it is not audio, or `check_rate` refuses its rate.
     ImportError
-        If soundfile is not installed.
+        If soundfile is not installed, or what else this file needs.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        path = as_path("source", path)
+        if not is_url(path):
+            path = as_path("source", path)
         self.name = str(path)
         self.complete = True
         self._position = 0
         self._ended = False
-        soundfile = import_optional("soundfile", f"read {path.name}")
-        file, handle = _open(path)
-        try:
-            with file, discard_c_stderr():
-                decoder = _decoder(soundfile, file, handle)
+        soundfile = import_optional("soundfile", f"read {self.name}")
+        with ExitStack() as stack:
+            file, handle = _open(path)
+            stack.enter_context(file)
+            self._callbacks = handle if isinstance(handle, _Callbacks) else None
+            try:
+                with discard_c_stderr():
+                    decoder = _decoder(soundfile, file, handle, self.name)
                 self._is_cut = decoder.format == "OGG" and not _has_last_page(file)
-        except (RuntimeError, TypeError) as error:  # TypeError: headerless formats
-            raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
+            except (RuntimeError, TypeError) as error:  # TypeError: headerless formats
+                self._raise_lost()
+                raise ValueError(f"{path} cannot be read as audio: {soundfile_reason(error)}") from error
+            # libsndfile opens names and descriptors itself.
+            keeps = self._callbacks is not None or isinstance(decoder, FFmpegDecoder)
+            self._stack = stack.pop_all() if keeps else ExitStack()
+        self._stack.callback(decoder.close)
         self.rate = check_rate(f"the rate of {path}", decoder.samplerate)
         self.channels = int(decoder.channels)
         self.frames = _stated_frames(decoder)
@@ -117,6 +130,7 @@ class RecordingFile:
                 except RuntimeError as error:
                     damage = soundfile_reason(error)
                     got = self._decoded() - self._position
+                self._raise_lost()
                 filled += got
                 self._position += got
                 self._ended = not got or bool(damage)
@@ -129,9 +143,15 @@ class RecordingFile:
         if self.seeks:
             frame = min(frame, int(self._decoder.frames))
             self._decoder.seek(frame)
+            self._raise_lost()
             self._position, self._ended = frame, False
         while self._position < frame and len(self.read(min(_SKIP, frame - self._position))):
             pass
+
+    def _raise_lost(self) -> None:
+        """Raise what a store has answered in the place of bytes."""
+        if self._callbacks is not None and self._callbacks.error is not None:
+            raise self._callbacks.error
 
     def _decoded(self) -> int:
         """Return the number of frames decoded so far, which soundfile does not return after an error."""
@@ -159,7 +179,7 @@ class RecordingFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._decoder.close()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self
@@ -197,8 +217,26 @@ def import_optional(module: str, purpose: str) -> ModuleType:
         raise ImportError(f"{module} is needed to {purpose}; install it with: pip install {module}") from error
 
 
-def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, bytes | int]:
-    """Open a file, or a copy of what a pipe gives; return it with the name or descriptor that libsndfile opens."""
+class _Callbacks:
+    """A file whose methods libsndfile calls. They cannot raise there: an error is kept, and the file seems to end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.error: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return 0 if self.error is not None else self._file.readinto(buffer)  # type: ignore[attr-defined]
+        except OSError as error:
+            self.error = error
+            return 0
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, bytes | int | _Callbacks]:
+    """Open a file, or a copy of what a pipe gives; return it with the name, descriptor or callbacks for libsndfile."""
+    if is_url(path):
+        return _open_url(str(path))
     try:
         file = open(path, "rb")  # noqa: SIM115 - returned, or closed below
         mode = os.fstat(file.fileno()).st_mode
@@ -217,9 +255,27 @@ def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, bytes | int]:
     raise ValueError(f"{path} is a device, but must be a recording")
 
 
-def _decoder(soundfile: ModuleType, file: BinaryIO, handle: bytes | int) -> Any:
-    """Return libsndfile's decoder for a file that `_open` has opened."""
-    decoder = soundfile.SoundFile(handle)
+def _open_url(url: str) -> tuple[BinaryIO, int | _Callbacks]:
+    file: BinaryIO = RangedFile(url)  # type: ignore[assignment]
+    head = file.read(4)
+    file.seek(0)
+    # MP3 and Ogg are read from the beginning to the end, and need a file with a descriptor.
+    if head[:3] == b"ID3" or head == b"OggS" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
+        with file:
+            copy = _copy(file)
+        return copy, os.dup(copy.fileno())
+    return file, _Callbacks(file)
+
+
+def _decoder(soundfile: ModuleType, file: BinaryIO, handle: bytes | int | _Callbacks, name: str) -> Any:
+    """Return libsndfile's decoder for a file that `_open` has opened, or FFmpeg's for one of the kinds left to it."""
+    try:
+        decoder = soundfile.SoundFile(handle)
+    except RuntimeError:
+        if name.rpartition(".")[2].lower() not in FFMPEG_ENDINGS:
+            raise
+        file.seek(0)
+        return FFmpegDecoder(file, name)
     if decoder.format == "MP3":
         decoder.close()
         return soundfile.SoundFile(_mp3_on_a_socket(file))
@@ -248,7 +304,7 @@ def _unfinished_wav(file: BinaryIO) -> BinaryIO | None:
     file.seek(0)
     head = file.read(8)
     size = int.from_bytes(head[4:], "little")
-    if head[:4] not in (b"RIFF", b"RF64") or size == os.fstat(file.fileno()).st_size - 8:
+    if head[:4] not in (b"RIFF", b"RF64") or size == file.seek(0, os.SEEK_END) - 8:
         return None
     file.seek(0)
     copy = _copy(file)

@@ -21,6 +21,7 @@ from l2i_fast.arguments import is_several
 from l2i_fast.files import as_path
 from l2i_fast.model import load
 from l2i_fast.model.identity import identity_of
+from l2i_fast.stores import is_url
 
 #: Bytes of a sample in sound files: FLAC takes about two thirds of its 24 bits, Opus 12 kB a second.
 _BYTES = {"flac": 2, "wav": 3, "ogg": 0.3}
@@ -64,7 +65,7 @@ class Batch:
     Parameters
     ----------
     inputs : path-like, or several
-        Recordings, folders, patterns and manifests: see `l2i_fast.archive.inputs.list_inputs`.
+        Recordings, folders, patterns and manifests, as paths or URLs: see `l2i_fast.archive.inputs.list_inputs`.
     output : path-like
         Folder for tables, sound and journal.
     model : str or path-like
@@ -99,7 +100,7 @@ class Batch:
     ) -> None:
         self.settings = BatchSettings(**settings)
         several: Any = inputs if is_several(inputs) and not isinstance(inputs, os.PathLike) else [inputs]
-        self._inputs = [os.fspath(as_path("inputs", path)) if path != "-" else path for path in several]
+        self._inputs = [path if path == "-" or is_url(path) else os.fspath(as_path("inputs", path)) for path in several]
         engine = load(model)
         self.job = Job(
             os.fspath(model),

@@ -1,9 +1,13 @@
-"""The recordings of an archive: files, folders, patterns and manifests, each listed once and in a fixed order."""
+"""The recordings of an archive: files, folders, patterns and manifests, each listed once and in a fixed order.
+
+All of them may lie on this machine or in a store that fsspec knows.
+"""
 
 from __future__ import annotations
 
 import csv
 import glob
+import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +15,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from l2i_fast.arguments import shown
+from l2i_fast.ffmpeg import ENDINGS as FFMPEG_ENDINGS
 from l2i_fast.recording import import_optional
+from l2i_fast.stores import find_store, is_url, open_bytes
 
 #: Endings of the recordings that are found in folders.
 ENDINGS = frozenset(
     ("wav", "wave", "w64", "rf64", "bw64", "flac", "ogg", "oga", "opus", "mp3", "mp2", "aif", "aiff", "aifc", "au",
-     "snd", "caf", "wv")
-)  # fmt: skip
+     "snd", "caf")
+) | FFMPEG_ENDINGS  # fmt: skip
+_MANIFESTS = (".csv", ".parquet")
 _COLUMNS = ("file", "start", "stop")
 
 
@@ -48,6 +55,7 @@ def list_inputs(inputs: Sequence[str], stdin: BinaryIO | None = None) -> Iterato
         names; a pattern with ``*``, ``?``, ``[...]`` or ``**``; a manifest that ends in ``.csv`` or ``.parquet``, with
         the column ``file`` and, optionally, ``start`` and ``stop`` in seconds, whose relative paths are those from its
         own folder; or ``-``, a list on `stdin`, one path on each line, or, if it has null characters, before each.
+        A URL stands for what it would be as a path.
     stdin : binary file, optional
 
     Raises
@@ -63,12 +71,12 @@ def list_inputs(inputs: Sequence[str], stdin: BinaryIO | None = None) -> Iterato
             if stdin is None:
                 raise ValueError("an input is '-', but there is no standard input")
             yield from _from_list(stdin)
+        elif is_url(text):
+            yield from _from_store(text)
         elif path.is_dir():
             yield from map(Entry, _in_folder(text))
-        elif path.suffix.lower() == ".csv" and path.exists():
-            yield from _from_csv(path)
-        elif path.suffix.lower() == ".parquet" and path.exists():
-            yield from _from_parquet(path)
+        elif path.suffix.lower() in _MANIFESTS and path.exists():
+            yield from _from_manifest(text)
         elif os.path.lexists(path):
             yield Entry(text)
         elif glob.has_magic(text):
@@ -93,6 +101,38 @@ def _in_folder(folder: str) -> Iterator[str]:
             yield entry.path
 
 
+def _from_store(url: str) -> Iterator[Entry]:
+    store, path = find_store(url)
+    ending = os.path.splitext(path)[1].lower()
+    try:
+        if ending in _MANIFESTS:
+            yield from _from_manifest(url)
+            return
+        if glob.has_magic(path):
+            names = sorted(
+                name
+                for name, info in store.glob(path, detail=True).items()
+                if info["type"] == "file" and not name.rpartition("/")[2].startswith(".")
+            )
+            if not names:
+                raise FileNotFoundError(f"no file matches {url}")
+        elif ending[1:] in ENDINGS or not store.isdir(path):
+            yield Entry(url)  # whether it exists, opening it shows
+            return
+        else:
+            prefix = path.rstrip("/") + "/"
+            names = sorted(
+                name
+                for name in store.find(path)
+                if name.rpartition(".")[2].lower() in ENDINGS and "/." not in f"/{name.removeprefix(prefix)}"
+            )
+    except (FileNotFoundError, ValueError):
+        raise
+    except Exception as error:
+        raise OSError(f"{url} cannot be listed: {error or type(error).__name__}") from error
+    yield from (Entry(store.unstrip_protocol(name)) for name in names)
+
+
 def _from_list(stdin: BinaryIO) -> Iterator[Entry]:
     data = stdin.read()
     separator = b"\0" if b"\0" in data else b"\n"
@@ -102,28 +142,27 @@ def _from_list(stdin: BinaryIO) -> Iterator[Entry]:
             yield Entry(os.fsdecode(name))
 
 
-def _from_csv(path: Path) -> Iterator[Entry]:
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        _check_columns(path, reader.fieldnames or ())
-        yield from _entries(path, ({name: row.get(name) for name in _COLUMNS} for row in reader))
+def _from_manifest(path: str) -> Iterator[Entry]:
+    with open_bytes(path) as file:
+        if path.lower().endswith(".csv"):
+            reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline=""))
+            _check_columns(path, reader.fieldnames or ())
+            yield from _entries(path, ({name: row.get(name) for name in _COLUMNS} for row in reader))
+            return
+        parquet = import_optional("pyarrow.parquet", f"read {path}")
+        table = parquet.ParquetFile(file)
+        _check_columns(path, table.schema_arrow.names)
+        columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
+        for batch in table.iter_batches(columns=columns):
+            yield from _entries(path, batch.to_pylist())
 
 
-def _from_parquet(path: Path) -> Iterator[Entry]:
-    parquet = import_optional("pyarrow.parquet", f"read {path.name}")
-    table = parquet.ParquetFile(path)
-    _check_columns(path, table.schema_arrow.names)
-    columns = [name for name in _COLUMNS if name in table.schema_arrow.names]
-    for batch in table.iter_batches(columns=columns):
-        yield from _entries(path, batch.to_pylist())
-
-
-def _check_columns(path: Path, names: Iterable[str]) -> None:
+def _check_columns(path: str, names: Iterable[str]) -> None:
     if "file" not in names:
         raise ValueError(f"{path} has the columns {', '.join(names) or 'of no table'}, but must have one named file")
 
 
-def _entries(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
+def _entries(path: str, rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
     for number, row in enumerate(rows, 1):
         name = row["file"]
         if not name:
@@ -134,10 +173,10 @@ def _entries(path: Path, rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
             raise ValueError(
                 f"{path} has stop {stop:g} in row {number}, but it must be greater than start, {start or 0:g}"
             )
-        yield Entry(os.path.join(path.parent, name), start or 0.0, stop)
+        yield Entry(name if is_url(name) else os.path.join(os.path.dirname(path), name), start or 0.0, stop)
 
 
-def _seconds(path: Path, number: int, name: str, value: Any) -> float | None:
+def _seconds(path: str, number: int, name: str, value: Any) -> float | None:
     if value is None or value == "":
         return None
     try:

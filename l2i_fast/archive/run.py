@@ -28,6 +28,7 @@ from l2i_fast.archive.work import Job, Outcome, Unit, do, problem_of
 from l2i_fast.files import PARTIAL, write_whole
 from l2i_fast.recording import RecordingFile, import_optional
 from l2i_fast.settings import Analysis
+from l2i_fast.stores import is_url, open_bytes, version_of
 from l2i_fast.workers import follow
 
 #: Windows of a unit: some minutes of sound, so that several workers share a long recording.
@@ -265,11 +266,13 @@ class Run:
     def _note_changes(self) -> None:
         """Note recordings that are not those that an earlier call has opened; their results are left as they are."""
         for recording, size, modified in self.journal.opened():
+            if is_url(recording.path):
+                continue  # a request for each would take hours; parts that are not done are looked at when read
             try:
-                found = os.stat(recording.path)
+                found = version_of(recording.path)
             except OSError:
                 continue  # what is done needs it no more, and what is not will say so
-            if (found.st_size, found.st_mtime_ns) != (size, modified):
+            if found != (size, modified):
                 reason = f"{recording.path} has changed since it was opened: its results are those of what it was"
                 self.journal.note(recording.id, Problem("changed", reason))
 
@@ -326,8 +329,8 @@ def open_recording(recording: Recording, zone: tzinfo | None) -> tuple[Header, b
     """Return the header of a recording and whether it can be read in parts, or why it cannot be read."""
     path = recording.path
     try:
-        status = os.stat(path)
-        with open(path, "rb") as plain:
+        version = version_of(path)
+        with open_bytes(path) as plain:
             clock = find_start(Path(path).name, plain, zone)
         with RecordingFile(path) as file:
             rate, frames, seeks = file.rate, file.frames, file.seeks
@@ -343,7 +346,7 @@ def open_recording(recording: Recording, zone: tzinfo | None) -> tuple[Header, b
         return problem_of(error, path)
     moment = None if clock is None else round(clock.start.timestamp() * 1_000_000)
     source = "" if clock is None else clock.source
-    return Header(status.st_size, status.st_mtime_ns, rate, first, last, moment, source), seeks
+    return Header(*version, rate, first, last, moment, source), seeks
 
 
 def split(header: Header, seeks: bool, grid: Grid, sample_rate: int) -> list[tuple[int, int | None]]:

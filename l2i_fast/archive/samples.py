@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,3 +85,34 @@ def blocks(
         if len(y):
             given += len(y)
             yield np.ascontiguousarray(y, np.float32)
+
+
+def read_parts(file: RecordingFile, sample_rate: int, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Audio]]:
+    """Yield the samples of parts of a recording, which may overlap, as `blocks` gives them: index of the part, samples.
+
+    Parameters
+    ----------
+    file : RecordingFile
+        Newly opened, or one that `seeks`.
+    sample_rate : int
+        Hz.
+    parts : sequence of (int, int)
+        First sample at `sample_rate`, and the one after the last, at most that of the recording.
+    """
+    order = sorted(range(len(parts)), key=parts.__getitem__)
+    while order:
+        begin, end = parts[order[0]]
+        group = []  # read on the same way
+        while order and (not file.seeks or parts[order[0]][0] <= end):
+            group.append(order.pop(0))
+            end = max(end, parts[group[-1]][1])
+        position = begin
+        for block in blocks(file, sample_rate, begin):
+            for i in group:
+                start, stop = parts[i]
+                part = block[max(0, start - position) : max(0, stop - position)]
+                if len(part):
+                    yield i, part
+            position += len(block)
+            if position >= end:
+                break

@@ -18,6 +18,7 @@ SoundFormat: TypeAlias = Literal["flac", "ogg", "wav"]
 Export: TypeAlias = Literal["raven", "audacity", "csv", "jsonl"]
 Probability: TypeAlias = Annotated[float, Ge(0), Le(1)]
 Seconds: TypeAlias = Annotated[float, Gt(0), Le(3600)]
+Context: TypeAlias = Annotated[float, Ge(0), Le(3600)]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class BatchSettings(Section):
         Length of a window and its overlap with the next one, at most half of it, in seconds.
     sound : {"none", "events", "all"}
         Which sound is written.
+    context : float or None
+        Write the recording itself around each event, too, with this many seconds before and after; None is not.
     audio_format : {"flac", "ogg", "wav"}
     exports : tuple of {"raven", "audacity", "csv", "jsonl"}
         Tables to write as well.
@@ -48,6 +51,7 @@ class BatchSettings(Section):
     window: Seconds = 5.0
     overlap: Seconds = 1.0
     sound: SoundOf = "events"
+    context: Context | None = None
     audio_format: SoundFormat = "flac"
     exports: tuple[Export, ...] = ()
     timezone: str | None = None
@@ -59,6 +63,8 @@ class BatchSettings(Section):
             raise ValueError(
                 f"overlap is {self.overlap:g} s, but must be at most half of window, {self.window / 2:g} s"
             )
+        if self.context is not None and self.sound != "events":
+            raise ValueError(f"context is {self.context:g} s, but sound is {self.sound!r}: only events have a context")
         self.zone()
 
     def zone(self) -> ZoneInfo | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,22 @@ class SoundWriter:
         self._stack.__exit__(type(error), error, None)
 
 
+class Piece(NamedTuple):
+    """A sound file of a track.
+
+    Attributes
+    ----------
+    name : str
+        From the output folder on.
+    start, stop : int
+        First sample, and the one after the last.
+    """
+
+    name: str
+    start: int
+    stop: int
+
+
 class Track:
     """The interpretations of one class in a unit, joined: one file for each run of windows that have one.
 
@@ -93,6 +109,11 @@ class Track:
         Time of the recording's first sample in its file, in seconds.
     fades : bool
         Whether ends fade that are not cut.
+
+    Attributes
+    ----------
+    pieces : list of Piece
+        The complete files.
     """
 
     def __init__(
@@ -106,7 +127,8 @@ class Track:
         self._joined: Joined | None = None
         self._writer: SoundWriter | None = None
         self._name = ""
-        self._complete: list[str] = []
+        self._start = self._length = 0
+        self.pieces: list[Piece] = []
 
     def add(self, window: Window, sound: Audio | None, row: dict[str, Any] | None) -> None:
         """Add the next window: its sound, None if it has none, and its row of the table, which gets the file's name."""
@@ -115,7 +137,7 @@ class Track:
             return
         if self._last is not None and window.number > self._last:
             if self._joined is not None and self._writer is not None:
-                self._writer.write(self._joined.add(window.start, sound))
+                self._write(self._joined.add(window.start, sound))
                 self._close()
             return
         continued = self._joined is not None and self._writer is None  # by the window before the unit
@@ -129,9 +151,10 @@ class Track:
         if self._writer is None:
             seconds = self._begin + window.start / self._rate
             self._name = str(self._folder / f"{seconds:010.3f}.{self._format}")
+            self._start, self._length = window.start, 0
             self._writer = SoundWriter(self._root / self._name, self._rate, self._format)
         if not continued:
-            self._writer.write(final)
+            self._write(final)
         if row is not None:
             row["sound"] = self._name
 
@@ -139,7 +162,7 @@ class Track:
         """End the run of windows, if there is one."""
         if self._joined is not None and self._writer is not None:
             rest = self._joined.finish()
-            self._writer.write(_faded_in(rest[::-1], self._rate)[::-1] if self._fades else rest)
+            self._write(_faded_in(rest[::-1], self._rate)[::-1] if self._fades else rest)
         self._close()
 
     def abandon(self) -> None:
@@ -147,14 +170,19 @@ class Track:
         if self._writer is not None:
             self._writer.abandon()
         self._joined = self._writer = None
-        for name in self._complete:
-            (self._root / name).unlink()
-        self._complete = []
+        for piece in self.pieces:
+            (self._root / piece.name).unlink()
+        self.pieces = []
+
+    def _write(self, y: Audio) -> None:
+        assert self._writer is not None
+        self._writer.write(y)
+        self._length += len(y)
 
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._complete.append(self._name)
+            self.pieces.append(Piece(self._name, self._start, self._start + self._length))
         self._joined = self._writer = None
 
 
@@ -163,3 +191,60 @@ def _faded_in(y: Audio, rate: int) -> Audio:
     y = y.copy()
     y[:n] *= np.sin(np.pi / 2 * (np.arange(n) + 0.5) / n, dtype=np.float32) ** 2
     return y
+
+
+class Context:
+    """The recording itself around a file of a track, in a file beside it.
+
+    Parameters
+    ----------
+    root : Path
+        Output folder.
+    piece : Piece
+    begin : int
+        Sample of the file that the piece's samples count from.
+    margin : int
+        Samples before and after the piece.
+    rate : int
+        Hz.
+    audio_format : {"flac", "ogg", "wav"}
+
+    Attributes
+    ----------
+    sound, name : str
+        The piece, and the file beside it, from the output folder on.
+    start, stop : int
+        Its first sample, and the one after its last, if the recording has them.
+    """
+
+    def __init__(self, root: Path, piece: Piece, begin: int, margin: int, rate: int, audio_format: SoundFormat) -> None:
+        self._root, self._rate, self._format = root, rate, audio_format
+        self.sound = piece.name
+        self.name = f"{piece.name.removesuffix(audio_format)}input.{audio_format}"
+        self.start, self.stop = max(0, begin + piece.start - margin), begin + piece.stop + margin
+        self._left = self.stop - self.start
+        self._writer: SoundWriter | None = None
+        self._exists = False
+
+    def write(self, y: Audio) -> None:
+        """Append samples (n,)."""
+        if self._writer is None:
+            self._writer = SoundWriter(self._root / self.name, self._rate, self._format)
+        self._writer.write(y)
+        self._left -= len(y)
+        if not self._left:
+            self.finish()
+
+    def finish(self) -> None:
+        """Complete the file; the recording may end before `stop`."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer, self._exists = None, True
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        if self._writer is not None:
+            self._writer.abandon()
+        if self._exists:
+            (self._root / self.name).unlink()
+        self._writer, self._exists = None, False

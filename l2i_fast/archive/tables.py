@@ -46,6 +46,8 @@ def events_schema() -> Any:
         Share of the input's energy that the interpretation keeps.
     sound
         Path of the interpretation's sound from the output folder on; null if none was written.
+    input_sound
+        Path of the recording itself around that sound; null if none was written.
     level to duration, input_level to input_duration
         Measures of the interpretation and of the input: see `Measures`.
     """
@@ -65,6 +67,7 @@ def events_schema() -> Any:
         "relevance": pa.list_(pa.float64()),
         "kept": pa.float64(),
         "sound": text,
+        "input_sound": text,
     } | {name: pa.float64() for name in _MEASURES}
     return pa.schema(list(fields.items()), {"l2i_fast.version": str(VERSION)})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import warnings
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from l2i_fast.archive.journal import Header, Problem, Recording
 from l2i_fast.archive.measures import measure
-from l2i_fast.archive.samples import blocks
+from l2i_fast.archive.samples import blocks, read_parts
 from l2i_fast.archive.settings import BatchSettings
-from l2i_fast.archive.sounds import Track
+from l2i_fast.archive.sounds import Context, Track
 from l2i_fast.archive.windows import Grid, Window, cut
 from l2i_fast.arrays import host
 from l2i_fast.defaults import default_settings
@@ -31,6 +30,7 @@ from l2i_fast.ops.stft import istft
 from l2i_fast.recording import RecordingFile
 from l2i_fast.results.masking import fade_end
 from l2i_fast.settings import Analysis, Selection
+from l2i_fast.stores import version_of
 
 #: Windows that go through the networks together. Always as many: then the answer for one does not depend on the others,
 #: down to the last bit, and it does not matter which worker explains which windows with which others.
@@ -230,6 +230,7 @@ class _Part:
         self.heard = self.sounding = 0
         self.failed = False
         self.tracks: dict[int, Track] = {}
+        self.contexts: list[Context] = []
 
     def windows(self) -> Iterator[Window]:
         """Read the unit's windows and, for its sound, the one before and the one after."""
@@ -266,8 +267,7 @@ class _Part:
 
     def _check_unchanged(self) -> None:
         path, header = self.unit.recording.path, self.unit.header
-        found = os.stat(path)
-        if (found.st_size, found.st_mtime_ns) != (header.size, header.modified):
+        if version_of(path) != (header.size, header.modified):
             raise _Changed(f"{path} has changed since it was opened: this part of it was not explained")
 
     def _fail(self, error: Exception) -> None:
@@ -279,6 +279,8 @@ class _Part:
         """Remove the sound that was written."""
         for track in self.tracks.values():
             track.abandon()
+        for context in self.contexts:
+            context.abandon()
 
     def take(self, window: Window, X: Any, scale: float, found: dict[int, _Found]) -> None:
         """Take a window's spectrum (F, T), what it was divided by, and its interpretations by class."""
@@ -343,6 +345,7 @@ class _Part:
             "components": list(one.components),
             "relevance": [_rounded(float(one.relevance[k])) for k in one.components],
             "sound": None,
+            "input_sound": None,
             "kept": _rounded(float(power.sum(dtype=np.float64)) / energy),
             **self._measured("", power, scale),
         }
@@ -357,6 +360,9 @@ class _Part:
         if not self.failed:
             for track in self.tracks.values():
                 track.finish()
+            if self.job.settings.context is not None:
+                self._write_contexts(self.job.settings.context)
+        if not self.failed:
             if not self.heard and not self.unit.first and not self.problems:
                 self.problems.append(Problem("empty", f"{self.unit.recording.path} has no samples"))
             elif self.heard and not self.sounding:
@@ -364,6 +370,37 @@ class _Part:
         rows = [] if self.failed else self.rows
         seconds = 0.0 if self.failed else self.heard / self.rate
         return Outcome(self.unit.recording.id, self.unit.first, rows, seconds, self.problems)
+
+    def _write_contexts(self, seconds: float) -> None:
+        """Write the recording itself around each file of the sound of events."""
+        header, rate = self.unit.header, self.rate
+        begin, margin = round(header.first_frame * rate / header.rate), round(seconds * rate)
+        self.contexts = [
+            Context(self.job.folder, piece, begin, margin, rate, self.job.settings.audio_format)
+            for track in self.tracks.values()
+            for piece in track.pieces
+        ]
+        if not self.contexts:
+            return
+        for context, samples in self._around(self.contexts):
+            context.write(samples)
+        if self.failed:
+            return
+        for context in self.contexts:
+            context.finish()
+        names = {context.sound: context.name for context in self.contexts}
+        for row in self.rows:
+            row["input_sound"] = names.get(row["sound"])
+
+    def _around(self, contexts: Sequence[Context]) -> Iterator[tuple[Context, NDArray[np.float32]]]:
+        try:
+            with RecordingFile(self.unit.recording.path) as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # `windows` has heard them
+                for i, samples in read_parts(file, self.rate, [(one.start, one.stop) for one in contexts]):
+                    yield contexts[i], samples
+                self._check_unchanged()
+        except Exception as error:
+            self._fail(error)
 
 
 class _Changed(Exception):
@@ -377,10 +414,9 @@ def problem_of(error: Exception, path: str) -> Problem:
         return Problem("changed", reason)
     if isinstance(error, FileNotFoundError):
         return Problem("missing", reason, again=True)
-    if isinstance(error, OSError):
-        return Problem(
-            "unreadable", f"{path}: {error.strerror or reason}" if path not in reason else reason, again=True
-        )
+    if isinstance(error, (OSError, ImportError)):
+        why = getattr(error, "strerror", None) or reason
+        return Problem("unreadable", reason if path in reason else f"{path}: {why}", again=True)
     if "holds NaN" in reason:
         return Problem("not finite", reason)
     return Problem("damaged", reason)

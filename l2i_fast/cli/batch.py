@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from l2i_fast.archive.settings import BatchSettings, Export, Probability, Seconds, SoundFormat, SoundOf
+from l2i_fast.archive.settings import BatchSettings, Context, Export, Probability, Seconds, SoundFormat, SoundOf
 from l2i_fast.cli.application import interrupted
 from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
 from l2i_fast.settings import PositiveInt
@@ -49,6 +49,15 @@ Overlap = Annotated[
 Sound = Annotated[
     str, typer.Option(**checked("sound", SoundOf), help="Write the sound of nothing, of events, or of everything.")
 ]
+ContextLength = Annotated[
+    float | None,
+    typer.Option(
+        "--context",
+        show_default="not written",
+        **checked("context", Context),
+        help="Also write the recording itself around events, with this many seconds before and after.",
+    ),
+]
 Format = Annotated[str, typer.Option("--format", **checked("format", SoundFormat), help="Format of the sound files.")]
 Exports = Annotated[
     list[str] | None,
@@ -80,6 +89,7 @@ def batch(
     window: WindowLength = 5.0,
     overlap: Overlap = 1.0,
     sound: Sound = "events",
+    context: ContextLength = None,
     audio_format: Format = "flac",
     exports: Exports = None,
     zone: Zone = None,
@@ -96,6 +106,7 @@ def batch(
         "window": window,
         "overlap": overlap,
         "sound": sound,
+        "context": context,
         "audio_format": audio_format,
         "exports": tuple(exports or ()),
         "timezone": zone,

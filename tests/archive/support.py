@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,17 @@ def noise(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> np.nda
         if rng.random() < 0.5:
             y[start : start + 9000] = np.cumsum(y[start : start + 9000]) / 40
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.clip(y, -1, 1), rate, subtype="PCM_16")
+    subtype = "PCM_16" if path.suffix in (".wav", ".flac") else None
+    soundfile.write(path, np.clip(y, -1, 1), rate, subtype)
     return y
 
 
-def batch(model: str | Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Batch:
+def batch(model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Batch:
     settings: dict[str, Any] = {"confidence": 0.3, "window": 1.0, "overlap": 0.25, "threshold": 0.1, "top_k": None}
     return Batch(inputs, folder, model, **settings | changes, jobs=n_jobs)
 
 
-def run(model: str | Path, inputs: list[Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Progress:
+def run(model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Progress:
     work = batch(model, inputs, folder, n_jobs, **changes)
     for _ in work:
         pass

@@ -24,7 +24,7 @@ import soundfile
 import l2i_fast.archive.run as run_module
 from l2i_fast.archive.inputs import Entry
 from l2i_fast.archive.journal import Journal
-from l2i_fast.archive.sounds import SoundWriter
+from l2i_fast.archive.sounds import Context, SoundWriter
 from l2i_fast.archive.tables import read_events
 from l2i_fast.archive.windows import Joined
 from l2i_fast.archive.work import Job, Outcome, Unit, do
@@ -371,6 +371,63 @@ def test_an_error_in_writing_leaves_no_sound(model: Path, tmp_path: Path, monkey
     run(model, [tmp_path / "a.wav"], tmp_path / "out", confidence=0.0)
     run(model, [tmp_path / "a.wav"], tmp_path / "undisturbed", confidence=0.0)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("ending", ["flac", "ogg"])
+def test_the_recording_itself_around_events(model: Path, tmp_path: Path, ending: str) -> None:
+    noise(tmp_path / "a.wav", 14.0, seed=3, rate=48000)
+    name = tmp_path / f"a.{ending}"
+    y, rate = soundfile.read(tmp_path / "a.wav")
+    with soundfile.SoundFile(name, "w", rate, 1) as file:
+        for start in range(0, len(y), 4096):
+            file.write(y[start : start + 4096])
+    (tmp_path / "parts.csv").write_text(f"file,start,stop\n{name.name},1.5,13.5\n")
+    run(model, [tmp_path / "parts.csv"], tmp_path / "out", context=0.4)
+    run(model, [tmp_path / "parts.csv"], tmp_path / "plain")
+    whole = np.clip(read_audio(name, RATE)[0], -1, 1)
+    rows = list(read_events(tmp_path / "out"))
+    pairs = {(row["sound"], row["input_sound"]) for row in rows}
+    assert len(pairs) > 3
+    assert len(pairs) == len(dict(pairs)) == len(set(dict(pairs).values()))
+    for sound, beside in pairs:
+        begin, length = float(Path(sound).stem), soundfile.info(tmp_path / "out" / sound).duration
+        heard, rate = soundfile.read(tmp_path / "out" / beside)
+        assert rate == RATE
+        # Names have milliseconds; the file's place is that of the sample.
+        start = max(0, round((begin - 0.4) * RATE))
+        lags = range(-23, 24) if start else [0]
+        wanted = min(
+            (whole[max(0, start + lag) :][: len(heard)] for lag in lags), key=lambda x: np.abs(heard - x).max()
+        )
+        np.testing.assert_allclose(heard, wanted, atol=2e-6)
+        assert len(heard) / RATE == pytest.approx(min(begin + length + 0.4, 14) - max(0, begin - 0.4), abs=2e-3)
+    for row in rows:
+        del row["input_sound"]
+    plain = list(read_events(tmp_path / "plain"))
+    assert {row.pop("input_sound") for row in plain} == {None}
+    assert rows == plain
+    files = {key: value for key, value in contents(tmp_path / "out").items() if "input" not in key}
+    assert files.keys() == contents(tmp_path / "plain").keys()
+    with refused(ValueError, "context is 1 s, but sound is 'all': only events have a context"):
+        run(model, [name], tmp_path / "all", sound="all", context=1)
+
+
+def test_a_full_disk_leaves_no_recording_around_events(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def fail_at_last(self: Context, y: np.ndarray) -> None:
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(y)
+
+    noise(tmp_path / "a.wav", 8.0, seed=3)
+    monkeypatch.setattr(Context, "write", fail_at_last)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(model, [tmp_path / "a.wav"], tmp_path / "out", context=0.1)
+    assert not [path for path in (tmp_path / "out" / "sound").rglob("*") if path.is_file()]
 
 
 def test_wrong_inputs_leave_no_folder(model: Path, tmp_path: Path) -> None:

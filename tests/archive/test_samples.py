@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from l2i_fast.archive.samples import blocks, length_at
+from l2i_fast.archive.samples import blocks, length_at, read_parts
 from l2i_fast.audio import read_audio
 from l2i_fast.recording import RecordingFile
 
@@ -64,3 +64,16 @@ def test_samples_that_are_no_numbers_are_refused_with_their_place(tmp_path: Path
         ValueError, f"{tmp_path}/a.wav holds NaN or infinity (first at 10.000 s), but finite samples are needed"
     ):
         read(tmp_path / "a.wav", 8000)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "b.ogg"])
+def test_parts_may_overlap_and_end_behind_the_recording(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    soundfile.write(tmp_path / name, 0.1 * rng.standard_normal(200_000), 48000)
+    whole, _ = read_audio(tmp_path / name, 44100)
+    parts = [(150_000, 10**6), (10, 20), (0, 90_000), (80_000, 120_000), (5000, 5001), (120_000, 120_003)]
+    found: dict[int, list[np.ndarray]] = {}
+    with RecordingFile(tmp_path / name) as file:
+        for i, samples in read_parts(file, 44100, parts):
+            found.setdefault(i, []).append(samples)
+    for i, (start, stop) in enumerate(parts):
+        np.testing.assert_allclose(np.concatenate(found[i]), whole[start:stop], atol=2e-6)
