@@ -1,7 +1,7 @@
 """Sound in containers that libsndfile does not read, such as MPEG-4 and video, decoded by FFmpeg through PyAV.
 
 PyAV hands out the samples one packet after another. torchcodec takes them by time, and where a container's times are
-rounded, as in Matroska and WMA, its blocks have gaps or repeat samples.
+rounded, as in Matroska, its blocks repeat samples.
 """
 
 from __future__ import annotations

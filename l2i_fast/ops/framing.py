@@ -15,6 +15,7 @@ from l2i_fast.arrays import (
     LONGEST,
     Device,
     Float32,
+    Float64,
     constant,
     contiguous,
     from_pcm,
@@ -164,19 +165,30 @@ def _padded(audio: Any, pad: int, mode: str) -> Any:
 @lru_cache(maxsize=32)
 @default_settings()
 def _named_window(window: str | float | tuple[Any, ...], width: int, n_fft: int) -> Float32:
-    with importing:
-        from scipy.signal import get_window
-
     try:
         if isinstance(window, bool):
             raise TypeError
         with np.errstate(all="ignore"):  # values that are not finite are refused
-            values = get_window(window, width, fftbins=True)
+            values = _hann(width) if window == "hann" else _scipys_window(window, width)
     except (TypeError, ValueError, LookupError, ArithmeticError):
         raise ValueError(f"window is {shown(window)}, but must be one that scipy.signal.get_window makes") from None
     padded = _padded_window(values, width, n_fft)
     padded.flags.writeable = False
     return padded
+
+
+def _hann(width: int) -> Float64:
+    """Return SciPy's periodic Hann window without SciPy, whose signal processing takes seconds to import."""
+    values: Float64 = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, width + 1)[:-1]) if width > 1 else np.ones(1)
+    return values
+
+
+def _scipys_window(window: str | float | tuple[Any, ...], width: int) -> Float64:
+    with importing:
+        from scipy.signal import get_window
+
+    values: Float64 = get_window(window, width, fftbins=True)
+    return values
 
 
 @default_settings()

@@ -75,7 +75,8 @@ def fade_end(y: Float32, n_fft: int, hop_length: int) -> Float32:
     """
     n_frames = 1 + len(y) // hop_length
     beyond = len(y) - (n_frames - 1) * hop_length  # samples from the middle of the last frame on
-    places = n_fft // 2 + np.arange(beyond)[:, None] + hop_length * np.arange(min(n_frames, n_fft))
+    reaching = min(n_frames, n_fft // (2 * hop_length) + 1)  # the last frames, whose windows cover them
+    places = n_fft // 2 + np.arange(beyond)[:, None] + hop_length * np.arange(reaching)
     window = np.where(places < n_fft, np.sin(np.pi * places / n_fft) ** 2, 0)
     gain = np.minimum(1, np.sum(window**2, axis=1) / _LEAST_COVER).astype(np.float32)
     faded: Float32 = np.array(y, np.float32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from typing import Any
 
 import librosa
@@ -17,7 +19,7 @@ from scipy.signal import get_window
 import l2i_fast as l2i
 from l2i_fast import reference
 from l2i_fast.data import Dataset
-from l2i_fast.ops.framing import to_audio
+from l2i_fast.ops.framing import _named_window, to_audio
 
 from ..helpers import refused, relative
 
@@ -356,3 +358,14 @@ SPECTRUM = np.ones((513, 4), np.complex64)
 def test_bad_arguments_are_refused(call: Any, kind: type[Exception], message: str) -> None:
     with refused(kind, message):
         call()
+
+
+@given(st.integers(1, 70_000))
+@settings(max_examples=50, deadline=None)
+def test_the_hann_window_is_scipys_to_the_last_bit(width: int) -> None:
+    np.testing.assert_array_equal(_named_window("hann", width, width), get_window("hann", width).astype(np.float32))
+
+
+def test_hann_windows_need_no_signal_processing_of_scipy() -> None:
+    code = "import sys, numpy, l2i_fast; l2i_fast.stft(numpy.zeros(2000, 'f')); sys.exit('scipy.signal' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
