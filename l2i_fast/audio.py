@@ -18,7 +18,7 @@ from l2i_fast.arrays import from_pcm, on_host, to_numpy
 from l2i_fast.defaults import default_settings
 from l2i_fast.files import as_path, write_whole
 from l2i_fast.forks import importing
-from l2i_fast.recording import RecordingFile, check_rate, import_optional, soundfile_reason
+from l2i_fast.recording import RecordingFile, check_rate, import_optional, soundfile_reason, writing_error
 
 __all__ = [
     "Sound",
@@ -192,6 +192,8 @@ def write_audio(path: str | os.PathLike[str], samples: Any, sr: int, subtype: st
             soundfile = import_optional("soundfile", f"write {path.name}")
             write_whole(path, lambda part: soundfile.write(os.fsencode(part), x, rate, subtype=subtype))
     except (RuntimeError, TypeError, ValueError, struct.error) as error:
+        if lost := writing_error(path, error):
+            raise lost from error
         what = f"{subtype} with shape {x.shape} at {rate} Hz"
         raise ValueError(f"{path} cannot be written as {what}: {soundfile_reason(error)}") from error
     return path

@@ -6,6 +6,7 @@ module makes up for both. What libsndfile does not know is left to FFmpeg.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import os
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import warnings
 from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Self
 
@@ -39,6 +41,8 @@ _UNKNOWN_BYTES, _UNKNOWN_FRAMES = 0x7F000000, 1 << 60
 _XING_ROOM, _PAGE_ROOM = 200, 1 << 17
 #: Frames of MP3 decoded at a time: if libmpg123 finds an error, libsndfile drops all frames of the call.
 _MP3_FRAMES = 1152
+#: Free bytes below which a disk counts as full.
+_FULL = 1 << 20
 #: Frames to read at a time on the way to a place that cannot be sought.
 _SKIP = 1 << 16
 
@@ -206,6 +210,15 @@ def check_rate(name: str, value: Any) -> int:
 def soundfile_reason(error: Exception) -> str:
     """Return why soundfile failed, without the file's name, which may be that of a temporary file."""
     return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+def writing_error(path: Path, error: Exception) -> OSError | None:
+    """Return what the operating system has refused where libsndfile says "System error" in writing; None elsewhere."""
+    if soundfile_reason(error) != "System error":
+        return None
+    if shutil.disk_usage(path.parent).free < _FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return OSError(f"{path} cannot be written: the operating system has refused it")
 
 
 def import_optional(module: str, purpose: str) -> ModuleType:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from l2i_fast.archive.settings import SoundFormat
 from l2i_fast.archive.windows import Grid, Joined, Window
 from l2i_fast.files import whole
-from l2i_fast.recording import import_optional
+from l2i_fast.recording import import_optional, writing_error
 
 Audio = NDArray[np.float32]
 _ENCODINGS = {"flac": ("FLAC", "PCM_24"), "ogg": ("OGG", "OPUS"), "wav": ("WAV", "PCM_24")}
@@ -43,32 +44,44 @@ class SoundWriter:
             self._resampler = soxr.ResampleStream(rate, _OPUS_RATE, 1, dtype="float32", quality="HQ")
             rate = _OPUS_RATE
         container, subtype = _ENCODINGS[audio_format]
+        self._path = path
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(whole(path))
         try:
-            self._file = soundfile.SoundFile(os.fsencode(self._temporary), "w", rate, 1, subtype, format=container)
+            with self._errors():
+                self._file = soundfile.SoundFile(os.fsencode(self._temporary), "w", rate, 1, subtype, format=container)
         except BaseException as error:
             self._stack.__exit__(type(error), error, None)
             raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise writing_error(self._path, error) or error from None
 
     def write(self, y: Audio, last: bool = False) -> None:
         """Append samples (n,); beyond +-1 they are clipped."""
         if self._resampler is not None:
             y = self._resampler.resample_chunk(y, last=last)
-        self._file.write(y)
+        with self._errors():
+            self._file.write(y)
 
     def close(self) -> None:
         """Complete the file and give it its name."""
         if self._resampler is not None:
             self.write(np.empty(0, np.float32), last=True)
-        self._file.close()
+        with self._errors():
+            self._file.close()
         with open(self._temporary, "rb") as file:
             os.fsync(file.fileno())
         self._stack.close()
 
     def abandon(self) -> None:
         """Remove what was written."""
-        self._file.close()
+        with suppress(RuntimeError):  # what cannot be written need not be
+            self._file.close()
         error = InterruptedError()
         self._stack.__exit__(type(error), error, None)
 
