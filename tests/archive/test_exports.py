@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
+import crowsetta
 import pandas as pd
 import pytest
 
@@ -69,6 +70,22 @@ def test_audacity_reads_labels_with_frequencies(done: Path) -> None:
         assert float(end) - float(start) == pytest.approx(row["end"] - row["start"], abs=2e-6)
         assert label.startswith(row["label"])
         assert (mark, float(low) < float(high)) == ("\\", True)
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of crowsetta
+def test_a_reader_of_the_community_accepts_both(done: Path) -> None:
+    rows = accepted(done)
+    raven = crowsetta.formats.bbox.Raven.from_file(done / "export" / "raven" / "all.selections.txt", annot_col="Label")
+    audacity = crowsetta.formats.bbox.AudBBox.from_file(done / "export" / "audacity" / "all.txt")
+    for read, shown in ((raven, "{}"), (audacity, "{} {:.2f}")):
+        boxes = read.to_annot().bboxes
+        assert [box.label for box in boxes] == [shown.format(row["label"], row["probability"]) for row in rows]
+        for box, row in zip(boxes, rows, strict=True):
+            assert box.offset - box.onset == pytest.approx(row["end"] - row["start"], abs=2e-6)
+            if row["low_frequency"] is not None:
+                assert (box.low_freq, box.high_freq) == pytest.approx(
+                    (row["low_frequency"], row["high_frequency"]), abs=0.1
+                )
 
 
 def test_plain_tables_have_the_columns_of_the_events(done: Path) -> None:
