@@ -101,7 +101,7 @@ class Batch:
         self.settings = BatchSettings(**settings)
         several: Any = inputs if is_several(inputs) and not isinstance(inputs, os.PathLike) else [inputs]
         self._inputs = [path if path == "-" or is_url(path) else os.fspath(as_path("inputs", path)) for path in several]
-        engine = load(model)
+        engine = load(model).to(self.settings.device)
         self.job = Job(
             os.fspath(model),
             as_path("output", output),
@@ -111,6 +111,7 @@ class Batch:
         )
         results = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ("exports", "jobs")}
         selection = dataclasses.asdict(self.job.selection)
+        results["device"] = engine.device.type  # whose sums are rounded in its own way
         self._identity = {"model": identity_of(engine), "classes": self.job.classes, **results, **selection}
         self._analysis = engine.analysis
         self._report = report

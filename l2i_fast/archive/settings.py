@@ -42,6 +42,8 @@ class BatchSettings(Section):
         Tables to write as well.
     timezone : str or None
         Zone of clock times that state none, such as "UTC" or "Europe/Berlin".
+    device : str
+        Of the networks and operations of each process: "cpu", "cuda" and so on.
     jobs : int or None
         Processes, each with one thread; None is one for each core.
     """
@@ -55,6 +57,7 @@ class BatchSettings(Section):
     audio_format: SoundFormat = "flac"
     exports: tuple[Export, ...] = ()
     timezone: str | None = None
+    device: str = "cpu"
     jobs: PositiveInt | None = None
 
     def __post_init__(self) -> None:

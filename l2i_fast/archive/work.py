@@ -132,7 +132,7 @@ def seconds_for_a_window(job: Job) -> float:
 
 @lru_cache(1)
 def _worker(job: Job) -> _Worker:
-    return _Worker(load(job.model), job)
+    return _Worker(load(job.model).to(job.settings.device), job)
 
 
 class _Worker:
@@ -197,7 +197,8 @@ class _Worker:
                 components = model.select(relevance, job.selection)
                 weights = np.zeros(len(relevance), np.float32)
                 weights[list(components)] = 1
-                Y = soft_mask(X[b], self.W, H[b], torch.from_numpy(weights), domain=job.selection.domain)
+                chosen = torch.from_numpy(weights).to(model.device)
+                Y = soft_mask(X[b], self.W, H[b], chosen, domain=job.selection.domain)
                 found[target] = _Found(float(probabilities[b][target]), components, relevance, Y)
             part.take(window, X[b], float(scales[b]), found)
 
@@ -211,7 +212,8 @@ class _Worker:
 
 
 class _Found(NamedTuple):
-    """An interpretation of a window: its probability, components, their relevance, and its spectrum (F, T)."""
+    """An interpretation of a window: its probability, components, their relevance, and its spectrum (F, T), a tensor
+    where tensors were analysed."""
 
     probability: float
     components: tuple[int, ...]

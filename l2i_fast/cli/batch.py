@@ -14,7 +14,7 @@ import typer
 
 from l2i_fast.archive.settings import BatchSettings, Context, Export, Probability, Seconds, SoundFormat, SoundOf
 from l2i_fast.cli.application import interrupted
-from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
+from l2i_fast.cli.options import Device, MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
 from l2i_fast.settings import PositiveInt
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def batch(
     audio_format: Format = "flac",
     exports: Exports = None,
     zone: Zone = None,
+    device: Device = "cpu",
     jobs: Jobs = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -110,6 +111,7 @@ def batch(
         "audio_format": audio_format,
         "exports": tuple(exports or ()),
         "timezone": zone,
+        "device": device,
         "jobs": jobs,
     }
     try:

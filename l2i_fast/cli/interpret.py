@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from l2i_fast.cli.application import describe, print_error
-from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
+from l2i_fast.cli.options import Device, MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
 from l2i_fast.cli.results import print_result
 from l2i_fast.files import printable
 from l2i_fast.results.formats import AudioFormat
@@ -27,9 +27,6 @@ Format = Annotated[
     AudioFormat, typer.Option("--format", help="Format of the sound files.", **checked("format", AudioFormat))
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, one line for each recording.")]
-Device = Annotated[
-    str, typer.Option("--device", help="Device of the networks and operations: cpu, cuda, or cuda:1 and so on.")
-]
 
 
 def interpret(

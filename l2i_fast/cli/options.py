@@ -84,6 +84,9 @@ MaskDomain = Annotated[
         **checked("domain", Domain),
     ),
 ]
+Device = Annotated[
+    str, typer.Option("--device", help="Device of the networks and operations: cpu, cuda, or cuda:1 and so on.")
+]
 Data = Annotated[
     Path | None, typer.Option("--data", "-d", envvar="L2I_DATA", help="Folder of recordings: ESC-50 or SONYC-UST.")
 ]
