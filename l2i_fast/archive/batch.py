@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import EllipsisType
 from typing import Any, NamedTuple
 
+from l2i_fast.archive.cluster import Actors, connected, count_cpus
+from l2i_fast.archive.executors import Executor, Here, Processes
 from l2i_fast.archive.inputs import Entry, list_inputs
 from l2i_fast.archive.journal import Journal, Problem, Recording
 from l2i_fast.archive.run import Progress, Run, open_recording
@@ -25,6 +27,8 @@ from l2i_fast.stores import is_url
 
 #: Bytes of a sample in sound files: FLAC takes about two thirds of its 24 bits, Opus 12 kB a second.
 _BYTES = {"flac": 2, "wav": 3, "ogg": 0.3}
+#: Settings that do not change the tables and the sound, so that a call that goes on may have others.
+_ELSEWHERE = ("exports", "jobs", "cluster")
 
 
 class Plan(NamedTuple):
@@ -109,7 +113,7 @@ class Batch:
             self.settings,
             engine.selection_with(threshold, top_k, domain),
         )
-        results = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ("exports", "jobs")}
+        results = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in _ELSEWHERE}
         selection = dataclasses.asdict(self.job.selection)
         results["device"] = engine.device.type  # whose sums are rounded in its own way
         self._identity = {"model": identity_of(engine), "classes": self.job.classes, **results, **selection}
@@ -139,12 +143,27 @@ class Batch:
         if (self.job.folder / "journal.sqlite").exists():
             with Journal(self.job.folder, self._identity) as journal:
                 done = journal.counts()["heard"]
-        n_jobs = self.settings.jobs or len(os.sched_getaffinity(0))
         hop = self.settings.window - self.settings.overlap
-        work = max(0.0, seconds - done) / hop * seconds_for_a_window(self.job) / n_jobs
+        work = max(0.0, seconds - done) / hop * seconds_for_a_window(self.job) / self._n_workers()
         tracks = {"none": 0, "events": 1, "all": len(self.job.classes or (0,))}[self.settings.sound]
         size = round(seconds * tracks * _BYTES[self.settings.audio_format] * self._analysis.sample_rate)
         return Plan(len(entries), seconds, unknown, dict(problems), done, work, size)
+
+    def _n_workers(self) -> int:
+        """Return how many processes do the work."""
+        if self.settings.jobs is not None:
+            return self.settings.jobs
+        if self.settings.cluster in (None, "local"):
+            return len(os.sched_getaffinity(0))
+        with connected(self.settings.cluster) as ray:
+            return count_cpus(ray)
+
+    def _executor(self) -> Executor:
+        """Return what does the work."""
+        if self.settings.cluster is not None:
+            return Actors(self.job, self._identity["model"])
+        n = self._n_workers()
+        return Here(self.job) if n == 1 else Processes(self.job, n)
 
     def _entries(self) -> list[Entry]:
         """Return the recordings, each once; raise for wrong inputs before anything is written."""
@@ -157,9 +176,8 @@ class Batch:
         entries = self._entries()
         with Journal(self.job.folder, self._identity) as journal:
             journal.add(entries)
-            n_jobs = self.settings.jobs or len(os.sched_getaffinity(0))
             zone, exports = self.settings.zone(), self.settings.exports
-            run = Run(journal, self.job, self._analysis, zone, n_jobs, exports, self._report)
+            run = Run(journal, self.job, self._analysis, self._executor(), zone, exports, self._report)
             try:
                 for outcome in run:
                     if outcome.rows:

@@ -7,36 +7,31 @@ import os
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import ShutdownExecutorError, TerminatedWorkerError
-
 from l2i_fast.archive.clock import find_start
+from l2i_fast.archive.executors import Executor
 from l2i_fast.archive.exports import export
 from l2i_fast.archive.journal import Header, Journal, Problem, Recording
 from l2i_fast.archive.samples import length_at
 from l2i_fast.archive.settings import Export
 from l2i_fast.archive.tables import PART, write_errors, write_events
 from l2i_fast.archive.windows import Grid
-from l2i_fast.archive.work import Job, Outcome, Unit, do, problem_of
+from l2i_fast.archive.work import Job, Outcome, Unit, problem_of
 from l2i_fast.files import PARTIAL, write_whole
 from l2i_fast.recording import RecordingFile, import_optional
 from l2i_fast.settings import Analysis
 from l2i_fast.stores import is_url, open_bytes, version_of
-from l2i_fast.workers import follow
 
 #: Windows of a unit: some minutes of sound, so that several workers share a long recording.
 _WINDOWS = 96
 #: Windows, and units, that a worker gets at a time.
 _TASK_WINDOWS, _TASK_UNITS = 32, 16
-#: Tasks for each worker that wait for it.
-_AHEAD = 2
 #: Seconds between commits, and between status files.
 _COMMIT, _STATUS = 1.0, 5.0
 #: Recordings that are opened ahead of the work.
@@ -90,10 +85,10 @@ class Run:
     job : Job
     analysis : Analysis
         Of the model.
+    executor : Executor
+        Entered if anything is to be done.
     zone : tzinfo, optional
         Of clocks that state none.
-    n_jobs : int
-        Processes.
     exports : sequence of str
         See `export`; written when all is done.
     report : callable, optional
@@ -112,14 +107,14 @@ class Run:
         journal: Journal,
         job: Job,
         analysis: Analysis,
+        executor: Executor,
         zone: tzinfo | None = None,
-        n_jobs: int = 1,
         exports: Sequence[Export] = (),
         report: Callable[[Progress], None] | None = None,
     ) -> None:
         for library, purpose in (("pyarrow", "write tables"), ("wavinfo", "read the times in WAV files")):
             import_optional(library, purpose)  # missing ones are found before hours of work
-        self.journal, self.job, self.analysis, self.zone, self.n_jobs = journal, job, analysis, zone, n_jobs
+        self.journal, self.job, self.analysis, self.executor, self.zone = journal, job, analysis, executor, zone
         self.exports, self.report = exports, report
         self.began = self.committed = time.monotonic()
         self.told = 0.0
@@ -138,66 +133,49 @@ class Run:
             export(self.journal, self.job.folder, kind)
 
     def _work(self) -> Iterator[Outcome]:
-        self._remove_unfinished()
+        pending = {recording.id for recording in self.journal.unopened()}
+        self._remove_unfinished(pending | {recording.id for recording, *_ in self.journal.undone()})
         self._note_changes()
         tasks = self._tasks()
-        alone: deque[list[Unit]] = deque()
-        crashes: Counter[tuple[int, int]] = Counter()
-        while True:
-            if alone:
-                lost = yield from self._share(_popped(alone), 1, 1)
-            else:
-                lost = yield from self._share(tasks, self.n_jobs, _AHEAD * self.n_jobs)
-            if not lost and not alone:
-                return
-            if len(lost) == 1 and len(lost[0]) == 1:
-                (unit,) = lost[0]
-                place = (unit.recording.id, unit.first)
-                crashes[place] += 1
-                if crashes[place] > 1:
-                    reason = f"{unit.recording.path} ended the process that read it, twice"
-                    yield self._take(Outcome(*place, [], 0.0, [Problem("crashed", reason, again=True)]))
-                    continue
-            # A worker died, with one of the units that were under way: they are done again, one at a time.
-            alone += [[unit] for task in lost for unit in task]
+        first = next(tasks, None)
+        if first is None:
+            return
+        deaths: Counter[tuple[int, int]] = Counter()
+        try:
+            with self.executor as executor:
+                yield from self._share(chain([first], tasks), executor, deaths)
+        finally:
+            self._remove_unfinished({recording for recording, _ in deaths})
 
     def _share(
-        self, tasks: Iterator[list[Unit]], n_jobs: int, ahead: int
-    ) -> Generator[Outcome, None, list[list[Unit]]]:
-        """Do tasks in `n_jobs` processes, `ahead` at a time; return those that were under way when a process died."""
-        if self.n_jobs == 1:
-            for task in tasks:
-                for outcome in do(task, self.job):
+        self, tasks: Iterator[list[Unit]], executor: Executor, deaths: Counter[tuple[int, int]]
+    ) -> Iterator[Outcome]:
+        """Give tasks to the executor as it takes them; count the deaths of workers that had a unit, by its place."""
+        suspects: deque[Unit] = deque()
+        under_way = 0
+        following = next(tasks, None)
+        while under_way or suspects or following is not None:
+            while suspects and executor.takes(alone=True):
+                executor.submit([suspects.popleft()], alone=True)
+                under_way += 1
+            while following is not None and not suspects and executor.takes():
+                executor.submit(following)
+                under_way += 1
+                following = next(tasks, None)
+            for task, outcomes in executor.wait(_COMMIT):
+                under_way -= 1
+                for outcome in outcomes or ():
                     yield self._take(outcome)
-                self._tick()
-            return []
-        under_way: dict[Future[list[Outcome]], list[Unit]] = {}
-        waiting: list[list[Unit]] = []
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        with ExitStack() as stack:
-            pool = ProcessPoolExecutor(n_jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
-            stack.callback(pool.shutdown, wait=True, kill_workers=True)
-            try:
-                for task in tasks:
-                    waiting = [task]
-                    under_way[pool.submit(do, task, self.job)] = task
-                    waiting = []
-                    while len(under_way) >= ahead:
-                        yield from self._collect(under_way)
-                while under_way:
-                    yield from self._collect(under_way)
-            except (TerminatedWorkerError, ShutdownExecutorError):
-                return [*under_way.values(), *waiting]
-        return []
-
-    def _collect(self, under_way: dict[Future[list[Outcome]], list[Unit]]) -> Iterator[Outcome]:
-        done, _ = wait(under_way, timeout=_COMMIT, return_when=FIRST_COMPLETED)
-        for future in done:
-            outcomes = future.result()
-            del under_way[future]
-            for outcome in outcomes:
-                yield self._take(outcome)
-        self._tick()
+                for unit in task if outcomes is None else ():
+                    # A worker died with this unit, or with one beside it: each is done again, and now alone.
+                    place = (unit.recording.id, unit.first)
+                    deaths[place] += 1
+                    if deaths[place] <= 2:
+                        suspects.append(unit)
+                        continue
+                    reason = f"{unit.recording.path} ended the process that read it, twice"
+                    yield self._take(Outcome(*place, [], 0.0, [Problem("crashed", reason, again=True)]))
+            self._tick()
 
     def _take(self, outcome: Outcome) -> Outcome:
         self.journal.finish(outcome.recording, outcome.first, outcome.rows, outcome.seconds)
@@ -250,14 +228,13 @@ class Run:
         finished = self.journal.finished(1, last)
         self._write_status(self.progress(), "finished" if finished else "interrupted")
 
-    def _remove_unfinished(self) -> None:
-        """Remove the unfinished files that a run that was killed has left behind."""
+    def _remove_unfinished(self, recordings: set[int]) -> None:
+        """Remove the unfinished files that a run that was killed, or workers that died, have left behind."""
         root = self.job.folder
         places = [root, *(root / name for name in ("events", "errors", "export", "export/raven", "export/audacity"))]
-        pending = {str(recording.id) for recording in self.journal.unopened()}
-        pending |= {str(recording.id) for recording, *_ in self.journal.undone()}
-        for folder in (root / "sound").glob("*"):
-            if folder.name.partition("-")[0].lstrip("0") in pending:
+        for folder in (root / "sound").glob("*") if recordings else ():
+            number = folder.name.partition("-")[0]
+            if number.isdecimal() and int(number) in recordings:
                 places += folder.glob("*")
         for place in places:
             for path in place.glob(f"{PARTIAL}*"):
@@ -320,11 +297,6 @@ class Run:
                 pool.shutdown(cancel_futures=True)
 
 
-def _popped(tasks: deque[list[Unit]]) -> Iterator[list[Unit]]:
-    while tasks:
-        yield tasks.popleft()
-
-
 def open_recording(recording: Recording, zone: tzinfo | None) -> tuple[Header, bool] | Problem:
     """Return the header of a recording and whether it can be read in parts, or why it cannot be read."""
     path = recording.path
@@ -357,10 +329,3 @@ def split(header: Header, seeks: bool, grid: Grid, sample_rate: int) -> list[tup
     # The last unit has two windows or more: its last window, which begins earlier than the grid says, may overlap two.
     starts = range(0, max(1, count - 1), _WINDOWS)
     return [(first, (first + _WINDOWS if first + _WINDOWS in starts else count) - 1) for first in starts]
-
-
-def _prepare_worker(parent: int) -> None:
-    import torch
-
-    follow(parent)
-    torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -45,7 +46,10 @@ class BatchSettings(Section):
     device : str
         Of the networks and operations of each process: "cpu", "cuda" and so on.
     jobs : int or None
-        Processes, each with one thread; None is one for each core.
+        Processes, each with one thread; None is one for each core, or for each CPU of the cluster.
+    cluster : str or None
+        Ray cluster that does the work: "auto" for the one that this machine belongs to, "local" for one that is started
+        here and ends with the run, or an address such as "host:6379"; None is this machine without Ray.
     """
 
     confidence: Probability = 0.5
@@ -59,6 +63,7 @@ class BatchSettings(Section):
     timezone: str | None = None
     device: str = "cpu"
     jobs: PositiveInt | None = None
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +74,8 @@ class BatchSettings(Section):
         if self.context is not None and self.sound != "events":
             raise ValueError(f"context is {self.context:g} s, but sound is {self.sound!r}: only events have a context")
         self.zone()
+        if self.cluster not in (None, "auto", "local"):
+            check_address("cluster", self.cluster)
 
     def zone(self) -> ZoneInfo | None:
         """Return the zone that `timezone` names."""
@@ -79,3 +86,11 @@ class BatchSettings(Section):
         except (OSError, ValueError, LookupError):
             needed = "a zone such as UTC or Europe/Berlin"
             raise ValueError(f"timezone is {self.timezone!r}, but must be {needed}") from None
+
+
+def check_address(name: str, address: str) -> None:
+    """Raise ValueError unless an address is that of a Ray cluster, for drivers that belong to it."""
+    if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+        needed = "auto, local, or the address of a cluster such as host:6379"
+        client = "; ray:// is not supported: start the run on a machine of the cluster"
+        raise ValueError(f"{name} is {address!r}, but must be {needed}{client if '://' in address else ''}")

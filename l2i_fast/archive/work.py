@@ -25,6 +25,7 @@ from l2i_fast.arrays import host
 from l2i_fast.defaults import default_settings
 from l2i_fast.files import printable
 from l2i_fast.model import L2I, load
+from l2i_fast.model.identity import identity_of
 from l2i_fast.ops.soft_mask import soft_mask
 from l2i_fast.ops.stft import istft
 from l2i_fast.recording import RecordingFile
@@ -112,6 +113,11 @@ class Outcome(NamedTuple):
 def do(units: Sequence[Unit], job: Job) -> list[Outcome]:
     """Do units, whose windows go through the networks together."""
     return _worker(job).run(units)
+
+
+def identity(job: Job) -> str:
+    """Return the fingerprint of the model that `do` uses, which is loaded by it."""
+    return identity_of(_worker(job).model)
 
 
 def seconds_for_a_window(job: Job) -> float:

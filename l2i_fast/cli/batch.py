@@ -73,6 +73,13 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", show_default="the cores", help="Processes.", **checked("jobs", PositiveInt)),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|local|ADDRESS",
+        help="Do the work on Ray: the cluster of this machine, one that is started here, or that at host:6379.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and how long it takes.")]
 
 
@@ -95,6 +102,7 @@ def batch(
     zone: Zone = None,
     device: Device = "cpu",
     jobs: Jobs = None,
+    cluster: Cluster = None,
     dry_run: DryRun = False,
 ) -> None:
     """Explain an archive: which classes are heard when, and why. After an interruption the same command goes on."""
@@ -113,6 +121,7 @@ def batch(
         "timezone": zone,
         "device": device,
         "jobs": jobs,
+        "cluster": cluster,
     }
     try:
         BatchSettings(**settings)

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
 import soundfile
 
+import l2i_fast.archive.run as run_module
 from l2i_fast.archive.batch import Batch
 from l2i_fast.archive.run import Progress
 
@@ -30,12 +33,16 @@ def noise(path: Path, seconds: float, seed: int = 0, rate: int = RATE) -> np.nda
     return y
 
 
-def batch(model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Batch:
+def batch(
+    model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: int | None = 1, **changes: Any
+) -> Batch:
     settings: dict[str, Any] = {"confidence": 0.3, "window": 1.0, "overlap": 0.25, "threshold": 0.1, "top_k": None}
     return Batch(inputs, folder, model, **settings | changes, jobs=n_jobs)
 
 
-def run(model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: int = 1, **changes: Any) -> Progress:
+def run(
+    model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: int | None = 1, **changes: Any
+) -> Progress:
     work = batch(model, inputs, folder, n_jobs, **changes)
     for _ in work:
         pass
@@ -44,6 +51,18 @@ def run(model: str | Path, inputs: Sequence[str | Path], folder: Path, n_jobs: i
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return the digests of tables and sound."""
+    """Return the digests of tables and sound, unfinished files included."""
     files = [path for part in ("events", "errors", "sound") for path in (folder / part).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def problems(folder: Path) -> list[tuple[str, str]]:
+    """Return the name and the kind of each problem."""
+    rows = pq.read_table(folder / "errors").to_pylist()
+    return [(Path(row["recording"]).name, row["kind"]) for row in rows]
+
+
+def make_units_small(patch: pytest.MonkeyPatch) -> None:
+    """Make units of three windows, each a task, so that recordings of seconds have several."""
+    patch.setattr(run_module, "_WINDOWS", 3)
+    patch.setattr(run_module, "_TASK_WINDOWS", 3)

@@ -22,7 +22,7 @@ import pytest
 import soundfile
 import torch
 
-import l2i_fast.archive.run as run_module
+import l2i_fast.archive.executors as executors
 from l2i_fast.archive.inputs import Entry
 from l2i_fast.archive.journal import Journal
 from l2i_fast.archive.sounds import Context, SoundWriter
@@ -30,28 +30,11 @@ from l2i_fast.archive.tables import read_events
 from l2i_fast.archive.windows import Joined
 from l2i_fast.archive.work import Job, Outcome, Unit, do
 from l2i_fast.audio import read_audio
-from l2i_fast.model import L2I, load
+from l2i_fast.model import load
 
 from ..conftest import make_model
 from ..helpers import missing, refused
-from .support import RATE, batch, contents, noise, run
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model: L2I, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units of three windows, each a task, so that recordings of seconds have several."""
-    monkeypatch.setattr(run_module, "_WINDOWS", 3)
-    monkeypatch.setattr(run_module, "_TASK_WINDOWS", 3)
-
-
-def problems(folder: Path) -> list[tuple[str, str]]:
-    rows = pq.read_table(folder / "errors").to_pylist()
-    return [(Path(row["recording"]).name, row["kind"]) for row in rows]
+from .support import RATE, batch, contents, noise, problems, run
 
 
 def test_a_recording_of_one_window_is_explained_as_by_interpret(model: Path, tmp_path: Path) -> None:
@@ -485,7 +468,7 @@ def test_a_process_that_dies_costs_one_recording(model: Path, tmp_path: Path, mo
             os.kill(os.getpid(), signal.SIGKILL)
         return do(units, job)
 
-    monkeypatch.setattr(run_module, "do", do_or_die)
+    monkeypatch.setattr(executors, "do", do_or_die)
     run(model, [tmp_path / "in"], tmp_path / "out", n_jobs=2, confidence=0.0)
     assert problems(tmp_path / "out") == [("2.wav", "crashed")]
     heard = {Path(row["recording"]).name for row in read_events(tmp_path / "out")}

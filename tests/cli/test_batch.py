@@ -78,6 +78,10 @@ def test_a_dry_run_writes_nothing(tiny, tmp_path):
         (["--export", "excel"], "export is 'excel', but must be"),
         (["--timezone", "Mars/Olympus"], "timezone is 'Mars/Olympus', but must be a zone"),
         (["--timezone", "../etc/passwd"], "timezone is '../etc/passwd', but must be a zone"),
+        (
+            ["--cluster", "ray://host:10001"],
+            "cluster is 'ray://host:10001', but must be auto, local, or the address of a",
+        ),
         (["--target", "cow"], "target is 'cow', but must be one of dog"),
     ],
 )
