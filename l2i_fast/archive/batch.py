@@ -21,7 +21,7 @@ from l2i_fast.archive.tables import complete
 from l2i_fast.archive.work import Job, seconds_for_a_window
 from l2i_fast.arguments import is_several
 from l2i_fast.files import as_path
-from l2i_fast.model import load
+from l2i_fast.model import load, shipped_models
 from l2i_fast.model.identity import identity_of
 from l2i_fast.stores import is_url
 
@@ -117,6 +117,9 @@ class Batch:
         selection = dataclasses.asdict(self.job.selection)
         results["device"] = engine.device.type  # whose sums are rounded in its own way
         self._identity = {"model": identity_of(engine), "classes": self.job.classes, **results, **selection}
+        # By these a summary finds model and recordings again, from whatever folder it is asked for.
+        shipped = model in shipped_models()
+        self._notes = {"model": model if shipped else os.path.abspath(self.job.model), "directory": os.getcwd()}
         self._analysis = engine.analysis
         self._report = report
         self.progress: Progress | None = None
@@ -174,7 +177,7 @@ class Batch:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         entries = self._entries()
-        with Journal(self.job.folder, self._identity) as journal:
+        with Journal(self.job.folder, self._identity, self._notes) as journal:
             journal.add(entries)
             zone, exports = self.settings.zone(), self.settings.exports
             run = Run(journal, self.job, self._analysis, self._executor(), zone, exports, self._report)

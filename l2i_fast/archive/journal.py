@@ -114,6 +114,8 @@ class Journal:
         Made if missing.
     settings : mapping
         What decides on the results, as JSON can write it; another run's must be the same.
+    notes : mapping, optional
+        What does not decide on them, such as where the model lies; those of the last call are kept.
 
     Raises
     ------
@@ -123,7 +125,7 @@ class Journal:
         It is of other settings, or the file is no journal, or the folder holds something else.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -141,6 +143,7 @@ class Journal:
             self._database = sqlite3.connect(file)
             stack.callback(self._database.close)
             self._open(file, json.loads(json.dumps(settings)))
+            self._note(notes or {})
             self._stack = stack.pop_all()
 
     def _open(self, file: Path, settings: dict[str, Any]) -> None:
@@ -167,6 +170,11 @@ class Journal:
         if differing:
             changes = ", ".join(f"{name} {before.get(name)}, not {settings.get(name)}" for name in differing)
             raise ValueError(f"{self.folder} holds a run with other settings ({changes}): choose another folder")
+
+    def _note(self, notes: Mapping[str, Any]) -> None:
+        rows = [(name, json.dumps(value)) for name, value in notes.items()]
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def __enter__(self) -> Self:
         return self

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l2i_fast.archive.settings import BatchSettings, Context, Export, Probability, Seconds, SoundFormat, SoundOf
-from l2i_fast.cli.application import interrupted
+from l2i_fast.cli.application import UsageError, interrupted
 from l2i_fast.cli.options import Device, MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
+from l2i_fast.files import printable
 from l2i_fast.settings import PositiveInt
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 #: Seconds between lines of progress where there is no terminal.
 _LINE = 10.0
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="INPUT", help="Recordings, folders, patterns, manifests (.csv, .parquet), or - for a list on stdin."
     ),
 ]
-Folder = Annotated[Path, output_folder("Folder for tables, sound and the journal, by which a second call goes on.")]
+Folder = Annotated[
+    Path | None, output_folder("Folder for tables, sound and the journal, by which a second call goes on.")
+]
 Confidence = Annotated[
     float, typer.Option(**checked("confidence", Probability), help="Keep windows with at least this probability.")
 ]
@@ -82,10 +85,20 @@ Cluster = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done, and how long it takes.")]
 
+Finished = Annotated[
+    Path | None,
+    typer.Option(
+        "--summary",
+        metavar="FOLDER",
+        help="Summarise what a run has written there, in FOLDER/summary: tables, plots, and a page to listen to.",
+    ),
+]
+
 
 def batch(
-    inputs: Inputs,
-    output: Folder,
+    context: typer.Context,
+    inputs: Inputs = None,
+    output: Folder = None,
     model: Model = "esc10",
     target: Targets = None,
     confidence: Confidence = 0.5,
@@ -96,7 +109,7 @@ def batch(
     window: WindowLength = 5.0,
     overlap: Overlap = 1.0,
     sound: Sound = "events",
-    context: ContextLength = None,
+    margin: ContextLength = None,
     audio_format: Format = "flac",
     exports: Exports = None,
     zone: Zone = None,
@@ -104,8 +117,16 @@ def batch(
     jobs: Jobs = None,
     cluster: Cluster = None,
     dry_run: DryRun = False,
+    summary: Finished = None,
 ) -> None:
     """Explain an archive: which classes are heard when, and why. After an interruption the same command goes on."""
+    if summary is not None:
+        _summarize(context, summary)
+        return
+    if not inputs:
+        raise UsageError("Missing argument 'INPUT'", context)
+    if output is None:
+        raise UsageError("Missing option '--output' / '-o'", context)
     from l2i_fast.archive.batch import Batch
     from l2i_fast.model import load
 
@@ -115,7 +136,7 @@ def batch(
         "window": window,
         "overlap": overlap,
         "sound": sound,
-        "context": context,
+        "context": margin,
         "audio_format": audio_format,
         "exports": tuple(exports or ()),
         "timezone": zone,
@@ -142,6 +163,19 @@ def batch(
     if run.progress.problems:
         print(f"l2i: {run.progress.problems} recordings or parts gave problems: see {output}/errors", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _summarize(context: typer.Context, folder: Path) -> None:
+    """Write the summary of a run, whose settings are known: any other option is an error."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name != "summary" and source is not None and source.name == "COMMANDLINE":
+            given = parameter.metavar if parameter.param_type_name == "argument" else f"'{parameter.opts[0]}'"
+            raise UsageError(f"--summary takes no inputs and no other options, but {given} is given", context)
+    from l2i_fast.page.summary import write_summary
+
+    print(printable(write_summary(folder)))
 
 
 def _foretell(run: Batch) -> str:

@@ -42,8 +42,10 @@ def output_folder(help: str) -> Any:
     return typer.Option("--output", "-o", help=help, callback=check_folder)
 
 
-def check_folder(folder: Path) -> Path:
-    """Return the folder of a command's files, or raise an error if there is a file in its place."""
+def check_folder(folder: Path | None) -> Path | None:
+    """Return the folder of a command's files, if one is given, or raise an error if there is a file in its place."""
+    if folder is None:
+        return None
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         raise typer.BadParameter(f"output is {str(folder)!r}, but must be a folder: {existing} is a file")

@@ -5,6 +5,7 @@ from l2i_fast.page.builder import write_page
 from l2i_fast.page.contents import PageSample, Section, Table
 from l2i_fast.page.listening import ListeningTest, write_listening_test
 from l2i_fast.page.reading import read_sections
+from l2i_fast.page.summary import write_summary
 
 __all__ = [
     "ListeningTest",
@@ -16,4 +17,5 @@ __all__ = [
     "to_csv",
     "write_listening_test",
     "write_page",
+    "write_summary",
 ]

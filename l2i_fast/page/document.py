@@ -33,6 +33,7 @@ def write_document(
     scripts: Sequence[str],
     blocks: Mapping[str, Any],
     one_file: bool,
+    media: bool = False,
 ) -> Path:
     """Write a document, whole or not at all; the same input gives the same bytes.
 
@@ -51,6 +52,8 @@ def write_document(
         Data by their names, which are safe as parts of file names.
     one_file : bool
         Whether `output` is one file that holds everything.
+    media : bool
+        Whether the document in a folder may show pictures and play sounds from disk.
 
     Returns
     -------
@@ -76,7 +79,8 @@ def write_document(
             parts = {"inlined": inlined, "blocks": ((name, Markup(_json(value))) for name, value in blocks.items())}
             file.writelines(_rendered(template, {**context, **parts, "policy": policy}))
         return output
-    policy = _policy(["'self'", "file:"], ["'self'", "file:"])
+    here = ["'self'", "file:"]
+    policy = _policy(here, here, here if media else ())
     # index.html comes last: if it exists, so do the files that it names.
     with whole_set(output, last="index.html") as folder:
         for name in assets:
@@ -96,11 +100,12 @@ def _rendered(template: str, context: Mapping[str, Any]) -> Iterator[str]:
     return environment.get_template(template).generate(context)
 
 
-def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    """Return a content security policy under which the document loads its own scripts and styles and nothing else."""
+def _policy(scripts: Sequence[str], styles: Sequence[str], media: Sequence[str] = ()) -> str:
+    """Return a content security policy under which the document loads its own files and nothing else."""
+    sounds = f"media-src {' '.join(media)}; " if media else ""
     return (
-        f"default-src 'none'; script-src {' '.join(scripts)}; style-src {' '.join(styles)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {' '.join(scripts)}; style-src {' '.join(styles)}; "
+        f"img-src {' '.join([*media, 'data:'])}; {sounds}base-uri 'none'; form-action 'none'"
     )
 
 

@@ -121,7 +121,7 @@ def _title(figure: Figure, result: Drawn, explanation: Explanation) -> None:
         (0.905, f"Why “{label}?  {why}", 12.5, "normal"),
     )
     for y, text, size, weight in lines:
-        line = figure.text(0.06, y, _drawable(text), size=size, weight=weight, color=INK, family=FONT, parse_math=False)
+        line = figure.text(0.06, y, drawable(text), size=size, weight=weight, color=INK, family=FONT, parse_math=False)
         room = 0.92 * figure.bbox.width
         line.set_fontsize(min(size, size * room / line.get_window_extent().width))
 
@@ -361,7 +361,7 @@ def _shorten(text: str, length: int) -> str:
     return f"{text[: length // 2 - 1]}…{text[-(length - length // 2) :]}"
 
 
-def _drawable(text: str) -> str:
-    """Replace characters that the font lacks, which matplotlib would warn about and draw as boxes."""
+def drawable(text: str) -> str:
+    """Replace characters that `FONT` lacks, which matplotlib would warn about and draw as boxes."""
     glyphs = get_font(findfont(FONT)).get_charmap()
     return "".join(character if ord(character) in glyphs else "?" for character in text)

@@ -14,6 +14,9 @@ import soundfile
 
 import l2i_fast.archive.run as run_module
 from l2i_fast.archive.batch import Batch
+from l2i_fast.archive.inputs import Entry
+from l2i_fast.archive.journal import Header, Journal
+from l2i_fast.archive.measures import Measures
 from l2i_fast.archive.run import Progress
 
 RATE = 44100
@@ -66,3 +69,43 @@ def make_units_small(patch: pytest.MonkeyPatch) -> None:
     """Make units of three windows, each a task, so that recordings of seconds have several."""
     patch.setattr(run_module, "_WINDOWS", 3)
     patch.setattr(run_module, "_TASK_WINDOWS", 3)
+
+
+#: Seconds of a window and of the way to the next one in `made_up`.
+WINDOW, HOP = 1.0, 0.75
+
+
+def row_of(label: str, start: float, probability: float, accepted: bool = True, **changes: Any) -> dict[str, Any]:
+    """Return a row as a worker gives it, of a window of `WINDOW` seconds."""
+    measures = {prefix + name: None for prefix in ("", "input_") for name in Measures._fields}
+    return {
+        "start": start, "end": start + WINDOW, "label": label, "probability": probability, "accepted": accepted,
+        "components": [1], "relevance": [0.5], "sound": None, "input_sound": None, "kept": 0.25, **measures, **changes,
+    }  # fmt: skip
+
+
+def made_up_settings(timezone: str | None = None) -> dict[str, Any]:
+    return {
+        "model": "none", "classes": None, "confidence": 0.5, "window": WINDOW, "overlap": WINDOW - HOP,
+        "timezone": timezone, "threshold": 0.1, "top_k": None, "domain": "log",
+    }  # fmt: skip
+
+
+def made_up(
+    folder: Path,
+    recordings: Sequence[tuple[str, int | None, Sequence[tuple[int, float, list[dict[str, Any]]]]]],
+    timezone: str | None = None,
+) -> Journal:
+    """Return the open journal of a run without a model, of which nothing is promised yet but the recordings.
+
+    Each recording has a path, a moment in microseconds and the units that are done: first window, seconds, rows.
+    """
+    journal = Journal(folder, made_up_settings(timezone))
+    journal.add(Entry(path) for path, *_ in recordings)
+    for number, (_, begin, units) in enumerate(recordings, 1):
+        frames = round(RATE * sum(seconds for _, seconds, _ in units))
+        header = Header(1, 1, RATE, 0, frames, begin, "name" if begin is not None else "")
+        journal.open(number, header, [(first, None) for first, *_ in units])
+        for first, seconds, rows in units:
+            journal.finish(number, first, rows, seconds)
+    return journal

@@ -134,3 +134,35 @@ def test_a_terminal_shows_a_bar(tiny, tmp_path):
     text = shown.decode()
     assert "3 of 3" in text
     assert "recordings" in text
+
+
+def test_a_summary(tiny, tmp_path):
+    make_clip(tmp_path / "in" / "20240309_120000Z.wav", 60_000)
+    run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--confidence", 0)
+    done = run("batch", "--summary", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{tmp_path}/out/summary/index.html\n"
+    assert not done.stderr
+    made = {"index.html", "classes.csv", "hours.csv", "dates.csv", "errors.csv", "best.csv", "heat.png"}
+    assert made | {"listening/index.html"} <= set(files_in(tmp_path / "out" / "summary"))
+    # It is no part of the run, which goes on as before.
+    done = run("batch", tmp_path / "in", *options(tiny, tmp_path / "out"), "--confidence", 0)
+    assert done.stdout.startswith("0 new windows")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--summary", "out", "in"], 2, "--summary takes no inputs and no other options, but INPUT is given"),
+        (["--summary", "out", "-o", "out"], 2, "takes no inputs and no other options, but '--output' is given"),
+        (["--summary", "out", "--dry-run"], 2, "takes no inputs and no other options, but '--dry-run' is given"),
+        (["--summary", "out"], 1, "out is no folder, but must be the output of l2i batch"),
+        (["--summary", "."], 1, ". holds no journal.sqlite, but must be the output of l2i batch"),
+        (["-o", "out"], 2, "Missing argument 'INPUT'"),
+        (["in"], 2, "Missing option '--output' / '-o'"),
+    ],
+)
+def test_a_summary_is_of_a_run(tmp_path, monkeypatch, arguments, status, words):
+    monkeypatch.chdir(tmp_path)
+    assert_fails(run("batch", *arguments), status, words)
+    assert list(tmp_path.iterdir()) == []
