@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Grid:
         """Return the first sample of window i of a recording of n samples."""
         return max(0, min(i * self.hop, n - self.length))
 
-    @property
+    @cached_property
     def ramp(self) -> Audio:
         """Weights (length - hop,) from 0 to 1 with which a window takes over from the one before."""
         n = self.length - self.hop

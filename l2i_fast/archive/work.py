@@ -129,9 +129,9 @@ def seconds_for_a_window(job: Job) -> float:
     with default_settings(), torch.inference_mode():
         for _ in range(3):
             begin = time.perf_counter()
-            X, _, features = worker.model.network.analyze(windows)
+            _, V, _, features = worker.model.network.analyze(windows)
             _, maps = worker.model.network.run(features)
-            worker.model.fit(worker.model.read(maps, features.shape[2])[0], X)
+            worker.model.fit(worker.model.read(maps, features.shape[2])[0], V)
             times.append(time.perf_counter() - begin)
     return min(times) / _TOGETHER
 
@@ -186,14 +186,14 @@ class _Worker:
             # The analysis sees silence behind each signal anyway.
             signals = [np.pad(y, (0, self.grid.length - len(y))) for y in signals]
             signals += [signals[-1]] * (_TOGETHER - len(signals))
-        X, scales, features = model.network.analyze(signals)
+        X, V, scales, features = model.network.analyze(signals)
         logits, maps = model.network.run(features)
         probabilities = host(model.network.probabilities(logits))
         wanted = [self._wanted(p) if np.any(signal) else [] for p, signal in zip(probabilities, signals, strict=True)]
         H = z = None
         if any(wanted[: len(batch)]):
             H, z, _ = model.read(maps, features.shape[2])
-            H = model.fit(H, X)
+            H = model.fit(H, V)
         for b, (part, window) in enumerate(batch):
             found: dict[int, _Found] = {}
             for target in wanted[b]:

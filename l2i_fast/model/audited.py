@@ -49,6 +49,8 @@ class Spectra(NamedTuple):
     ----------
     X : ndarray or, on a GPU, Tensor (B, F, T), complex64
         Spectra of the scaled signals.
+    V : ndarray or Tensor (B, F, T), float32
+        ``log(1 + |X|)``.
     scales : ndarray (B,), float32
         Divisors of the signals.
     features : Tensor (B, 1, T, n_mels), float32
@@ -56,6 +58,7 @@ class Spectra(NamedTuple):
     """
 
     X: Any
+    V: Any
     scales: NDArray[np.float32]
     features: Tensor
 
@@ -298,8 +301,8 @@ class AuditedNetwork(ABC):
         if scales is None:
             scales = [scale_to_peak(y, self.front_end.analysis.peak)[1] for y in signals]
         divisors = np.asarray(scales, np.float32)
-        X, features = self.front_end.analyze(np.stack(signals) / divisors[:, None], self.device)
-        return Spectra(X, divisors, features)
+        X, V, features = self.front_end.analyze(np.stack(signals) / divisors[:, None], self.device)
+        return Spectra(X, V, divisors, features)
 
     @default_settings()
     @torch.inference_mode()

@@ -35,8 +35,8 @@ class FrontEnd(Protocol):
     def filters(self) -> Float32:
         """Filters (F, n_mels) that sum the magnitudes of a frame."""
 
-    def analyze(self, y: Float32, device: torch.device) -> tuple[Any, Tensor]:
-        """Return spectra X (B, F, T) and features (B, 1, T, n_mels) of scaled signals (B, N)."""
+    def analyze(self, y: Float32, device: torch.device) -> tuple[Any, Any, Tensor]:
+        """Return spectra X and ``log(1 + |X|)`` (B, F, T), and features (B, 1, T, n_mels), of scaled signals (B, N)."""
 
     def of_mel(self, mel: ArrayT) -> ArrayT:
         """Return features of filtered magnitudes, of the same shape."""
@@ -74,7 +74,7 @@ class LogMel:
         with torch.inference_mode(False):  # kept beyond the caller's mode
             return torch.from_numpy(self.filters.copy())
 
-    def analyze(self, y: Float32, device: torch.device) -> tuple[Any, Tensor]:
+    def analyze(self, y: Float32, device: torch.device) -> tuple[Any, Any, Tensor]:
         """Compute spectra and features of scaled signals in one pass.
 
         Parameters
@@ -86,14 +86,16 @@ class LogMel:
         Returns
         -------
         X : ndarray or, where a backend for tensors serves, Tensor (B, F, T), complex64
+        V : ndarray or Tensor (B, F, T), float32
+            ``log(1 + |X|)``.
         features : Tensor (B, 1, T, n_mels), float32
         """
         a = self.analysis
         samples: Any = torch.from_numpy(y).to(device)
         if device_of(samples=samples) is None:  # the native engine takes NumPy arrays
             samples = y
-        X, _, M = analyze(samples, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
-        return X, torch.as_tensor(M.swapaxes(-1, -2)).unsqueeze(1)
+        X, V, M = analyze(samples, a.sample_rate, a.n_mels, a.n_fft, a.hop_length, amin=a.amin)
+        return X, V, torch.as_tensor(M.swapaxes(-1, -2)).unsqueeze(1)
 
     def of_mel(self, mel: ArrayT) -> ArrayT:
         """Return decibels of mel magnitudes, of the same kind and shape; differentiable for tensors."""

@@ -255,9 +255,9 @@ class L2I:
         -------
         Analyzed
         """
-        X, divisors, features = self.network.analyze(signals, scales)
+        X, V, divisors, features = self.network.analyze(signals, scales)
         logits, H, z, own_logits = self.hear(features)
-        return Analyzed(X, divisors, logits, self.fit(H, X), z, own_logits)
+        return Analyzed(X, divisors, logits, self.fit(H, V), z, own_logits)
 
     @default_settings()
     def hear(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -282,13 +282,13 @@ class L2I:
             H = self.interpreter.psi(list(maps.values()), max(n_frames, self.network.min_frames))[..., :n_frames]
             return H, *self.interpreter.theta(H)
 
-    def fit(self, H: Tensor, X: Any) -> Tensor:
-        """Fit Psi's activations (B, K, T) to spectra `X` (B, F, T): see `Interpreter.fit`."""
+    def fit(self, H: Tensor, V: Any) -> Tensor:
+        """Fit Psi's activations (B, K, T) to log magnitudes `V` (B, F, T): see `Interpreter.fit`."""
         n_iter = self.interpreter.updates
         if not n_iter:
             return H
         W = self.interpreter.dictionary.detach()
-        V = torch.as_tensor(X).abs().log1p_()
+        V = torch.as_tensor(V)
         fitted: Tensor = activations(V, W, n_iter=n_iter, H0=H + UNEXPLAINED * (W.T @ V))
         return fitted
 
