@@ -30,6 +30,8 @@ _COMMENT = re.compile(
     r"Recorded at (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))? (\d\d)/(\d\d)/(\d{4}) \(UTC(?:([+-])(\d{1,2})(?::(\d\d))?)?\)"
 )
 _GUANO = re.compile(r"^Timestamp *: *(\S.*?) *$", re.MULTILINE)
+#: Years of recordings: others are numbers of another kind, or of a clock that was never set.
+_YEARS = range(1900, 2200)
 #: Largest distance of a zone from UTC.
 _FARTHEST = timedelta(hours=14)
 
@@ -115,7 +117,7 @@ def _to_time(found: re.Match[str]) -> datetime | None:
 
 
 def _time(numbers: Sequence[str], fraction: str | None = None, zone: str = "") -> datetime | None:
-    """Return the time of year, month and so on to the second, or None for one that no calendar has.
+    """Return the time of year, month and so on to the second, or None for one that no calendar or recorder has.
 
     `zone` is empty or like "+0130".
     """
@@ -128,6 +130,8 @@ def _time(numbers: Sequence[str], fraction: str | None = None, zone: str = "") -
         offset = timezone(-distance if zone[0] == "-" else distance)
     try:
         year, month, day, hour, minute, second = map(int, numbers)
+        if year not in _YEARS:
+            return None
         return datetime(year, month, day, hour, minute, second, microsecond, offset)
     except ValueError:
         return None
@@ -166,7 +170,8 @@ def _from_guano(data: bytes) -> datetime | None:
     if not (found := _GUANO.search(data.decode("utf-8", "replace"))):
         return None
     try:
-        return datetime.fromisoformat(found[1])
+        time = datetime.fromisoformat(found[1])
+        return time if time.year in _YEARS else None
     except ValueError:
         return None
 

@@ -69,6 +69,8 @@ def test_hexadecimal_names_are_seconds_since_1970() -> None:
         "5E9A1B2C-2.wav",
         "20241309_123456.wav",  # no such month
         "20240309_246060.wav",
+        "99991231_235957Z.wav",
+        "00010101T000000+1400.wav",
         "120240309_123456.wav",  # a longer number
         "20240309_1234567.wav",
         "20240309T123456+9900.wav",  # no such zone

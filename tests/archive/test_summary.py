@@ -68,7 +68,7 @@ def archive_of(rng: np.random.Generator) -> Archive:
         recordings.append((f"in/{number}.wav", begin, units))
     columns = ["label", "start", "probability", "accepted", "recording_id", "window", "moment"]
     windows = pd.DataFrame(found, columns=columns)
-    return Archive(recordings, windows[windows["accepted"]].copy(), moments)
+    return Archive(recordings, windows[windows["accepted"].astype(bool)].copy(), moments)
 
 
 def check(found: Summary, archive: Archive, zone: str) -> None:
@@ -222,13 +222,18 @@ def test_what_a_run_shows_of_its_state(tmp_path: Path) -> None:
 
 
 def test_tables_that_are_older_than_the_journal_are_not_believed(tmp_path: Path) -> None:
-    first = [(0, 6.0, [row_of("dog", 0.0, 0.75)])]
-    with made_up(tmp_path, [("a.wav", None, first)]) as journal:
+    first = ("a.wav", None, [(0, 6.0, [row_of("dog", 0.0, 0.75)])])
+    with made_up(tmp_path, [first]) as journal:
         write_events(journal, tmp_path, 1)
     (tmp_path / "status.json").write_text(json.dumps({"state": "running", "time": 0, "pid": 2**30}))
-    second = [("b.wav", None, [(0, 6.0, [row_of("dog", 0.0, 0.875)])])]
-    with made_up(tmp_path, [("a.wav", None, first), *second]) as journal:
+    second = ("b.wav", None, [(0, 6.0, [row_of("dog", 0.0, 0.875)])])
+    with made_up(tmp_path, [first, second]) as journal:
         journal.commit()
+        assert summarize(tmp_path).classes[0].windows == 2
+        # A run that ends before its end writes no tables of recordings that are not done.
+        journal.open(2, journal.find(1)[1], [(8, None)])
+        journal.commit()
+    (tmp_path / "status.json").write_text(json.dumps({"state": "interrupted"}))
     assert summarize(tmp_path).classes[0].windows == 2
 
 
