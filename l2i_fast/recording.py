@@ -90,7 +90,7 @@ class RecordingFile:
         self.complete = True
         self._position = 0
         self._ended = False
-        soundfile = import_optional("soundfile", f"read {self.name}")
+        soundfile = import_optional("soundfile", f"read {os.path.basename(self.name)}")
         with ExitStack() as stack:
             file, handle = _open(path)
             stack.enter_context(file)
