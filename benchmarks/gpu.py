@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = [sys.executable, "-P"]  # the installed package, not the source folder
 #: Tests of what runs on a GPU.
 ON_A_GPU = (
+    "tests/archive/test_on_a_device.py",
     "tests/backends/cuda",
     "tests/backends/triton",
     "tests/backends/test_dispatch.py",

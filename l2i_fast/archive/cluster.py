@@ -15,7 +15,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -71,7 +71,9 @@ def connected(address: str, n_cpus: int | None = None) -> Iterator[Any]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            ray.init(address, **options)
+            # Ray lets workers import from the current folder first, and a checkout there has no native module.
+            with chdir(os.sep):
+                ray.init(address, **options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = str(error).partition("\n")[0]
             raise ConnectionError(f"cluster is {address!r}, but cannot be connected to: {reason}") from None

@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-import torch
 
 import l2i_fast.archive.executors as executors
 from l2i_fast.archive.inputs import Entry
@@ -33,7 +32,7 @@ from l2i_fast.audio import read_audio
 from l2i_fast.model import load
 
 from ..conftest import make_model
-from ..helpers import missing, refused
+from ..helpers import refused
 from .support import RATE, batch, contents, noise, problems, run
 
 
@@ -227,29 +226,6 @@ def test_models_with_several_labels(tmp_path: Path) -> None:
         assert row["probability"] == pytest.approx(float(wanted[row["label"]].probability), rel=1e-5)
 
 
-@pytest.mark.parametrize("served", ["torch", "triton"])
-def test_a_backend_of_the_gpu_gives_the_same_rows(
-    tmp_path: Path, device: torch.device, served: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if reason := missing(served, device):
-        pytest.skip(reason)
-    model = make_model(updates=2).save(tmp_path / "model")
-    noise(tmp_path / "a.wav", 2.2, seed=1)
-    settings = {"confidence": 0.2, "sound": "all"}
-    run(model, [tmp_path / "a.wav"], tmp_path / "near", **settings)
-    monkeypatch.setenv("L2I_BACKEND", served)
-    run(model, [tmp_path / "a.wav"], tmp_path / "far", **settings, device=str(device))
-    near, far = (list(read_events(tmp_path / name)) for name in ("near", "far"))
-    assert len(near) > 3
-    for one, other in zip(near, far, strict=True):
-        for name, value in one.items():
-            wanted = pytest.approx(value, rel=1e-3, abs=1e-3) if isinstance(value, (float, list)) else value
-            assert other[name] == wanted, name
-    sounds = [np.concatenate([soundfile.read(f)[0] for f in sorted((tmp_path / name).rglob("*.flac"))])
-              for name in ("near", "far")]  # fmt: skip
-    np.testing.assert_allclose(*sounds, atol=1e-3)
-
-
 def test_a_unit_that_fails_leaves_no_sound(model: Path, tmp_path: Path) -> None:
     y = np.clip(noise(tmp_path / "a.wav", 8.0, seed=3), -1, 1)
     y[-1] = np.nan
@@ -395,7 +371,7 @@ def test_the_recording_itself_around_events(model: Path, tmp_path: Path, ending:
     whole = np.clip(read_audio(name, RATE)[0], -1, 1)
     rows = list(read_events(tmp_path / "out"))
     pairs = {(row["sound"], row["input_sound"]) for row in rows}
-    assert len(pairs) > 3
+    assert len(pairs) > (3 if ending == "flac" else 0)  # Ogg is read as one unit
     assert len(pairs) == len(dict(pairs)) == len(set(dict(pairs).values()))
     for sound, beside in pairs:
         begin, length = float(Path(sound).stem), soundfile.info(tmp_path / "out" / sound).duration
