@@ -163,10 +163,11 @@ def test_a_recording_that_kills_its_actors_is_noted(
 
     monkeypatch.setattr(cluster_module, "do", do_or_die)
     monkeypatch.setattr(cluster_module, "_PATIENCE", 0.0)
+    monkeypatch.chdir(tmp_path)  # whose folder Ray gives the workers to import from
     # A connection that the caller has made is used, and left as it is.
     ray.init(nodes.address, log_to_driver=False, logging_level="ERROR")
     try:
-        with pytest.warns(UserWarning, match=r"no worker has started yet: each needs a CPU, and \d of the cluster's 2"):
+        with pytest.warns(UserWarning, match=r"no worker has started yet: each needs a CPU, and \d of the cluster's"):
             run(model, [recordings], tmp_path / "out", n_jobs=2, cluster="auto")
         assert ray.is_initialized()
     finally:
