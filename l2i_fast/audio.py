@@ -63,7 +63,8 @@ def read_audio(source: Any, sr: int | None = None) -> tuple[Audio, int]:
     Parameters
     ----------
     source : path-like or (samples, rate)
-        A file or pipe that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others), or samples, NumPy or torch, of
+        A file or pipe that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF and others) or, with PyAV, FFmpeg (M4A, WMA and
+        videos); a URL that fsspec knows, as text; or samples, NumPy or torch, of
         shape (N,) or (N, channels), with their rate in Hz. Integer PCM of b bits is divided by 2**(b-1);
         uint8 is (x - 128) / 128. Rates are 100 to 10 million Hz. A pipe is first copied to a temporary
         file.

@@ -52,7 +52,8 @@ class FFmpegDecoder:
         except ImportError as error:
             raise ImportError(f"PyAV is needed to read {name}; install it with: pip install av") from error
         try:
-            self._container = self._av.open(file)
+            # A text can name other files and addresses, whatever its ending; none is opened.
+            self._container = self._av.open(file, options={"protocol_whitelist": "none"})
         except self._av.FFmpegError as error:
             raise RuntimeError(error.strerror) from error
         if not self._container.streams.audio:

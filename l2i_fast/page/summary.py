@@ -28,6 +28,7 @@ from l2i_fast.page.builder import write_page
 from l2i_fast.page.contents import PageSample, Section
 from l2i_fast.page.document import write_document
 from l2i_fast.recording import RecordingFile
+from l2i_fast.stores import is_url, version_of
 
 #: Most confident events in the page's table, and classes on the listening page.
 _EVENTS, _CLASSES = 30, 40
@@ -233,8 +234,7 @@ def _samples(event: Event, view: JournalView, sample_rate: int, directory: str) 
     """Read a window (N,) of a recording at `sample_rate`; raise if the recording is not the one that was explained."""
     recording, header = view.find(event.recording_id)
     path = _path(recording.path, directory)
-    found = os.stat(path)
-    if (found.st_size, found.st_mtime_ns) != (header.size, header.modified):
+    if version_of(path) != (header.size, header.modified):
         raise ValueError(f"{path} has changed since it was explained")
     n = round((event.end - event.start) * sample_rate)
     return _read(path, header, round((event.start - header.first_frame / header.rate) * sample_rate), n, sample_rate)
@@ -242,7 +242,7 @@ def _samples(event: Event, view: JournalView, sample_rate: int, directory: str) 
 
 def _path(path: str, directory: str) -> str:
     """Return where a recording lies: as it was named, or from the folder in which the run was started."""
-    return path if os.path.exists(path) else os.path.join(directory, path)
+    return path if is_url(path) or os.path.exists(path) else os.path.join(directory, path)
 
 
 def _read(path: str, header: Header, start: int, n: int, sample_rate: int) -> Float32:

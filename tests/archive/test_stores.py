@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from l2i_fast.archive.inputs import list_inputs
 from l2i_fast.archive.tables import read_events
-from l2i_fast.model import L2I
+from l2i_fast.audio import read_audio
+from l2i_fast.page import write_summary
 
 from ..helpers import refused
 from .support import contents, noise, run
@@ -75,11 +77,6 @@ def server(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model: L2I, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.save(tmp_path_factory.mktemp("model"))
-
-
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_recordings_on_a_server_give_what_files_give(model: Path, tmp_path: Path, server: str, n_jobs: int) -> None:
     names = ["20240309_123456Z.wav", "b.flac", "c.ogg", "d.mp3"]
@@ -93,6 +90,9 @@ def test_recordings_on_a_server_give_what_files_give(model: Path, tmp_path: Path
     for row in far:
         row["recording"] = row["recording"].replace(server, str(tmp_path / "in"))
     assert far == near
+    page = write_summary(tmp_path / "far")  # the best windows are read from the server, too
+    assert (page.parent / "listening" / "index.html").exists()
+    assert "are not on the listening page" not in page.read_text()
     assert {key: value for key, value in contents(tmp_path / "far").items() if key.startswith("sound")} == {
         key: value for key, value in contents(tmp_path / "near").items() if key.startswith("sound")
     }
@@ -100,6 +100,8 @@ def test_recordings_on_a_server_give_what_files_give(model: Path, tmp_path: Path
 
 def test_a_part_of_a_long_recording_is_read_without_the_rest(model: Path, tmp_path: Path, server: str) -> None:
     noise(tmp_path / "in" / "a.flac", 60.0)
+    np.testing.assert_array_equal(read_audio(f"{server}/a.flac")[0], read_audio(tmp_path / "in" / "a.flac")[0])
+    Handler.given = 0
     (tmp_path / "part.csv").write_text(f"file,start,stop\n{server}/a.flac,58,59\n")
     done = run(model, [tmp_path / "part.csv"], tmp_path / "out", confidence=0.0)
     assert (done.problems, done.heard) == (0, pytest.approx(1))

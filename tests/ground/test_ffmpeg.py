@@ -83,6 +83,12 @@ def test_ffmpeg_says_what_is_wrong(tmp_path, rng, monkeypatch):
     (tmp_path / "text.m4a").write_text("This is no sound. " * 100)
     with refused(ValueError, f"{tmp_path}/text.m4a cannot be read as audio: Invalid data found when processing input"):
         RecordingFile(tmp_path / "text.m4a")
+    session = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 5004 RTP/AVP 0\r\n"
+    (tmp_path / "network.mp4").write_text(session)  # FFmpeg would wait for sound from the network
+    with refused(
+        ValueError, f"{tmp_path}/network.mp4 cannot be read as audio: Invalid data found when processing input"
+    ):
+        RecordingFile(tmp_path / "network.mp4")
     encode(tmp_path / "silent.mp4", y[:0], "aac", video=True)
     with refused(ValueError, f"{tmp_path}/silent.mp4 cannot be read as audio: ..."):
         RecordingFile(tmp_path / "silent.mp4").read(9)
