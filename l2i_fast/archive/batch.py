@@ -23,6 +23,7 @@ from l2i_fast.arguments import is_several
 from l2i_fast.files import as_path
 from l2i_fast.model import load, shipped_models
 from l2i_fast.model.identity import identity_of
+from l2i_fast.recording import import_optional
 from l2i_fast.stores import is_url
 
 #: Bytes of a sample in sound files: FLAC takes about two thirds of its 24 bits, Opus 12 kB a second.
@@ -88,6 +89,8 @@ class Batch:
     ValueError, TypeError, OSError
         An input that does not exist, an unknown class, a setting out of range, or an output folder of another run or in
         use; before the work begins.
+    ImportError
+        A library of the extra ``archive``, or ``cluster``, is not installed; before the work begins.
     """
 
     def __init__(
@@ -176,6 +179,11 @@ class Batch:
         return entries
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        purposes = {"pyarrow": "write tables", "wavinfo": "read the times in WAV files"}
+        if self.settings.cluster is not None:
+            purposes["ray"] = "do the work on a cluster"
+        for library, purpose in purposes.items():
+            import_optional(library, purpose)
         entries = self._entries()
         with Journal(self.job.folder, self._identity, self._notes) as journal:
             journal.add(entries)

@@ -167,9 +167,19 @@ class Journal:
             raise ValueError(f"{file} has version {version}, but this release reads {VERSION}: choose another folder")
         before = found["settings"]
         differing = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-        if differing:
+        if differing and self._holds_nothing():  # a call that failed before it began
+            with self._database:
+                for table in ("recordings", "units", "problems"):
+                    self._database.execute(f"DELETE FROM {table}")
+                self._database.execute("UPDATE facts SET value = ? WHERE name = 'settings'", [json.dumps(settings)])
+        elif differing:
             changes = ", ".join(f"{name} {before.get(name)}, not {settings.get(name)}" for name in differing)
             raise ValueError(f"{self.folder} holds a run with other settings ({changes}): choose another folder")
+
+    def _holds_nothing(self) -> bool:
+        """Tell whether nothing has come out of this run yet."""
+        written = any((self.folder / name).exists() for name in ("events", "sound"))
+        return not written and self._database.execute("SELECT 1 FROM units WHERE done LIMIT 1").fetchone() is None
 
     def _note(self, notes: Mapping[str, Any]) -> None:
         rows = [(name, json.dumps(value)) for name, value in notes.items()]

@@ -24,7 +24,7 @@ from l2i_fast.archive.tables import PART, write_errors, write_events
 from l2i_fast.archive.windows import Grid
 from l2i_fast.archive.work import Job, Outcome, Unit, problem_of
 from l2i_fast.files import PARTIAL, write_whole
-from l2i_fast.recording import RecordingFile, import_optional
+from l2i_fast.recording import RecordingFile
 from l2i_fast.settings import Analysis
 from l2i_fast.stores import is_url, open_bytes, version_of
 
@@ -98,8 +98,6 @@ class Run:
     ------
     OSError
         The results cannot be written; what was finished is kept.
-    ImportError
-        A library of the extra ``archive`` is not installed.
     """
 
     def __init__(
@@ -112,8 +110,6 @@ class Run:
         exports: Sequence[Export] = (),
         report: Callable[[Progress], None] | None = None,
     ) -> None:
-        for library, purpose in (("pyarrow", "write tables"), ("wavinfo", "read the times in WAV files")):
-            import_optional(library, purpose)  # missing ones are found before hours of work
         self.journal, self.job, self.analysis, self.executor, self.zone = journal, job, analysis, executor, zone
         self.exports, self.report = exports, report
         self.began = self.committed = time.monotonic()

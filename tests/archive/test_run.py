@@ -422,6 +422,29 @@ def test_wrong_inputs_leave_no_folder(model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("library", "purpose"), [("wavinfo", "read the times in WAV files"), ("ray", "do the work on a cluster")]
+)
+def test_a_missing_library_leaves_no_folder(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, purpose: str
+) -> None:
+    noise(tmp_path / "a.wav", 1.0)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=f"{library} is needed to {purpose}"):
+        run(model, [tmp_path / "a.wav"], tmp_path / "out", cluster="local")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_call_that_failed_before_it_began_binds_no_other(model: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        noise(tmp_path / f"{name}.wav", 1.0)
+    with pytest.raises(ConnectionError):
+        run(model, [tmp_path / "a.wav"], tmp_path / "out", cluster="127.0.0.1:1")
+    done = run(model, [tmp_path / "b.wav"], tmp_path / "out", confidence=0.0)
+    assert done.recordings == 1
+    assert {Path(row["recording"]).name for row in read_events(tmp_path / "out")} == {"b.wav"}
+
+
 def test_what_was_missing_is_tried_again(model: Path, tmp_path: Path) -> None:
     noise(tmp_path / "in" / "b.wav", 1.0)
     os.symlink(tmp_path / "later.wav", tmp_path / "in" / "a.wav")
