@@ -140,7 +140,7 @@ Stream::Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history)
       mel_(column_size()),
       selected_(static_cast<std::size_t>(plan_->K_)),
       weighted_(static_cast<std::size_t>(plan_->K_)),
-      history_(plan_->starts_.empty() ? 0 : history),
+      history_(history),
       ring_(static_cast<std::size_t>(history_ * column_size())),
       shown_(static_cast<std::size_t>(plan_->K_)) {
   const auto K = static_cast<std::size_t>(plan_->K_);
@@ -254,8 +254,8 @@ void Stream::analyse(Given& given) {
   transforms.spectrum(fft, input_.data(), plan.analysis_.data(), work_.data(), re, im);
   kernels.magnitudes(re, im, n_vectors, current_.scale, a_.data(), v_.data());
   if (history_ > 0) {
-    sum_bands(a_.data(), mel_.data());
-    keep_column(mel_.data());
+    if (!plan.starts_.empty()) sum_bands(a_.data(), mel_.data());
+    keep_column(plan.starts_.empty() ? newest() : mel_.data());
   }
   if (given.H != nullptr) {
     const float* const row = given.H + given.next++ * given.frame_stride;
@@ -366,12 +366,12 @@ void Stream::sum_bands(const float* magnitudes, float* mel) const {
   }
 }
 
-void Stream::keep_column(const float* mel) {
+void Stream::keep_column(const float* values) {
   const std::ptrdiff_t size = column_size();
   float* const column = ring_.data() + hops_.load(std::memory_order_relaxed) % history_ * size;
   // A reader of any value written below also sees that the previous frame is complete: see columns.
   std::atomic_thread_fence(std::memory_order_release);
-  for (std::ptrdiff_t m = 0; m < size - 1; ++m) put(column[m], mel[m]);
+  for (std::ptrdiff_t m = 0; m < size - 1; ++m) put(column[m], values[m]);
   put(column[size - 1], peak_);
   peak_ = 0;
 }

@@ -27,7 +27,7 @@ class StreamPlan {
   };
 
   // W: n_bins rows of n_components. window: n_fft values, n_fft = 2 (n_bins - 1) supported by FftPlan.
-  // bands may be null, in which case no mel magnitudes are kept. Copies its arguments.
+  // bands may be null, in which case samples are kept instead of mel magnitudes. Copies its arguments.
   StreamPlan(const float* W, std::ptrdiff_t bin_stride, std::ptrdiff_t component_stride, std::ptrdiff_t K,
              const float* window, std::ptrdiff_t n_fft, const MelBands* bands, const Settings& settings);
 
@@ -99,13 +99,16 @@ class Stream {
  public:
   static constexpr int kFade = 4;  // hops over which old weights fade to new ones
 
-  // Keeps columns of the newest `history` frames if the plan has bands.
+  // Keeps columns of the newest `history` frames.
   Stream(std::shared_ptr<const StreamPlan> plan, std::ptrdiff_t history);
 
   std::ptrdiff_t latency() const { return plan_->n_fft_; }
   std::ptrdiff_t n_components() const { return plan_->K_; }
   const StreamPlan& plan() const { return *plan_; }
-  std::ptrdiff_t column_size() const { return static_cast<std::ptrdiff_t>(plan_->starts_.size()) + 1; }
+  std::ptrdiff_t column_size() const {
+    const auto n_bands = static_cast<std::ptrdiff_t>(plan_->starts_.size());
+    return (n_bands > 0 ? n_bands : plan_->settings_.hop) + 1;
+  }
   // Frames analysed since the signal began.
   std::ptrdiff_t hops() const { return hops_.load(std::memory_order_acquire); }
   // Frames that n more samples complete; all remaining frames if they are the last.
@@ -127,7 +130,8 @@ class Stream {
   // updates of each frame start from `start` (K), or, if that is null, from the activations of the frame
   // before.
   void publish(const float* weights, float scale, const float* start);
-  // Mel magnitudes of frames [first, first + n) and the peaks of their new samples, n rows of column_size().
+  // Mel magnitudes of frames [first, first + n), or, without bands, their new samples, and the peaks of those:
+  // n rows of column_size().
   // Returns false unless all of these frames are kept.
   bool columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const;
   // Activations of the newest frame (K).
@@ -162,7 +166,9 @@ class Stream {
   void fade();
   float begin_updates(const float* b, std::ptrdiff_t stride, float* h) const;
   void sum_bands(const float* magnitudes, float* mel) const;
-  void keep_column(const float* mel);
+  // The samples that are new in a frame: the last hop.
+  const float* newest() const { return input_.data() + plan_->n_fft_ - plan_->settings_.hop; }
+  void keep_column(const float* values);
   void show_activations();
 
   std::shared_ptr<const StreamPlan> plan_;

@@ -110,10 +110,13 @@ void StreamPool::transform() {
     const auto some = std::span(tile_ + first, static_cast<std::size_t>(tile.n_frames));
     if (std::none_of(some.begin(), some.end(), [](const Part* p) { return p->stream->history_ > 0; }))
       continue;
-    plan.kernels_.mel_sums_tile({tile.a, mel_.data(), n_bands, plan.starts_.data(), plan.counts_.data(),
-                                 plan.factors_.data(), tile.n_frames, 0.0f});
+    if (n_bands > 0) {
+      plan.kernels_.mel_sums_tile({tile.a, mel_.data(), n_bands, plan.starts_.data(), plan.counts_.data(),
+                                   plan.factors_.data(), tile.n_frames, 0.0f});
+    }
     for (int i = 0; i < tile.n_frames; ++i) {
-      if (some[i]->stream->history_ > 0) some[i]->stream->keep_column(mel_.data() + i * n_bands);
+      Stream& stream = *some[i]->stream;
+      if (stream.history_ > 0) stream.keep_column(n_bands > 0 ? mel_.data() + i * n_bands : stream.newest());
     }
   }
 }

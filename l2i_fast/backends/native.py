@@ -215,7 +215,7 @@ class StreamEngines:
         self._plan = _core.StreamPlan(W, window, hop, n_updates, domain, eps, bands, lift)
 
     def stream(self, history: int = 0) -> StreamEngine:
-        """Make the engine of one signal, which keeps the mel magnitudes of its latest `history` frames."""
+        """Make the engine of one signal, which keeps the columns of its latest `history` frames."""
         return StreamEngine(self._plan, history)
 
     def pool(self) -> PoolEngine:

@@ -230,6 +230,25 @@ def test_old_columns_are_not_returned(rng: np.random.Generator) -> None:
         assert stream.columns(first, n) is None
 
 
+@pytest.mark.parametrize(("n_fft", "hop"), [(64, 32), (64, 16), (64, 20), (64, 64)])
+def test_without_bands_a_column_holds_the_new_samples(rng: np.random.Generator, n_fft: int, hop: int) -> None:
+    engines = stream_engines(dictionary(rng, n_fft, 4), hop, 1, "log")
+    alone, pooled, y = engines.stream(10), engines.stream(10), signal(rng, 1000)
+    for part in np.split(y, [7, 300, 555]):
+        alone.push(part)
+        engines.pool().push([pooled], [part], None)
+    padded = np.concatenate([np.zeros(max(0, hop - n_fft // 2)), y]).astype(np.float32)
+    first = max(0, n_fft // 2 - hop)  # of frame 0
+    for stream in (alone, pooled):
+        hops = stream.hops
+        assert hops == 1 + (1000 - n_fft // 2) // hop
+        columns = stream.columns(hops - 9, 9)
+        assert columns is not None
+        expected = [padded[first + t * hop :][:hop] for t in range(hops - 9, hops)]
+        np.testing.assert_array_equal(columns[:, :-1], expected)
+        assert stream.columns(hops - 11, 2) is None
+
+
 def test_components_come_back_after_a_silence(rng: np.random.Generator, cpu_path: str) -> None:
     W = np.zeros((33, 2), np.float32)
     W[4:9, 0] = W[20:25, 1] = 1
