@@ -8,7 +8,10 @@ from l2i_fast.version import __version__
 
 if TYPE_CHECKING:
     from l2i_fast.archive.batch import Batch
+    from l2i_fast.evaluation.fitting import fit
     from l2i_fast.model import L2I, load
+    from l2i_fast.model.wrapping import wrap
+    from l2i_fast.networks.suggest import suggest_layers
     from l2i_fast.nmf.activations import activations
     from l2i_fast.nmf.dictionary import learn_dictionary
     from l2i_fast.nmf.estimator import NMF
@@ -41,6 +44,7 @@ __all__ = [
     "activations",
     "analyze",
     "decode",
+    "fit",
     "get_cpu_precision",
     "get_gpu_precision",
     "get_num_threads",
@@ -54,6 +58,8 @@ __all__ = [
     "set_num_threads",
     "soft_mask",
     "stft",
+    "suggest_layers",
+    "wrap",
 ]
 
 # Names that need torch or scikit-learn are imported at their first use, so that `import l2i_fast` is quick.
@@ -61,6 +67,9 @@ _MODULES = {
     "Batch": "archive.batch",
     "L2I": "model",
     "load": "model",
+    "wrap": "model.wrapping",
+    "suggest_layers": "networks.suggest",
+    "fit": "evaluation.fitting",
     "Explanation": "results",
     "Result": "results",
     "NMF": "nmf.estimator",

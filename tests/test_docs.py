@@ -98,6 +98,7 @@ def test_commands_and_options_exist(document: Path) -> None:
         ("docs/interpret.md", "## From the command line", "interpret"),
         ("docs/training.md", "## The command", "train"),
         ("docs/benchmarks.md", "# Benchmarks", "bench"),
+        ("docs/any_network.md", "### The command", "fit"),
     ],
 )
 def test_tables_of_options_are_complete(document: str, heading: str, command: str) -> None:

@@ -79,6 +79,8 @@ class Batch:
         Classes to look for; all by default.
     threshold, top_k, domain
         As for `L2I.interpret`.
+    network : str, optional
+        For a model by `l2i_fast.fit`, the function that makes its network: see `L2I.load`. Every worker calls it.
     report : callable, optional
         Receives a `Progress` about once a second.
     settings
@@ -102,19 +104,21 @@ class Batch:
         threshold: float | None = None,
         top_k: int | EllipsisType | None = ...,
         domain: str | None = None,
+        network: str | None = None,
         report: Callable[[Progress], None] | None = None,
         **settings: Any,
     ) -> None:
         self.settings = BatchSettings(**settings)
         several: Any = inputs if is_several(inputs) and not isinstance(inputs, os.PathLike) else [inputs]
         self._inputs = [path if path == "-" or is_url(path) else os.fspath(as_path("inputs", path)) for path in several]
-        engine = load(model).to(self.settings.device)
+        engine = load(model, network).to(self.settings.device)
         self.job = Job(
             os.fspath(model),
             as_path("output", output),
             None if targets is None else tuple(engine.network.find_classes(targets)),
             self.settings,
             engine.selection_with(threshold, top_k, domain),
+            network,
         )
         results = {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in _ELSEWHERE}
         selection = dataclasses.asdict(self.job.selection)

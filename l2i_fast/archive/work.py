@@ -55,6 +55,8 @@ class Job:
     settings : BatchSettings
     selection : Selection
         Which components make an interpretation.
+    network : str or None
+        Function that makes the network of a fitted model.
     """
 
     model: str
@@ -62,6 +64,7 @@ class Job:
     classes: tuple[int, ...] | None
     settings: BatchSettings
     selection: Selection
+    network: str | None = None
 
     def grid(self, analysis: Analysis) -> Grid:
         """Return the windows: as long as they can be without another frame, for recordings of a little more."""
@@ -131,14 +134,14 @@ def seconds_for_a_window(job: Job) -> float:
             begin = time.perf_counter()
             _, V, _, features = worker.model.network.analyze(windows)
             _, maps = worker.model.network.run(features)
-            worker.model.fit(worker.model.read(maps, features.shape[2])[0], V)
+            worker.model.fit(worker.model.read(maps, V.shape[2])[0], V)
             times.append(time.perf_counter() - begin)
     return min(times) / _TOGETHER
 
 
 @lru_cache(1)
 def _worker(job: Job) -> _Worker:
-    return _Worker(load(job.model).to(job.settings.device), job)
+    return _Worker(load(job.model, job.network).to(job.settings.device), job)
 
 
 class _Worker:
@@ -192,7 +195,7 @@ class _Worker:
         wanted = [self._wanted(p) if np.any(signal) else [] for p, signal in zip(probabilities, signals, strict=True)]
         H = z = None
         if any(wanted[: len(batch)]):
-            H, z, _ = model.read(maps, features.shape[2])
+            H, z, _ = model.read(maps, V.shape[2])
             H = model.fit(H, V)
         for b, (part, window) in enumerate(batch):
             found: dict[int, _Found] = {}

@@ -3,7 +3,7 @@
 A command imports heavy modules when it runs, so that help appears at once.
 """
 
-from l2i_fast.cli import batch, bench, data, demo, doctor, evaluate, interpret, page, stream, train
+from l2i_fast.cli import batch, bench, data, demo, doctor, evaluate, fit, interpret, page, stream, train
 from l2i_fast.cli.application import app
 from l2i_fast.cli.process import ignore_signals, prepare_process
 
@@ -15,6 +15,7 @@ for _command in (
     stream.stream,
     demo.demo,
     doctor.doctor,
+    fit.fit,
     train.train,
     evaluate.evaluate,
     train.cross_validate,

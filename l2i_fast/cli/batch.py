@@ -14,7 +14,18 @@ import typer
 
 from l2i_fast.archive.settings import BatchSettings, Context, Export, Probability, Seconds, SoundFormat, SoundOf
 from l2i_fast.cli.application import UsageError, interrupted
-from l2i_fast.cli.options import Device, MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
+from l2i_fast.cli.options import (
+    Device,
+    MaskDomain,
+    Model,
+    Network,
+    Targets,
+    Threshold,
+    TopK,
+    checked,
+    output_folder,
+    selection,
+)
 from l2i_fast.files import printable
 from l2i_fast.settings import PositiveInt
 
@@ -100,6 +111,7 @@ def batch(
     inputs: Inputs = None,
     output: Folder = None,
     model: Model = "esc10",
+    network: Network = None,
     target: Targets = None,
     confidence: Confidence = 0.5,
     rejected: Rejected = 0.0,
@@ -121,7 +133,7 @@ def batch(
 ) -> None:
     """Explain an archive: which classes are heard when, and why. After an interruption the same command goes on."""
     if summary is not None:
-        _summarize(context, summary)
+        _summarize(context, summary, network)
         return
     if not inputs:
         raise UsageError("Missing argument 'INPUT'", context)
@@ -148,9 +160,9 @@ def batch(
         BatchSettings(**settings)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    chosen = selection(load(model), target, threshold, top_k, domain)
+    chosen = selection(load(model, network), target, threshold, top_k, domain)
     with _show_progress() as report:
-        run = Batch(inputs, output, model, **chosen, report=report, **settings)
+        run = Batch(inputs, output, model, **chosen, network=network, report=report, **settings)
         if dry_run:
             print(_foretell(run))
             return
@@ -165,17 +177,17 @@ def batch(
         raise typer.Exit(1)
 
 
-def _summarize(context: typer.Context, folder: Path) -> None:
-    """Write the summary of a run, whose settings are known: any other option is an error."""
+def _summarize(context: typer.Context, folder: Path, network: str | None) -> None:
+    """Write the summary of a run, whose settings are known: any other option but `--network` is an error."""
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if name != "summary" and source is not None and source.name == "COMMANDLINE":
+        if name not in ("summary", "network") and source is not None and source.name == "COMMANDLINE":
             given = parameter.metavar if parameter.param_type_name == "argument" else f"'{parameter.opts[0]}'"
             raise UsageError(f"--summary takes no inputs and no other options, but {given} is given", context)
     from l2i_fast.page.summary import write_summary
 
-    print(printable(write_summary(folder)))
+    print(printable(write_summary(folder, network=network)))
 
 
 def _foretell(run: Batch) -> str:

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from l2i_fast.cli.application import describe, print_error
-from l2i_fast.cli.options import Device, MaskDomain, Model, Targets, Threshold, TopK, checked, output_folder, selection
+from l2i_fast.cli.options import (
+    Device,
+    MaskDomain,
+    Model,
+    Network,
+    Targets,
+    Threshold,
+    TopK,
+    checked,
+    output_folder,
+    selection,
+)
 from l2i_fast.cli.results import print_result
 from l2i_fast.files import printable
 from l2i_fast.results.formats import AudioFormat
@@ -32,6 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead, one line
 def interpret(
     files: Files,
     model: Model = "esc10",
+    network: Network = None,
     target: Targets = None,
     threshold: Threshold = None,
     top_k: TopK = None,
@@ -44,7 +56,7 @@ def interpret(
     """Show which classes a model hears in recordings, and why: as sound, as a picture and in numbers."""
     from l2i_fast.model import load
 
-    engine = load(model).to(device)
+    engine = load(model, network).to(device)
     settings = selection(engine, target, threshold, top_k, domain)
     failed = False
     for position, (file, folder) in enumerate(zip(files, folders(files, output), strict=True), start=1):

@@ -53,6 +53,14 @@ def check_folder(folder: Path | None) -> Path | None:
 
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of a shipped model, or a model folder.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:FUNCTION",
+        show_default="that of the model",
+        help="Function that makes the network of a model by l2i fit; also PACKAGE.MODULE:FUNCTION.",
+    ),
+]
 Targets = Annotated[
     list[str] | None,
     typer.Option(

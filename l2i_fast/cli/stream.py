@@ -13,7 +13,7 @@ import typer
 from annotated_types import Ge, Le
 
 from l2i_fast.cli.application import describe, interrupted, print_error
-from l2i_fast.cli.options import MaskDomain, Model, Targets, Threshold, TopK, checked, selection
+from l2i_fast.cli.options import MaskDomain, Model, Network, Targets, Threshold, TopK, checked, selection
 from l2i_fast.live.formats import RawFormat
 from l2i_fast.settings import PositiveInt
 
@@ -91,6 +91,7 @@ def stream(
     source: SourceName = None,
     output: SinkName = None,
     model: Model = "esc10",
+    network: Network = None,
     target: Targets = None,
     threshold: Threshold = None,
     top_k: TopK = None,
@@ -119,7 +120,7 @@ def stream(
     from l2i_fast.live.session import Session, deferred_interrupt
     from l2i_fast.model import load
 
-    engine = load(model)
+    engine = load(model, network)
     settings = selection(engine, target, threshold, top_k, domain)
     came_from = recording or ends.open_source(engine.sample_rate)
     running = engine.stream(came_from.rate, mode="synchronous" if fast else "realtime", refresh=refresh, **settings)

@@ -176,7 +176,7 @@ class Unit:
     def _due_to_events(self, sample: Sample, result: Result) -> bool:
         """Return whether the network decides otherwise on the noise alone."""
         network = self.part.model.network
-        _, peak = scale_to_peak(sample.audio, network.front_end.analysis.peak)
+        _, peak = scale_to_peak(sample.audio, network.analysis.peak)
         (p,) = network.classify([sample.parts["disturbance"]], [peak])
         return int(p.argmax()) != result.explanations[0].target
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from l2i_fast.arguments import is_several, shown
 from l2i_fast.arrays import host
 from l2i_fast.defaults import default_settings
-from l2i_fast.model import L2I, Answers, AuditedNetwork, Spectra
+from l2i_fast.model import L2I, Answers, AuditedNetwork, Spectra, SpectralNetwork, require_spectral
 from l2i_fast.model.batches import explain_batches
 from l2i_fast.progress import Report
 from l2i_fast.results import Explanation, Result
@@ -100,7 +100,7 @@ class Explainer(ABC):
     domain: ClassVar[Domain] = "magnitude"
 
     def __init__(self, network: AuditedNetwork) -> None:
-        if not hasattr(network, "front_end"):
+        if not hasattr(network, "map_frames"):
             raise TypeError(f"network is {shown(network)}, but an AuditedNetwork is needed")
         self.network = network
 
@@ -121,7 +121,7 @@ class Explainer(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """The analysis and the method's own settings, as results hold them."""
-        return {**dataclasses.asdict(self.network.front_end.analysis), "domain": self.domain}
+        return {**dataclasses.asdict(self.network.analysis), "domain": self.domain}
 
     @default_settings()
     def explain(self, recordings: Iterable[Any], targets: Sequence[Any] | None = None) -> list[Result]:
@@ -153,7 +153,7 @@ class Explainer(ABC):
                 needed = f"a list with an entry for each of {len(sources)} recordings"
                 raise ValueError(f"targets is {shown(targets)}, but must be {needed}")
             wanted = [None if target is None else self.network.find_classes(target) for target in targets]
-        rate = self.network.front_end.analysis.sample_rate
+        rate = self.network.analysis.sample_rate
         return list(explain_batches(zip(sources, wanted, strict=True), rate, self.explain_equal))
 
     @abstractmethod
@@ -197,7 +197,7 @@ class MaskExplainer(Explainer):
             results.append(
                 Result(
                     source="",
-                    sample_rate=network.front_end.analysis.sample_rate,
+                    sample_rate=network.analysis.sample_rate,
                     input=np.asarray(y),
                     labels=network.classes,
                     probabilities=probabilities[b],
@@ -217,7 +217,23 @@ class MaskExplainer(Explainer):
         """Return the evidence for one class in each of B signals."""
 
 
-class FittedExplainer(MaskExplainer):
+class SpectralExplainer(MaskExplainer):
+    """A method that works on the network's input, which must be made of the engine's spectrum.
+
+    Raises
+    ------
+    TypeError
+        A network with a front end of its own.
+    """
+
+    network: SpectralNetwork
+
+    def __init__(self, network: AuditedNetwork) -> None:
+        super().__init__(network)
+        require_spectral(network, f"the method {self.name}")
+
+
+class FittedExplainer(SpectralExplainer):
     """A method that learns from recordings before it explains."""
 
     #: Whether `fit` or `load` was called.

@@ -315,7 +315,7 @@ class Flint(FittedExplainer):
         """
         self._require_fit()
         attribute = integer(attribute, "attribute", 0, self.config.n_attributes - 1)
-        y = read_sound(recording, self.network.front_end.analysis.sample_rate).samples
+        y = read_sound(recording, self.network.analysis.sample_rate).samples
         wanted = np.zeros((1, self.config.n_attributes), np.float32)
         wanted[0, attribute] = 1
         (mask,) = self._maximize(self.network.analyze([y]).features, wanted)

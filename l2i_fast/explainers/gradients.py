@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from l2i_fast.arrays import Float32, host
-from l2i_fast.explainers.explainer import Evidence, Heard, MaskExplainer
+from l2i_fast.explainers.explainer import Evidence, Heard, SpectralExplainer
 from l2i_fast.explainers.mel import bins_of_bands
 from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import AuditedNetwork
@@ -24,7 +24,7 @@ _FRAMES = 1024
 _QUANTILE = 0.99
 
 
-class Attribution(MaskExplainer):
+class Attribution(SpectralExplainer):
     """A method that attributes the logit of a class to the network's input, the mel spectrogram in decibels.
 
     The attribution, divided by its 99th percentile and cut at 1, is the mask on the mel bands: single points far above

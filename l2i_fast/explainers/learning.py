@@ -40,7 +40,7 @@ class Sounds:
     def __init__(self, network: AuditedNetwork, recordings: Sequence[Any]) -> None:
         if not is_several(recordings) or not len(recordings):
             raise ValueError(f"recordings is {shown(recordings)}, but must be a list of at least one recording")
-        self._rate = network.front_end.analysis.sample_rate
+        self._rate = network.analysis.sample_rate
         self._recordings = recordings
         self._kept: dict[int, Float32] = {}
         self._room = _SOUNDS
@@ -68,7 +68,7 @@ def key_of(network: AuditedNetwork, weights: Differentiable, sounds: Sounds, *se
     """Return a fingerprint of all that a method learns from: network, recordings and settings."""
     parameters = [(name, _digest(host(x))) for name, x in weights.module.state_dict().items()]
     heard = [_digest(y) for y in sounds]
-    return fingerprint(network.front_end.analysis, network.layers, network.multilabel, parameters, heard, *settings)
+    return fingerprint(network.analysis, network.layers, network.multilabel, parameters, heard, *settings)
 
 
 def _digest(x: Any) -> str:
@@ -94,7 +94,7 @@ def crops(network: AuditedNetwork, sounds: Sounds, indices: Tensor, n_frames: in
     features : Tensor (B, 1, T, n_mels)
         The network's input.
     """
-    analysis = network.front_end.analysis
+    analysis = network.analysis
     length = (n_frames - 1) * analysis.hop_length
     signals, scales = [], []
     for i in indices.tolist():

@@ -156,8 +156,8 @@ class LMAC(FittedExplainer):
         self._differentiable: Differentiable = network.differentiable()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.decoder = Decoder(network.map_channels(), config.channels)
-        filters = network.front_end.filters
+            self.decoder = Decoder(self.network.map_channels(), config.channels)
+        filters = self.network.front_end.filters
         self._filters = torch.from_numpy(filters.copy())
         self._shares = torch.from_numpy(shares_of_bands(filters))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from l2i_fast.arguments import integer, number
 from l2i_fast.arrays import host
-from l2i_fast.explainers.explainer import Evidence, Heard, MaskExplainer
+from l2i_fast.explainers.explainer import Evidence, Heard, SpectralExplainer
 from l2i_fast.explainers.learning import magnitudes
 from l2i_fast.explainers.seeds import content_seed
 from l2i_fast.model import AuditedNetwork, Local
@@ -30,7 +30,7 @@ _ROUNDING = 1e-6
 _FRAMES = 2000
 
 
-class SLIME(MaskExplainer):
+class SLIME(SpectralExplainer):
     """Local interpretable explanations by blocks of the spectrogram.
 
     The spectrogram is cut into blocks. A linear model is fitted to the probability p of the class for recordings that

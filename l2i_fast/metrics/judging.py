@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from l2i_fast.arrays import host
 from l2i_fast.audio import scale_to_peak
 from l2i_fast.defaults import default_settings
-from l2i_fast.model import AuditedNetwork
+from l2i_fast.model import AuditedNetwork, require_spectral
 from l2i_fast.results import Result
 from l2i_fast.results.masking import gain_of
 
@@ -59,7 +59,7 @@ def judge(network: AuditedNetwork, results: Sequence[Result]) -> list[Judgement]
     ValueError
         A result without an explanation.
     """
-    scales = [scale_to_peak(result.input, network.front_end.analysis.peak)[1] for result in results]
+    scales = [scale_to_peak(result.input, network.analysis.peak)[1] for result in results]
     kept = _classify(network, [result.audio for result in results], scales)
     removed = _classify(network, [result.removed() for result in results], scales)
     return [
@@ -78,7 +78,7 @@ def judge_published(network: AuditedNetwork, results: Sequence[Result]) -> list[
     with a dictionary, the features of the recording minus those of what is kept (train_l2i.py), above silence. See
     `l2i_fast.metrics.faithfulness.published_scores` for the scores of that recipe.
     """
-    front_end = network.front_end
+    front_end = require_spectral(network, "SpeechBrain's protocol").front_end
     found = []
     for result in results:
         A, mask = np.abs(host(network.analyze([result.input]).X[0])), result.mask()

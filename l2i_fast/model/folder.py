@@ -5,24 +5,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from l2i_fast.adapters import ADAPTERS
 from l2i_fast.arguments import shown
 from l2i_fast.files import as_path, locked, whole_set
-from l2i_fast.model.audited import AuditedNetwork, TorchNetwork
+from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.front_end import LogMel
+from l2i_fast.model.spectral import TorchNetwork, require_spectral
+from l2i_fast.model.windowed import Origin, WindowedNetwork
+from l2i_fast.model.wrapping import find_network, wrap
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
-from l2i_fast.settings import Analysis, Selection, from_dict, read_json
+from l2i_fast.settings import Analysis, Section, Selection, from_dict, read_json
 
 #: Version of the layout of a model folder.
 FORMAT = 1
@@ -30,7 +36,7 @@ FORMAT = 1
 #: name is that of its section in config.json and the prefix of its weights.
 KINDS: dict[str, type[Classifier]] = {"classifier": Classifier}
 #: The other entries of config.json, besides its format.
-_ENTRIES = "name", "classes", "multilabel", "decision", "analysis", "selection", "layers", "interpreter", "training"
+_ENTRIES = "name", "classes", "multilabel", "decision", "analysis", "selection", "interpreter", "training"
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -59,9 +65,12 @@ def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
         that JSON cannot write.
     """
     network = contents.network
-    kind, module, analysis = _writable(network)
     folder = as_path("folder", folder)
-    weights = {f"{kind}.{k}": v for k, v in module.state_dict().items()}
+    if isinstance(network, WindowedNetwork):
+        sections: dict[str, Any] = {"network": dataclasses.asdict(MadeAgain.of(network))}
+        weights: dict[str, Tensor] = {}
+    else:
+        sections, weights = _written(network)
     weights |= {f"interpreter.{k}": v for k, v in contents.interpreter.state_dict().items()}
     weights = {k: v.cpu().contiguous() for k, v in weights.items() if not k.endswith("num_batches_tracked")}
     fingerprint = hashlib.blake2b(save(weights), digest_size=16).hexdigest()
@@ -72,10 +81,9 @@ def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
         "classes": list(network.classes),
         "multilabel": network.multilabel,
         "decision": list(network.decision),
-        "analysis": dataclasses.asdict(analysis),
+        "analysis": dataclasses.asdict(network.analysis),
         "selection": dataclasses.asdict(contents.selection),
-        kind: module.config,
-        "layers": list(network.layers),
+        **sections,
         "interpreter": contents.interpreter.config,
         "training": dict(contents.training),
     }
@@ -89,27 +97,37 @@ def write_model(folder: str | os.PathLike[str], contents: Contents) -> Path:
     return folder
 
 
-def _writable(network: AuditedNetwork) -> tuple[str, Classifier, Analysis]:
-    """Return the kind, the module and the analysis of a network that can be written."""
-    if not isinstance(network.front_end, LogMel):
-        raise ValueError(f"the front end is a {type(network.front_end).__name__}, but save can write only LogMel")
+def _written(network: AuditedNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the sections of config.json and the weights by which a network of ours is built again."""
+    front_end = require_spectral(network, "save").front_end
+    if not isinstance(front_end, LogMel):
+        raise ValueError(f"the front end is a {type(front_end).__name__}, but save can write only LogMel")
     module = network.module if isinstance(network, TorchNetwork) else network
     for kind, cls in KINDS.items():
         if isinstance(module, cls):
-            return kind, module, network.front_end.analysis
+            weights = {f"{kind}.{k}": v for k, v in module.state_dict().items()}
+            return {kind: module.config, "layers": list(network.layers)}, weights
     known = ", ".join(f"{cls.__name__} of {cls.__module__}" for cls in KINDS.values())
     raise ValueError(f"the network is a {type(module).__name__}, but save can write only {known}")
 
 
-def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
+def read_model(name_or_folder: str | os.PathLike[str], network: WindowedNetwork | str | None = None) -> Contents:
     """Read a model: the name of one that ships with the package, or a folder made by `write_model`.
 
-    Nothing is unpickled and nothing is fetched.
+    Nothing is unpickled, nothing is fetched, and no code is run that a folder names: a network of the user's is given.
+
+    Parameters
+    ----------
+    name_or_folder : str or path-like
+    network : WindowedNetwork or str, optional
+        The network of a model that was fitted to it, or the function that makes it, as ``file.py:function`` or
+        ``package.module:function``. Adapters are made again without it.
 
     Raises
     ------
     ValueError
-        An unknown name, or a folder whose files are not a model of this format.
+        An unknown name, a folder whose files are not a model of this format, or a network that is missing or has
+        changed.
     """
     folder = find_model(name_or_folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
@@ -127,33 +145,98 @@ def read_model(name_or_folder: str | os.PathLike[str]) -> Contents:
     needed = config.get("fingerprint")
     if fingerprint and needed and fingerprint != needed:
         raise ValueError(f"the fingerprint of {weights_file} is {fingerprint}, but config.json is of {needed}")
+    theirs = isinstance(config, dict) and "network" in config
+    if network is not None and not theirs:
+        raise ValueError(f"network is given, but {folder} holds a network of its own")
     try:
         kind = next((kind for kind in KINDS if kind in config), next(iter(KINDS)))
-        for name in (*_ENTRIES, kind):
+        for name in _ENTRIES if theirs else (*_ENTRIES, "layers", kind):
             if name not in config:
                 raise ValueError(f"config.json has no entry {name!r}")
         if "interpreter.dictionary" not in weights:
             raise ValueError("the weight interpreter.dictionary is missing")
         dictionary = weights["interpreter.dictionary"]
-        with torch.device("meta"):  # without memory: initial values would be drawn from the caller's random numbers
-            module = _built(KINDS[kind], kind, config[kind])
-            interpreter = _built(Interpreter, "interpreter", config["interpreter"], dictionary)
-        _load_weights(module, f"{kind}.", weights)
+        analysis = from_dict(Analysis, config["analysis"], "analysis")
+        interpreter = _built(Interpreter, "interpreter", config["interpreter"], dictionary)
         _load_weights(interpreter, "interpreter.", weights)
-        front_end = LogMel(from_dict(Analysis, config["analysis"], "analysis"))
-        network = TorchNetwork(
-            module, front_end, config["classes"], config["layers"], config["multilabel"], config["decision"]
-        )
-        network.check_interpreter(interpreter)
         selection = from_dict(Selection, config["selection"], "selection")
         for name, kind_of_entry in (("name", str), ("training", dict)):
             if not isinstance(config[name], kind_of_entry):
                 allowed = "a string" if kind_of_entry is str else "an object with named values"
                 raise ValueError(f"{name} is {shown(config[name])}, but must be {allowed}")
-        return Contents(network, interpreter, selection, config["name"], config["training"])
+        classes, multilabel, decision = config["classes"], config["multilabel"], config["decision"]
+        audited: AuditedNetwork | None = None
+        if theirs:
+            made = from_dict(MadeAgain, config["network"], "network")
+        else:
+            module = _built(KINDS[kind], kind, config[kind])
+            _load_weights(module, f"{kind}.", weights)
+            audited = TorchNetwork(module, LogMel(analysis), classes, config["layers"], multilabel, decision)
+            audited.check_interpreter(interpreter)
     except (TypeError, RuntimeError, ValueError) as error:
         what = " ".join(str(error).split()).rstrip(".")  # torch writes several lines
         raise ValueError(f"{folder} does not hold a model of this format: {what}") from error
+    if audited is None:
+        audited = made.network(network, classes, decision, analysis)
+    return Contents(audited, interpreter, selection, config["name"], config["training"])
+
+
+@dataclass(frozen=True)
+class MadeAgain(Section):
+    """The section of config.json by which a network of the user's is made again, and known again.
+
+    Attributes
+    ----------
+    factory : str
+        Name of an adapter, or what made it, as ``file.py:function``; empty if that is not known.
+    arguments : dict
+        Of the adapter.
+    fingerprint : str
+    layers : dict
+        Names and layouts.
+    """
+
+    factory: str
+    arguments: dict[str, Any]
+    fingerprint: str
+    layers: dict[str, str]
+
+    @classmethod
+    def of(cls, network: WindowedNetwork) -> Self:
+        """Return the section of a network."""
+        origin = network.origin or Origin("", {})
+        return cls(origin.factory, dict(origin.arguments), network.fingerprint, network.layout_texts)
+
+    def network(
+        self, given: WindowedNetwork | str | None, classes: Any, decision: Any, analysis: Analysis
+    ) -> WindowedNetwork:
+        """Return the network as it was when the model was fitted to it: the given one, or an adapter's.
+
+        Raises
+        ------
+        ValueError
+            It is missing, or another one.
+        """
+        if isinstance(given, str):
+            found = find_network(given)
+        elif given is not None:
+            found = given
+        elif self.factory in ADAPTERS:
+            found = wrap(self.factory, layers=self.layers, decision=decision, analysis=analysis, **self.arguments)
+        else:
+            made = f", as by {self.factory!r}" if self.factory else ""
+            raise ValueError(f"network is None, but the model was fitted to one of yours, which must be given{made}")
+        if list(found.classes) != classes:
+            pairs = itertools.zip_longest(found.classes, classes, fillvalue="none")
+            one, other = zip(*[pair for pair in pairs if pair[0] != pair[1]][:3], strict=True)
+            raise ValueError(
+                f"network has other classes than the model: {', '.join(one)} in place of {', '.join(map(str, other))}"
+            )
+        if found.fingerprint != self.fingerprint:
+            raise ValueError("network has changed since the model was fitted to it: fit it again")
+        if list(found.layout_texts.items()) != list(self.layers.items()) or found.analysis != analysis:
+            raise ValueError("network is wrapped in another way than when the model was fitted to it: fit it again")
+        return found
 
 
 def _built(cls: type[ModuleT], section: str, values: Any, *given: Any) -> ModuleT:
@@ -165,7 +248,8 @@ def _built(cls: type[ModuleT], section: str, values: Any, *given: Any) -> Module
     except TypeError as error:  # says which argument is missing or unknown
         raise ValueError(f"{section} does not fit {cls.__name__}: {error}") from None
     try:
-        return cls(*given, **values)
+        with torch.device("meta"):  # without memory: initial values would be drawn from the caller's random numbers
+            return cls(*given, **values)
     except (TypeError, ValueError) as error:  # it begins with the argument's name
         raise ValueError(f"{section}.{error}") from None
 

@@ -21,6 +21,7 @@ from l2i_fast.defaults import default_settings
 from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.batches import explain_batches
 from l2i_fast.model.folder import Contents, read_model, write_model
+from l2i_fast.model.windowed import WindowedNetwork
 from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.interpreter import UNEXPLAINED, Interpreter
 from l2i_fast.nmf.activations import activations
@@ -70,7 +71,7 @@ class L2I:
         name: str = "",
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        if not hasattr(network, "front_end"):
+        if not hasattr(network, "map_frames"):
             kind = type(network).__name__
             raise TypeError(f"network is a {kind}, but an AuditedNetwork is needed: wrap torch modules in TorchNetwork")
         if not hasattr(interpreter, "dictionary"):
@@ -103,7 +104,7 @@ class L2I:
     @property
     def analysis(self) -> Analysis:
         """Settings of the front end."""
-        return self.network.front_end.analysis
+        return self.network.analysis
 
     @property
     def sample_rate(self) -> int:
@@ -155,17 +156,25 @@ class L2I:
     @classmethod
     @default_settings()
     @torch.inference_mode(False)  # the model may be trained later
-    def load(cls, name_or_folder: str | os.PathLike[str]) -> L2I:
+    def load(cls, name_or_folder: str | os.PathLike[str], network: WindowedNetwork | str | None = None) -> L2I:
         """Read a model: the name of one that ships with the package, or a folder made by `save`.
 
-        Nothing is unpickled and nothing is fetched.
+        Nothing is unpickled and nothing is fetched, and no code is run that a folder names.
+
+        Parameters
+        ----------
+        name_or_folder : str or path-like
+        network : WindowedNetwork or str, optional
+            For a model that was fitted to a network of yours: that network, or the function that makes it, as
+            ``file.py:function`` or ``package.module:function``.
 
         Raises
         ------
         ValueError
-            An unknown name, or a folder whose files are not a model of this format.
+            An unknown name, a folder whose files are not a model of this format, or a network that is missing or has
+            changed.
         """
-        return cls(*read_model(name_or_folder))
+        return cls(*read_model(name_or_folder, network))
 
     def interpret(
         self,
@@ -256,30 +265,30 @@ class L2I:
         Analyzed
         """
         X, V, divisors, features = self.network.analyze(signals, scales)
-        logits, H, z, own_logits = self.hear(features)
+        logits, H, z, own_logits = self.hear(features, V.shape[2])
         return Analyzed(X, divisors, logits, self.fit(H, V), z, own_logits)
 
     @default_settings()
-    def hear(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Run the networks on features (B, 1, T, n_mels) of any number of frames.
+    def hear(self, features: Tensor, n_frames: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run the networks on the features of signals of `n_frames` frames.
 
         Returns
         -------
         logits (B, C) of the network, H (B, K, T), z (B, K), logits (B, C) of the interpreter
         """
         logits, maps = self.network.run(features)
-        return logits, *self.read(maps, features.shape[2])
+        return logits, *self.read(maps, n_frames)
 
     @default_settings()
     def read(self, maps: Mapping[str, Tensor], n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the interpreter on the hidden maps of the network for features of `n_frames` frames.
+        """Run the interpreter on the hidden maps of the network for signals of `n_frames` frames.
 
         Returns
         -------
         H (B, K, T), z (B, K), logits (B, C) of the interpreter
         """
         with exact_convolutions(self.device), evaluating(self.interpreter):
-            H = self.interpreter.psi(list(maps.values()), max(n_frames, self.network.min_frames))[..., :n_frames]
+            H = self.interpreter.psi(list(maps.values()), self.network.map_frames(n_frames))[..., :n_frames]
             return H, *self.interpreter.theta(H)
 
     def fit(self, H: Tensor, V: Any) -> Tensor:
@@ -450,6 +459,6 @@ class Analyzed:
     own_logits: Tensor
 
 
-def load(name_or_folder: str | os.PathLike[str]) -> L2I:
+def load(name_or_folder: str | os.PathLike[str], network: WindowedNetwork | str | None = None) -> L2I:
     """Load a model by the name of a shipped one, or from a folder: see `L2I.load`."""
-    return L2I.load(name_or_folder)
+    return L2I.load(name_or_folder, network)

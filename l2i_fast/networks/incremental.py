@@ -175,6 +175,7 @@ class IncrementalNetwork:
             raise ValueError(f"window_frames is {window_frames}, but must be at least {Classifier.min_frames}")
         assert isinstance(module, Classifier)
         assert isinstance(interpreter, Interpreter)
+        assert isinstance(interpreter.psi, Psi)
         self.window_frames = window_frames
         self.silence = silence
         self._classifier = packed(module)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from l2i_fast.arguments import integer, number, one_of, shown
-from l2i_fast.networks.psi import Psi, channels_of
+from l2i_fast.networks.general_psi import GeneralPsi
+from l2i_fast.networks.psi import Psi
 from l2i_fast.networks.theta import ThetaAttention, ThetaMax
 
 #: Share of W' V that is added to Psi's activations before they are fitted to V.
@@ -33,7 +34,7 @@ class Interpreter(nn.Module):
     theta : {"attention", "max"}
         How activations are pooled over time.
     rows, width, streamable
-        See `Psi`.
+        See `Psi`; a list of rows, one for each map, makes a `GeneralPsi`, which has no `streamable`.
     updates : int
         Multiplicative updates that fit Psi's activations to the spectrogram before they are decoded: see `fit`.
     dropout : float, optional
@@ -46,7 +47,7 @@ class Interpreter(nn.Module):
         n_classes: int,
         hidden_channels: Sequence[int],
         theta: str = "attention",
-        rows: int = 16,
+        rows: int | Sequence[int] = 16,
         width: float = 1.0,
         dropout: float | None = None,
         streamable: bool = False,
@@ -58,21 +59,25 @@ class Interpreter(nn.Module):
         n_classes = integer(n_classes, "n_classes")
         if dropout is not None:
             dropout = number(dropout, "dropout", 0, 1)
+        n_components = dictionary.shape[1]
+        self.psi: Psi | GeneralPsi
+        if isinstance(rows, Sequence):
+            self.psi = GeneralPsi(hidden_channels, n_components, rows, width)
+        else:
+            self.psi = Psi(hidden_channels, n_components, rows, width, streamable)
         #: The arguments, except the dictionary, that build this interpreter again.
         self.config: dict[str, Any] = {
             "n_classes": n_classes,
-            "hidden_channels": list(channels_of(hidden_channels)),
+            "hidden_channels": list(self.psi.channels),
             "theta": theta,
-            "rows": rows,
+            "rows": list(self.psi.rows) if isinstance(self.psi, GeneralPsi) else rows,
             "width": width,
             "dropout": dropout,
             "streamable": streamable,
             "updates": updates,
         }
-        n_components = dictionary.shape[1]
         self.updates = integer(updates, "updates", 0)
         self.dictionary = nn.Parameter(dictionary, requires_grad=False)
-        self.psi = Psi(hidden_channels, n_components, rows, width, streamable)
         options = {} if dropout is None else {"dropout": dropout}
         self.theta = THETAS[theta](n_components, n_classes, **options)
         self.float()  # whatever the default dtype is

@@ -35,7 +35,7 @@ _EVENTS, _CLASSES = 30, 40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def write_summary(folder: str | os.PathLike[str], best: int = 3) -> Path:
+def write_summary(folder: str | os.PathLike[str], best: int = 3, network: str | None = None) -> Path:
     """Write a summary of an archive below its folder, which works from disk and asks nothing of the network.
 
     In ``folder / "summary"`` it writes ``index.html``; the tables ``classes.csv``, ``hours.csv``, ``dates.csv``,
@@ -52,6 +52,8 @@ def write_summary(folder: str | os.PathLike[str], best: int = 3) -> Path:
         Output of `l2i batch`.
     best : int
         Events of each class on the listening page, from 0, for no such page, to 25.
+    network : str, optional
+        Function that makes the network of a model by `l2i_fast.fit`: see `L2I.load`.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def write_summary(folder: str | os.PathLike[str], best: int = 3) -> Path:
 
     plots = write_plots(summary, target)
     name = _visible(folder.resolve().name)
-    sections, skipped = _explain(summary, folder, best)
+    sections, skipped = _explain(summary, folder, best, network)
     if sections:
         write_page(sections, target / "listening", f"The best of {name}")
     context = {
@@ -173,7 +175,7 @@ def _local(event: Event, summary: Summary) -> str:
     return f"{(_EPOCH + timedelta(microseconds=event.moment)).astimezone(zone):%Y-%m-%d %H:%M:%S}"
 
 
-def _explain(summary: Summary, folder: Path, n: int) -> tuple[list[Section], dict[str, Any]]:
+def _explain(summary: Summary, folder: Path, n: int, network: str | None) -> tuple[list[Section], dict[str, Any]]:
     """Explain the n best events of each class anew; return them, and remarks on what was left out and why."""
     remarks: list[str] = []
     skipped: list[tuple[str, str]] = []
@@ -181,7 +183,7 @@ def _explain(summary: Summary, folder: Path, n: int) -> tuple[list[Section], dic
     nothing = sections, {"remarks": remarks, "windows": skipped}
     if not summary.classes or not n:
         return nothing
-    model = _model(summary, remarks)
+    model = _model(summary, network, remarks)
     if model is None:
         return nothing
     if len(summary.best) > _CLASSES:
@@ -200,7 +202,7 @@ def _explain(summary: Summary, folder: Path, n: int) -> tuple[list[Section], dic
     return nothing
 
 
-def _model(summary: Summary, remarks: list[str]) -> L2I | None:
+def _model(summary: Summary, network: str | None, remarks: list[str]) -> L2I | None:
     """Load the run's model; if it is not there any more, or is another one, add a remark."""
     nothing = "There is no page to listen to the best of each class: "
     name = summary.facts.get("model")
@@ -208,7 +210,7 @@ def _model(summary: Summary, remarks: list[str]) -> L2I | None:
         remarks.append(f"{nothing}the run’s journal does not state its model.")
         return None
     try:
-        model = load(name)
+        model = load(name, network)
     except (OSError, ValueError) as error:
         remarks.append(f"{nothing}the run’s model cannot be read ({_visible(str(error))}).")
         return None

@@ -76,8 +76,8 @@ class Hearing:
         self.window = self._frames(window, "window")
         self.every = self._frames(refresh, "refresh")
         self._recent = self._frames(_RECENT, "the past")
-        if self.window < network.min_frames:
-            seconds = network.min_frames * a.hop_length / a.sample_rate
+        if self.window < (shortest := network.map_frames(1)):
+            seconds = shortest * a.hop_length / a.sample_rate
             raise ValueError(f"window is {window} seconds, but this model's classifier needs at least {seconds:.2f}")
         reason = network.why_not_incremental(model.interpreter)
         if incremental is not None and flag(incremental, "incremental") and reason:
@@ -90,7 +90,7 @@ class Hearing:
             a.hop_length,
             integer(settings.get("n_iter", model.interpreter.updates or _N_ITER), "n_iter"),
             self.selection.domain,
-            filters=network.front_end.filters,
+            filters=network.live_filters,
             lift=UNEXPLAINED if model.interpreter.updates else 0.0,
         )
 
@@ -127,14 +127,15 @@ class Hearing:
     def _refresh(self, claims: Sequence[Claim]) -> None:
         batches: dict[int, list[tuple[Claim, Float32]]] = {}
         for claim in claims:
-            if (new := self._features(claim)) is not None:
-                batches.setdefault(len(new), []).append((claim, new))
-        for equal in batches.values():
+            if (new := self._columns(claim)) is not None:
+                features = self.model.network.of_live(new, claim.progress.scale)
+                batches.setdefault(len(new), []).append((claim, features))
+        for n_frames, equal in batches.items():
             for start in range(0, len(equal), _BATCH):
                 members = [claim for claim, _ in equal[start : start + _BATCH]]
                 features = np.stack([one for _, one in equal[start : start + _BATCH]])
                 try:
-                    answers = self._hear(members, torch.from_numpy(features))
+                    answers = self._hear(members, torch.from_numpy(features), n_frames)
                 except Exception as error:
                     for claim in members:
                         claim.progress.state = None
@@ -143,8 +144,8 @@ class Hearing:
                 for claim, *answer in zip(members, *answers, strict=True):
                     claim.signal.publish(self._decide(claim, *answer), claim.progress)
 
-    def _features(self, claim: Claim) -> Float32 | None:
-        """Return features (n, n_mels) of the frames to feed, or None if the engine no longer has them.
+    def _columns(self, claim: Claim) -> Float32 | None:
+        """Return what the engine has kept of the n frames to feed (n, ...), or None if it no longer has them.
 
         The scale is the window's peak if that exceeds the scale held so far or is below half of it: so levels do not
         follow every sound, and columns computed of earlier frames stay valid.
@@ -164,16 +165,18 @@ class Hearing:
         elif self.network:
             progress.state = self.network.begin(first)
         progress.fed = frame
-        return self.model.network.front_end.of_mel(columns[:, :-1] / np.float32(progress.scale))
+        return columns[:, :-1]
 
-    def _hear(self, claims: Sequence[Claim], features: torch.Tensor) -> tuple[Float32, torch.Tensor, Float32]:
-        """Return probabilities (B, C), pooled and recent activations (B, K) for features (B, n, n_mels)."""
+    def _hear(
+        self, claims: Sequence[Claim], features: torch.Tensor, n_frames: int
+    ) -> tuple[Float32, torch.Tensor, Float32]:
+        """Return probabilities (B, C), pooled and recent activations (B, K) for features of `n_frames` frames."""
         if self.network:
             states = [claim.progress.state for claim in claims]
-            logits, z = self.network.advance([state for state in states if state], features)
+            logits, z = self.network.advance([state for state in states if state], features[:, 0])
             H = [state.activations for state in states if state and state.activations is not None]
         else:
-            logits, stacked, z, _ = self.model.hear(features.unsqueeze(1))
+            logits, stacked, z, _ = self.model.hear(features, n_frames)
             H = list(stacked)
         starts = torch.stack([one[:, -self._recent :].mean(1) for one in H]) + _FAINT
         return self.model.network.probabilities(logits).numpy(), z, starts.numpy()

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from l2i_fast.model.audited import AuditedNetwork
 from l2i_fast.model.front_end import LogMel
+from l2i_fast.model.spectral import SpectralNetwork
 from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.progress import Report
@@ -36,7 +36,7 @@ def soft_weights(interpreter: Interpreter, z: Tensor, target: Tensor, tau: float
 
 def train_interpreter(
     features: Features,
-    network: AuditedNetwork,
+    network: SpectralNetwork,
     dictionary: Tensor,
     config: TrainingConfig,
     checkpoint: Path,
@@ -110,7 +110,7 @@ def train_interpreter(
 
 def mask_loss(
     net: Interpreter,
-    network: AuditedNetwork,
+    network: SpectralNetwork,
     front_end: LogMel,
     A: Tensor,
     quiet: Tensor,
@@ -149,7 +149,7 @@ def mask_loss(
 
 def unsteadiness(
     net: Interpreter,
-    network: AuditedNetwork,
+    network: SpectralNetwork,
     front_end: LogMel,
     A: Tensor,
     quiet: Tensor,

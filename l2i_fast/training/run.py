@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,19 +15,14 @@ from l2i_fast.defaults import default_settings
 from l2i_fast.files import as_path, write_whole
 from l2i_fast.model import L2I, LogMel, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
-from l2i_fast.nmf.dictionary import learn_dictionary
 from l2i_fast.progress import Report
 from l2i_fast.training.classifier import train_classifier
 from l2i_fast.training.config import TrainingConfig
-from l2i_fast.training.corruption import corrupted
+from l2i_fast.training.dictionary import train_dictionary
 from l2i_fast.training.features import Features, compute_features
 from l2i_fast.training.finished import fingerprint, finished, finished_with
 from l2i_fast.training.interpreter import train_interpreter
-from l2i_fast.training.loop import seed_of
 from l2i_fast.training.stages import STAGES
-
-#: Clips whose spectra are computed, and mixed with one another, together.
-_TOGETHER = 16
 
 
 @default_settings()
@@ -135,33 +129,6 @@ def chosen_part(dataset: Dataset, config: TrainingConfig) -> Dataset:
         n, needed = len(config.decision), len(dataset.classes)
         raise ValueError(f"decision has length {n}, but one probability for each of {needed} classes is needed")
     return dataset
-
-
-def train_dictionary(features: Features, config: TrainingConfig, report: Report) -> Tensor:
-    """Learn W (F, K) from the frames of `features`, or from a random part of them: see `DictionaryConfig`."""
-    d = config.dictionary
-    n_frames = features.V.shape[1]
-    rng = np.random.default_rng(seed_of(config.seed, "frames"))
-    chosen = np.sort(rng.permutation(len(features) * n_frames)[: d.max_frames])
-    parts = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(config.seed, "dictionary"))
-        for batch in torch.randperm(len(features)).split(_TOGETHER):
-            V = corrupted(features, batch, d, config.analysis)[0].log1p()
-            for clip, v in zip(batch.tolist(), V, strict=True):
-                first, last = np.searchsorted(chosen, [clip * n_frames, (clip + 1) * n_frames])
-                parts.append(v[chosen[first:last] - clip * n_frames])
-    W: Tensor = learn_dictionary(
-        torch.cat(parts).T,
-        d.n_components,
-        d.beta_loss,
-        d.sparsity,
-        d.max_iter,
-        random_state=config.seed,
-        max_cosine=d.max_cosine,
-        callback=lambda i, n, objective: report("dictionary", i, n, f"objective {objective:.4g}"),
-    )
-    return W
 
 
 def _stage(

@@ -33,7 +33,7 @@ from l2i_fast.evaluation.runner import run
 from l2i_fast.evaluation.scores import score
 from l2i_fast.explainers import EXPLAINERS, Evidence, FittedExplainer, Heard
 from l2i_fast.metrics.separation import separation
-from l2i_fast.model import L2I, AuditedNetwork, LogMel
+from l2i_fast.model import L2I, LogMel, SpectralNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.progress import Report
 from l2i_fast.results import Result
@@ -530,10 +530,10 @@ def test_a_worker_reads_what_a_method_has_learned_once_in_a_run(
     assert list(runner._learned) == [("b", "cv/1", "learner")]
 
 
-class Foreign(AuditedNetwork):
+class Foreign(SpectralNetwork):
     """A network in another runtime, without gradients."""
 
-    def __init__(self, network: AuditedNetwork) -> None:
+    def __init__(self, network: SpectralNetwork) -> None:
         super().__init__(network.classes, LogMel(Analysis()), network.layers, min_frames=Classifier.min_frames)
         self.runtime = network
 

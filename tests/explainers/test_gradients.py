@@ -24,7 +24,7 @@ from l2i_fast.explainers import (
 )
 from l2i_fast.explainers.gradients import Attribution
 from l2i_fast.explainers.mel import bins_of_bands
-from l2i_fast.model import AuditedNetwork, LogMel, TorchNetwork
+from l2i_fast.model import LogMel, SpectralNetwork, TorchNetwork
 from l2i_fast.model.audited import Differentiable
 from l2i_fast.settings import Analysis
 
@@ -256,7 +256,7 @@ def test_few_frames_run_at_a_time(method: type[Attribution], rng: np.random.Gene
 
 
 def test_errors_name_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Foreign(AuditedNetwork):
+    class Foreign(SpectralNetwork):
         def _run(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
             raise AssertionError("only constructed, never run")
 

@@ -21,7 +21,7 @@ from l2i_fast.data import Dataset
 from l2i_fast.explainers import IBA
 from l2i_fast.explainers.iba import information
 from l2i_fast.explainers.mel import bins_of_bands
-from l2i_fast.model import AuditedNetwork, LogMel, TorchNetwork
+from l2i_fast.model import LogMel, SpectralNetwork, TorchNetwork
 from l2i_fast.settings import Analysis
 
 from ..conftest import make_model
@@ -76,7 +76,9 @@ class Wrapped(nn.Module):
         return logits
 
 
-def slow_saliency(network: AuditedNetwork, y: Samples, target: int, statistics: dict[str, Any], beta: float) -> Samples:
+def slow_saliency(
+    network: SpectralNetwork, y: Samples, target: int, statistics: dict[str, Any], beta: float
+) -> Samples:
     """Return the saliency in bits by the definition: one copy at a time, the whole network, float64."""
     parts = network.differentiable()
     module, layer = parts.module.double(), parts.layers[network.layers[0]]
@@ -296,7 +298,7 @@ def test_errors_name_what_is_needed(rng: np.random.Generator, tmp_path: Path) ->
         with refused(ValueError, f"recordings is {nothing!r}, but must be a list of at least one recording"):
             IBA(network).fit(nothing, tmp_path, quiet)
 
-    class Foreign(AuditedNetwork):
+    class Foreign(SpectralNetwork):
         def _run(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
             raise AssertionError("only constructed, never run")
 

@@ -12,7 +12,7 @@ import l2i_fast as l2i
 from l2i_fast.data import Dataset
 from l2i_fast.explainers import EXPLAINERS
 from l2i_fast.metrics.judging import judge, judge_published
-from l2i_fast.model import L2I, AuditedNetwork, LogMel, TorchNetwork
+from l2i_fast.model import L2I, LogMel, SpectralNetwork, TorchNetwork
 from l2i_fast.results import Result
 from l2i_fast.results.masking import apply_mask
 from l2i_fast.settings import Analysis
@@ -37,7 +37,7 @@ class Bands(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def network() -> AuditedNetwork:
+def network() -> SpectralNetwork:
     classes = ("dog", "rain", "clock tick", "helicopter")
     return TorchNetwork(Bands(), LogMel(Analysis()), classes, layers=["seen"])
 
@@ -50,7 +50,7 @@ def sounds() -> list[tuple[np.ndarray, int]]:
 
 
 def test_both_parts_go_through_audio(
-    tiny_model: L2I, network: AuditedNetwork, sounds: list[tuple[np.ndarray, int]]
+    tiny_model: L2I, network: SpectralNetwork, sounds: list[tuple[np.ndarray, int]]
 ) -> None:
     results = EXPLAINERS["l2i"].for_model(tiny_model).explain(sounds)
     for result, found in zip(results, judge(network, results), strict=True):
@@ -71,28 +71,28 @@ def test_both_parts_go_through_audio(
         assert np.abs(found.kept - found.removed).max() > 1e-3
 
 
-def test_a_full_mask_keeps_the_decision(network: AuditedNetwork, sounds: list[tuple[np.ndarray, int]]) -> None:
+def test_a_full_mask_keeps_the_decision(network: SpectralNetwork, sounds: list[tuple[np.ndarray, int]]) -> None:
     method = EXPLAINERS["constant"](network, 1.0)  # type: ignore[call-arg]
     for found in judge(network, method.explain(sounds)):
         np.testing.assert_allclose(found.kept, found.before, atol=1e-4)
         assert found.kept_share == pytest.approx(1)
 
 
-def published(network: AuditedNetwork, result: Result, mask: np.ndarray) -> np.ndarray:
+def published(network: SpectralNetwork, result: Result, mask: np.ndarray) -> np.ndarray:
     """Features of ``exp(m V) - 1`` by their formula."""
     a = network.front_end.analysis
     V = np.log1p(np.abs(l2i.stft(result.input / np.abs(result.input).max(), n_fft=a.n_fft, hop_length=a.hop_length)))
     return 10 * np.log10(np.maximum(np.expm1(mask * V).T @ network.front_end.filters, a.amin))
 
 
-def heard(network: AuditedNetwork, features: np.ndarray) -> np.ndarray:
+def heard(network: SpectralNetwork, features: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(features[None, None].astype(np.float32))
     return network.probabilities(network.run(x).logits)[0].detach().numpy()
 
 
 @pytest.mark.parametrize("method", ["constant", "loudest"])
 def test_published_masks_act_on_the_log_magnitude(
-    method: str, network: AuditedNetwork, sounds: list[tuple[np.ndarray, int]]
+    method: str, network: SpectralNetwork, sounds: list[tuple[np.ndarray, int]]
 ) -> None:
     results = EXPLAINERS[method](network, 0.3).explain(sounds)  # type: ignore[call-arg]
     results[0] = dataclasses.replace(results[0], settings={**results[0].settings, "domain": "magnitude"})
@@ -105,7 +105,7 @@ def test_published_masks_act_on_the_log_magnitude(
 
 
 def test_published_parts_of_components_are_differences_of_features(
-    tiny_model: L2I, network: AuditedNetwork, sounds: list[tuple[np.ndarray, int]]
+    tiny_model: L2I, network: SpectralNetwork, sounds: list[tuple[np.ndarray, int]]
 ) -> None:
     results = EXPLAINERS["l2i"].for_model(tiny_model).explain(sounds)
     for result, found in zip(results, judge_published(network, results), strict=True):
@@ -118,7 +118,7 @@ def test_published_parts_of_components_are_differences_of_features(
 
 
 def test_shares_of_masks_on_the_magnitude_are_of_what_is_kept(
-    network: AuditedNetwork, sounds: list[tuple[np.ndarray, int]]
+    network: SpectralNetwork, sounds: list[tuple[np.ndarray, int]]
 ) -> None:
     (result,) = EXPLAINERS["constant"](network, 0.5).explain(sounds[:1])  # type: ignore[call-arg]
     A = np.abs(network.analyze([result.input]).X[0]).astype(np.float64)

@@ -14,7 +14,7 @@ from torch import Tensor
 from l2i_fast.audio import write_audio
 from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate
-from l2i_fast.model import L2I, AuditedNetwork, LogMel, TorchNetwork
+from l2i_fast.model import L2I, LogMel, SpectralNetwork, TorchNetwork
 from l2i_fast.networks.classifier import Classifier
 from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import Analysis
@@ -25,7 +25,7 @@ from ..helpers import refused
 Samples = np.ndarray
 
 
-class Foreign(AuditedNetwork):
+class Foreign(SpectralNetwork):
     """A network in another runtime: NumPy arrays go in, and NumPy arrays come out."""
 
     def __init__(self, runtime: Callable[[np.ndarray], list[np.ndarray]], classes: Sequence[str]) -> None:

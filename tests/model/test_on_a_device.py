@@ -51,9 +51,9 @@ def test_convolutions_are_as_exact_as_was_chosen(precision, seen, monkeypatch):
     assert setting.fp32_precision == "tf32"  # torch's default
     model, during = make_model(), []
     model.network.hidden.network.register_forward_pre_hook(lambda *_: during.append(setting.fp32_precision))
-    model.hear(torch.zeros(1, 1, 100, 128))
+    model.hear(torch.zeros(1, 1, 100, 128), 100)
     model.network.device = torch.device("cuda", 0)
-    model.hear(torch.zeros(1, 1, 100, 128))
+    model.hear(torch.zeros(1, 1, 100, 128), 100)
     assert during == ["tf32", seen]
     assert setting.fp32_precision == "tf32"
 

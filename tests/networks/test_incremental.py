@@ -273,5 +273,5 @@ def test_the_shipped_model_on_recordings(esc10: Dataset, rng: np.random.Generato
     peak = max(1e-6, float(np.abs(clips[0]).max()))
     whole = torch.from_numpy(l2i.log_mel(clips[0] / peak, amin=model.analysis.amin).T.copy())
     with torch.inference_mode():
-        logits, H, z, _ = model.hear(whole[None, None])
+        logits, H, z, _ = model.hear(whole[None, None], len(whole))
     assert_equal(answer(network, network.begin(), whole), (logits[0], z[0], H[0]))

@@ -108,7 +108,8 @@ def test_the_network_hears_the_newest_window(rng: np.random.Generator) -> None:
         first = max(0, one.frame - window)
         mel = l2i.log_mel(y / np.float32(one.scale), 44100, amin=model.analysis.amin)
         with torch.inference_mode():
-            logits, H, z, _ = model.hear(torch.from_numpy(mel[:, first : one.frame].T.copy())[None, None])
+            features = torch.from_numpy(mel[:, first : one.frame].T.copy())[None, None]
+            logits, H, z, _ = model.hear(features, features.shape[2])
         np.testing.assert_allclose(one.probabilities, logits.softmax(1)[0].numpy(), atol=1e-5)
         target = int(one.probabilities.argmax())
         assert one.prediction == one.targets == (model.classes[target],)
@@ -139,7 +140,7 @@ def test_incremental_equals_the_networks_on_the_whole_signal(rng: np.random.Gene
     for one in seen:
         mel = l2i.log_mel(y / np.float32(one.scale), 44100, amin=model.analysis.amin)
         with torch.inference_mode():
-            logits, _, z, _ = model.hear(torch.from_numpy(mel[:, : one.frame].T.copy())[None, None])
+            logits, _, z, _ = model.hear(torch.from_numpy(mel[:, : one.frame].T.copy())[None, None], one.frame)
         np.testing.assert_allclose(one.probabilities, logits.softmax(1)[0].numpy(), atol=1e-5)
         relevance = model.relevance(z[0], int(one.probabilities.argmax()))
         np.testing.assert_allclose(one.relevance, relevance, atol=1e-4)
