@@ -66,11 +66,13 @@ def main(
     reuse: Annotated[Path, typer.Option(help="Cross-validation whose classifiers are taken over.")],
     output: Annotated[Path, typer.Option(help="Folder for the models and their scores.")] = Path("ablation"),
     fold: Annotated[list[int] | None, typer.Option(help="Hold out these folds only.")] = None,
+    seed: Annotated[int, typer.Option(help="That of the cross-validation.")] = 0,
 ) -> None:
     dataset = load_dataset(data)
     heads = [f"{experiment}: {name}" for experiment, names in FIGURES.items() for name in names]
     rows = []
-    for n, (title, config) in enumerate(rungs(load_config("esc10")).items()):
+    recipe = dataclasses.replace(load_config("esc10"), seed=seed)
+    for n, (title, config) in enumerate(rungs(recipe).items()):
         folder, begin = output / f"rung{n}", time.perf_counter()
         figures = cross_validate(dataset, folder, config, quiet, ("attention",), fold, reuse)["attention"]
         seconds = time.perf_counter() - begin
