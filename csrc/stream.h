@@ -130,9 +130,8 @@ class Stream {
   // updates of each frame start from `start` (K), or, if that is null, from the activations of the frame
   // before.
   void publish(const float* weights, float scale, const float* start);
-  // Mel magnitudes of frames [first, first + n), or, without bands, their new samples, and the peaks of those:
-  // n rows of column_size().
-  // Returns false unless all of these frames are kept.
+  // Mel magnitudes of frames [first, first + n), or, without bands, their new samples, and the peaks of
+  // those: n rows of column_size(). Returns false unless all of these frames are kept.
   bool columns(std::ptrdiff_t first, std::ptrdiff_t n, float* out) const;
   // Activations of the newest frame (K).
   void activations(float* h) const;

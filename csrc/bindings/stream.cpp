@@ -328,7 +328,8 @@ void register_stream(py::module_& m) {
       .def("publish", &GuardedStream::publish, py::arg("weights"), py::arg("scale"),
            py::arg("start") = py::none())
       .def("columns", &GuardedStream::columns, py::arg("first"), py::arg("n"),
-           "Return mel magnitudes and peaks (n, n_mels + 1) of n frames, or, without bands, their new samples and "
+           "Return mel magnitudes and peaks (n, n_mels + 1) of n frames, or, without bands, their new "
+           "samples and "
            "peaks (n, hop + 1); None unless all are kept.")
       .def("activations", &GuardedStream::activations)
       .def("frames_in", &GuardedStream::frames_in, py::arg("n"), py::arg("last"))

@@ -114,9 +114,8 @@ class WindowedNetwork(AuditedNetwork):
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device: see `AuditedNetwork.to`."""
         super().to(device)
-        for part in (self.runner, self.front_end):
-            if hasattr(part, "to"):
-                part.to(self.device)
+        for module in self.modules:
+            module.to(self.device)
         return self
 
     @default_settings()
