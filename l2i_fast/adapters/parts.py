@@ -36,6 +36,8 @@ class Parts(NamedTuple):
         What the scores are: "logits" or "probabilities".
     pooling : str
         How the probabilities of windows make those of a recording: "mean" or "max".
+    decision : float
+        With several labels, the lowest probability at which a class is predicted.
     """
 
     network: Callable[[Any], Any]
@@ -47,6 +49,7 @@ class Parts(NamedTuple):
     multilabel: bool
     output: Output
     pooling: Pooling = "mean"
+    decision: float = 0.5
 
 
 def installed_file(package: str, name: str, purpose: str) -> Path:

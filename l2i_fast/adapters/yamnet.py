@@ -30,6 +30,8 @@ from l2i_fast.recording import import_optional
 #: Strides and output channels of the separable convolutions behind the first convolution.
 _BLOCKS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
 _FRAME, _HOP, _N_FFT, _PATCH = 400, 160, 512, 96
+#: Mean probability from which on a class is predicted: a sound that fills a part of a recording has a low mean.
+_DECISION = 0.1
 
 
 class _Convolution(nn.Sequential):
@@ -160,6 +162,7 @@ def yamnet(weights: str | os.PathLike[str] | None = None) -> Parts:
         hop=0.48,
         multilabel=True,
         output="logits",
+        decision=_DECISION,
     )
 
 

@@ -204,7 +204,7 @@ def _adapted(
         window=parts.window,
         hop=parts.hop,
         multilabel=parts.multilabel,
-        decision=decision,
+        decision=decision or (parts.decision,) * len(parts.classes),
         output=parts.output,
         pooling=parts.pooling,
         analysis=analysis,
