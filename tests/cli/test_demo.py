@@ -11,7 +11,7 @@ from .support import files_in, run
 
 
 def test_demo_ends_with_sound_and_picture(place, tiny_model, monkeypatch):
-    monkeypatch.setattr(model, "load", lambda name: {"esc10": tiny_model}[name])
+    monkeypatch.setattr(model, "load", lambda name, *_: {"esc10": tiny_model}[name])
     done = run("demo", "--output", "somewhere")
     assert done.exit_code == 0, done.output
     assert "heard" in done.stdout

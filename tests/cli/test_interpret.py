@@ -301,7 +301,7 @@ def test_an_unforeseen_error_is_one_line_as_well(place, tiny_folder, monkeypatch
 
 
 def test_the_example_program(place, tiny_model, monkeypatch, capsys):
-    monkeypatch.setattr(model, "load", lambda name: {"esc10": tiny_model}[name])
+    monkeypatch.setattr(model, "load", lambda name, *_: {"esc10": tiny_model}[name])
     monkeypatch.setattr(sys, "argv", ["interpret_clip.py", "clip.wav", "there"])
     runpy.run_path(str(Path(__file__).parents[2] / "examples" / "interpret_clip.py"))
     assert "heard: " in capsys.readouterr().out

@@ -27,4 +27,4 @@ def card(monkeypatch):
 
 @pytest.fixture
 def fake_model(monkeypatch):
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: stand_ins.FakeModel())
+    monkeypatch.setattr("l2i_fast.model.load", lambda *_: stand_ins.FakeModel())

@@ -178,4 +178,4 @@ class FakeSoundDevice(types.ModuleType):
 def install():
     """Make `l2i_fast.model.load` return a FakeModel, without importing torch."""
     sys.modules["l2i_fast.model"] = module = types.ModuleType("l2i_fast.model")
-    module.load = lambda name: FakeModel()
+    module.load = lambda *_: FakeModel()

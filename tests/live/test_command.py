@@ -230,7 +230,7 @@ def test_options_reach_the_stream(place, rng, monkeypatch):
             made.append(stand_ins.FakeStream(samplerate, **settings))
             return made[0]
 
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: Model())
+    monkeypatch.setattr("l2i_fast.model.load", lambda *_: Model())
     soundfile.write("in.wav", noise(rng, 2000), RATE)
     done = CliRunner().invoke(
         app,
@@ -245,7 +245,7 @@ def test_options_reach_the_stream(place, rng, monkeypatch):
 
 @pytest.mark.parametrize("rate", [RATE, 11025])
 def test_a_file_holds_the_output_of_the_stream_of_the_model(place, rng, monkeypatch, tiny_model, rate):
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
+    monkeypatch.setattr("l2i_fast.model.load", lambda *_: tiny_model)
     y = noise(rng, 40000)
     soundfile.write("in.wav", y, rate, subtype="FLOAT")
     done = invoke("in.wav", "-o", "out.wav", "--fast", "--block", 999, "--refresh", 0.1, "--top-k", 4, "-t", "dog")
@@ -258,14 +258,14 @@ def test_a_file_holds_the_output_of_the_stream_of_the_model(place, rng, monkeypa
 
 
 def test_a_forced_backend_that_has_no_streams_is_one_line(place, rng, monkeypatch, tiny_model):
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
+    monkeypatch.setattr("l2i_fast.model.load", lambda *_: tiny_model)
     monkeypatch.setenv("L2I_BACKEND", "scipy")
     soundfile.write("in.wav", noise(rng, 600), RATE)
     one_line(invoke("in.wav", "-o", "out.wav"), 1, "l2i: error: L2I_BACKEND is scipy, but this backend has no Stream")
 
 
 def test_the_example_program(place, rng, monkeypatch, capsys, tiny_model):
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: tiny_model)
+    monkeypatch.setattr("l2i_fast.model.load", lambda *_: tiny_model)
     y = noise(rng, 30000)
     soundfile.write("in.wav", y, RATE, subtype="FLOAT")
     monkeypatch.setattr(sys, "argv", ["stream_file.py", "in.wav", "there/out.wav"])
@@ -285,7 +285,7 @@ def test_a_network_that_raises_is_reported_and_the_sound_goes_on(place, rng, mon
 
     model = make_model()
     monkeypatch.setattr(type(model), "hear", fail)
-    monkeypatch.setattr("l2i_fast.model.load", lambda name: model)
+    monkeypatch.setattr("l2i_fast.model.load", lambda *_: model)
     soundfile.write("in.wav", noise(rng, 40000), RATE, subtype="FLOAT")
     done = invoke("in.wav", "-o", "out.wav", "--fast")
     assert done.exit_code == 0, done.output
