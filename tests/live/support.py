@@ -45,6 +45,16 @@ def run(*arguments, data=b"", code=START):
     return process.returncode, out, err.decode().splitlines()
 
 
+def read_exactly(process, n):
+    """Read n bytes of a process's output; fail if it ends before."""
+    out = b""
+    while len(out) < n:
+        part = os.read(process.stdout.fileno(), n - len(out))
+        assert part, process.stderr.read().decode()
+        out += part
+    return out
+
+
 def errors(lines):
     return [line for line in lines if line.startswith("l2i: error: ")]
 

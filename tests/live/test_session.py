@@ -3,7 +3,6 @@
 import array
 import fcntl
 import io
-import os
 import signal
 import subprocess
 import termios
@@ -20,7 +19,7 @@ from l2i_fast.live.sources import RawInput
 
 from ..helpers import refused
 from . import stand_ins
-from .support import RATE, errors, noise, pcm, run, start, wait_for
+from .support import RATE, errors, noise, pcm, read_exactly, run, start, wait_for
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
@@ -47,9 +46,7 @@ def test_sound_goes_on_while_the_pipe_is_open(rng):
     with start("-") as process:
         for part in np.split(y, 3):
             process.stdin.write(part.tobytes())
-            out = b""
-            while len(out) < part.nbytes:
-                out += os.read(process.stdout.fileno(), part.nbytes - len(out))
+            read_exactly(process, part.nbytes)
         process.stdin.close()
         assert len(process.stdout.read()) == 2 * stand_ins.LATENCY
     assert process.returncode == 0
@@ -104,9 +101,7 @@ def test_ctrl_c_while_a_pipe_is_silent_flushes(rng):
     y = noise(rng, 1000)
     with start("-", "--format", "f32le") as process:
         process.stdin.write(y.tobytes())
-        out = b""
-        while len(out) < y.nbytes:
-            out += os.read(process.stdout.fileno(), y.nbytes - len(out))
+        out = read_exactly(process, y.nbytes)
         process.send_signal(signal.SIGINT)
         out += process.stdout.read()
         assert process.stderr.read().decode().splitlines()[-1] == "l2i: interrupted"
