@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from l2i_fast.results import Explanation, Result
     from l2i_fast.stream.decoder import StreamDecoder
     from l2i_fast.stream.device import DeviceStreams
+    from l2i_fast.training.post_hoc import FitConfig
 
 # The package can be imported without the native module, so that `l2i doctor` can report why it does not load.
 _failure = ""
@@ -38,6 +39,7 @@ __all__ = [
     "Batch",
     "DeviceStreams",
     "Explanation",
+    "FitConfig",
     "Result",
     "StreamDecoder",
     "__version__",
@@ -70,6 +72,7 @@ _MODULES = {
     "wrap": "model.wrapping",
     "suggest_layers": "networks.suggest",
     "fit": "evaluation.fitting",
+    "FitConfig": "training.post_hoc",
     "Explanation": "results",
     "Result": "results",
     "NMF": "nmf.estimator",
@@ -79,6 +82,10 @@ _MODULES = {
     "learn_dictionary": "nmf.dictionary",
     "learn_dictionary_online": "nmf.online",
 }
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

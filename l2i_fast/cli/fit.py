@@ -74,6 +74,12 @@ def fit(
 
 
 def _network(where: str) -> WindowedNetwork:
+    from l2i_fast.adapters import ADAPTERS
     from l2i_fast.model.wrapping import find_network, wrap
 
+    if ":" not in where and where not in ADAPTERS:
+        adapters = ", ".join(ADAPTERS)
+        raise ValueError(
+            f"network is {where!r}, but must be FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION or an adapter: {adapters}"
+        )
     return find_network(where) if ":" in where else wrap(where)

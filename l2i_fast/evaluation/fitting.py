@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from l2i_fast.training.heard import Heard, pieces_of
 from l2i_fast.training.post_hoc import FitConfig, train_post_hoc
 
 #: Fewest recordings of which some are held out.
-_FEWEST = 5
+_FEWEST = 2
 #: Most recordings that are scored, and those that are interpreted together.
 _SCORED, _GROUP = 200, 8
 
@@ -137,21 +138,39 @@ def fit(
         Recordings that cannot be read or hold too little, or a folder made by another call.
     TypeError
         A network that is not wrapped.
+
+    Warns
+    -----
+    RuntimeWarning
+        Recordings that cannot be read, with the first reason.
     """
     if not isinstance(network, WindowedNetwork):
         raise TypeError(f"network is {shown(network)}, but must be wrapped first: l2i_fast.wrap(network, classes, ...)")
     if not is_several(recordings):
         raise TypeError(f"recordings is {shown(recordings)}, but must be a list of recordings")
-    config, folder = config or FitConfig(), as_path("folder", folder)
+    config, folder = FitConfig() if config is None else config, as_path("folder", folder)
+    if not isinstance(config, FitConfig):
+        raise TypeError(f"config is {shown(config)}, but must be a FitConfig")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder is {str(folder)!r}, but that is a file")
     told: Report = report or (lambda *_: None)
     sources = list(recordings)
+    for i, source in enumerate(sources):
+        if not isinstance(source, (str, os.PathLike, tuple, list)):
+            raise TypeError(f"recordings[{i}] is {shown(source)}, but must be a path or (samples, sample_rate)")
     n_samples = round(config.seconds * network.analysis.sample_rate)
     work = folder / "training"
     key = fingerprint(
-        network.fingerprint, network.layers, [str(x) for x in network.layouts], network.analysis, n_samples,
+        network.fingerprint, network.layout_texts, network.settings, [f"{x:.3g}" for x in network.answer()],
+        network.analysis, n_samples,
         [_identity(source) for source in sources],
     )  # fmt: skip
     heard = Heard(network, sources, n_samples, work / "heard", key, told)
+    if heard.problems:
+        reason = next(iter(heard.problems.values()))
+        warnings.warn(
+            f"{len(heard.problems)} of {len(sources)} recordings are left out: {reason}", RuntimeWarning, stacklevel=3
+        )
     held = _held_out(sorted(set(heard.recordings)), config)
     chosen = [i for i, recording in enumerate(heard.recordings) if recording not in held]
     interpreter = train_post_hoc(network, heard, chosen, config, work, fingerprint(key, config), told)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -194,18 +195,25 @@ class MadeAgain(Section):
     fingerprint : str
     layers : dict
         Names and layouts.
+    settings : dict
+        How it is wrapped.
+    answer : tuple of float
+        To a fixed signal: see `WindowedNetwork.answer`.
     """
 
     factory: str
     arguments: dict[str, Any]
     fingerprint: str
     layers: dict[str, str]
+    settings: dict[str, Any]
+    answer: tuple[float, ...]
 
     @classmethod
     def of(cls, network: WindowedNetwork) -> Self:
         """Return the section of a network."""
         origin = network.origin or Origin("", {})
-        return cls(origin.factory, dict(origin.arguments), network.fingerprint, network.layout_texts)
+        layers, settings, answer = network.layout_texts, network.settings, tuple(network.answer())
+        return cls(origin.factory, dict(origin.arguments), network.fingerprint, layers, settings, answer)
 
     def network(
         self, given: WindowedNetwork | str | None, classes: Any, decision: Any, analysis: Analysis
@@ -219,8 +227,12 @@ class MadeAgain(Section):
         """
         if isinstance(given, str):
             found = find_network(given)
-        elif given is not None:
+        elif isinstance(given, WindowedNetwork):
             found = given
+        elif given is not None:
+            raise TypeError(
+                f"network is {shown(given)}, but must be wrapped first: l2i_fast.wrap(network, classes, ...)"
+            )
         elif self.factory in ADAPTERS:
             found = wrap(self.factory, layers=self.layers, decision=decision, analysis=analysis, **self.arguments)
         else:
@@ -236,6 +248,17 @@ class MadeAgain(Section):
             raise ValueError("network has changed since the model was fitted to it: fit it again")
         if list(found.layout_texts.items()) != list(self.layers.items()) or found.analysis != analysis:
             raise ValueError("network is wrapped in another way than when the model was fitted to it: fit it again")
+        for name, value in found.settings.items():
+            if value != self.settings.get(name):
+                before = self.settings.get(name)
+                raise ValueError(
+                    f"network has {name} {value}, but the model was fitted to it with {before}: fit it again"
+                )
+        if not np.allclose(found.answer(), self.answer, rtol=0.02, atol=0.02):
+            raise ValueError(
+                "network answers otherwise than when the model was fitted to it, with the same weights: "
+                "its front end or its code has changed"
+            )
         return found
 
 

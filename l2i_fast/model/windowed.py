@@ -24,6 +24,10 @@ from l2i_fast.settings import Analysis
 _TOGETHER = 32
 #: Smallest probability, and distance from 1, that has a logit.
 _LEAST = 1e-7
+#: By how much a probability may leave the range from 0 to 1.
+_ROUNDING = 1e-3
+#: Scores by which an answer is known again.
+_ANSWERS = 16
 
 
 class Runner(Protocol):
@@ -105,11 +109,26 @@ class WindowedNetwork(AuditedNetwork):
         self.fingerprint = fingerprint
         self.origin: Origin | None = None
         self._spectrum = LogMel(analysis)
+        if len(self.classes) == 1 and not self.multilabel:
+            raise ValueError("classes has length 1, but a network with one class needs multilabel=True")
 
     @property
     def layout_texts(self) -> dict[str, str]:
         """Layers and their layouts, as text."""
         return {name: str(layout) for name, layout in zip(self.layers, self.layouts, strict=True)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the network is wrapped: what changes its answers, as plain data."""
+        names = "window", "hop", "multilabel", "output", "pooling"
+        return {name: getattr(self, name) for name in names}
+
+    @default_settings()
+    @torch.inference_mode()
+    def answer(self) -> list[float]:
+        """Return the logits of up to 16 classes for a fixed signal: a changed front end answers otherwise."""
+        y = 0.1 * torch.randn(1, self.window or self.analysis.sample_rate, generator=torch.Generator().manual_seed(0))
+        return [float(x) for x in self.run(y.to(self.device)).logits[0, :_ANSWERS]]
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device: see `AuditedNetwork.to`."""
@@ -200,6 +219,14 @@ class WindowedNetwork(AuditedNetwork):
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             needed = f"({len(windows)}, {len(self.classes)})"
             raise ValueError(f"the network returns scores of shape {shape}, but {needed} is needed")
+        if not bool(scores.isfinite().all()):
+            raise ValueError("the network returns NaN or infinity in its scores, but finite ones are needed")
+        for name, x in zip(self.layers, maps, strict=True):
+            if not bool(x.isfinite().all()):
+                raise ValueError(f"the layer {name!r} returns NaN or infinity, but finite maps are needed")
+        if self.output == "probabilities" and not bool(((scores > -_ROUNDING) & (scores < 1 + _ROUNDING)).all()):
+            span = f"{float(scores.min()):.3g} to {float(scores.max()):.3g}"
+            raise ValueError(f"output is 'probabilities', but the network's scores go from {span}: they are logits")
         return scores, maps
 
     def _pooled(self, scores: Tensor) -> Tensor:

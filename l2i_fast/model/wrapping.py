@@ -22,6 +22,7 @@ from l2i_fast.arguments import function_or_none, integer, is_several, number, sh
 from l2i_fast.defaults import default_settings
 from l2i_fast.forks import importing
 from l2i_fast.model.windowed import Origin, Runner, WindowedNetwork, digest
+from l2i_fast.networks.evaluating import evaluating
 from l2i_fast.networks.hidden import HiddenMaps
 from l2i_fast.networks.inputs import Waveform
 from l2i_fast.networks.layouts import Layout, find_layouts
@@ -116,6 +117,7 @@ def wrap(
         raise ValueError(f"hop is {hop:g} seconds, but must be at most the window, which is {window}")
     probe = n_window or round(_PROBE * rate)
     example = torch.zeros(probe)
+    _try(network, front_end, probe)
     if layers is None:
         layers = _layers_of(network, example, front_end, rate)
     texts = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(_names(layers))
@@ -137,7 +139,7 @@ def wrap(
         pooling,
         _fingerprint(network),
     )
-    wrapped.run(example[None])
+    wrapped.answer()
     return wrapped
 
 
@@ -155,12 +157,16 @@ def find_network(where: str) -> WindowedNetwork:
     try:
         with importing:
             module = _script(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ImportError as error:
-        raise ValueError(f"network is {where!r}, but {place} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"network is {where!r}, but {place} cannot be imported: {why}") from error
     make = getattr(module, name, None)
     if not callable(make):
         raise ValueError(f"network is {where!r}, but {place} has no function {name}")
-    network = make()
+    try:
+        network = make()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"network is {where!r}, but the function fails: {type(error).__name__}: {error}") from error
     if not isinstance(network, WindowedNetwork):
         raise ValueError(
             f"network is {where!r}, but the function returns {shown(network)}: it must return what l2i_fast.wrap does"
@@ -177,8 +183,53 @@ def _script(file: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # as dataclasses in it need
+    if (folder := str(file.resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)  # as Python does for a script
     spec.loader.exec_module(module)
     return module
+
+
+def _try(network: Any, front_end: Callable[[Tensor], Any], n: int) -> None:
+    """Run front end and network on two windows of silence, so that what does not fit is named.
+
+    Raises
+    ------
+    ValueError
+        The front end or the network fails, or the front end does not give an item for each window.
+    """
+    try:
+        x = front_end(torch.zeros(2, n))
+    except Exception as error:
+        raise ValueError(f"front_end fails on samples of shape (2, {n}): {_first_line(error)}") from error
+    parts = dict(x) if isinstance(x, Mapping) else {"": x}
+    for name, value in parts.items():
+        what = f"front_end returns {shown(value)}{f' as {name!r}' if name else ''}"
+        if not hasattr(value, "shape"):
+            raise ValueError(f"{what}, but must return a tensor, an array, or a mapping of those")
+        if len(value.shape) == 0 or value.shape[0] != 2:
+            raise ValueError(
+                f"front_end returns shape {tuple(value.shape)} for 2 windows, but its first axis must count them"
+            )
+    if not isinstance(network, nn.Module):
+        return
+    weights = next((p for p in network.parameters() if p.is_floating_point()), None)
+    kinds = {value.dtype for value in parts.values() if isinstance(value, Tensor) and value.is_floating_point()}
+    try:
+        with torch.no_grad(), evaluating(network):
+            network(**parts) if isinstance(x, Mapping) else network(x)
+    except Exception as error:
+        given = ", ".join(f"{name or 'a tensor'} of shape {tuple(value.shape)}" for name, value in parts.items())
+        kind = (
+            ""
+            if weights is None or kinds <= {weights.dtype}
+            else f", {kinds.pop()} against {weights.dtype} of its weights"
+        )
+        raise ValueError(f"network fails on {given}{kind}, of windows of {n} samples: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 def _adapted(
@@ -188,6 +239,10 @@ def _adapted(
     analysis: Analysis | None,
     arguments: Mapping[str, Any],
 ) -> WindowedNetwork:
+    if name.endswith((".onnx", ".tflite")):
+        raise TypeError(
+            f"network is {name!r}, but a file needs a session: OnnxSession or LiteRTSession, see docs/any_network.md"
+        )
     if name not in ADAPTERS:
         raise ValueError(f"network is {name!r}, but must be a network or the name of an adapter: {', '.join(ADAPTERS)}")
     with importing:
@@ -232,9 +287,9 @@ def _rate(front_end: Any, sample_rate: int | None) -> int:
 def _samples(seconds: float | None, name: str, rate: int) -> int | None:
     if seconds is None:
         return None
-    n = round(number(seconds, name, 0, 3600) * rate)
-    if n < 1:
-        raise ValueError(f"{name} is {seconds:g} seconds, but must be at least a sample")
+    n = round(number(seconds, name) * rate)
+    if not 1 <= n <= 3600 * rate:
+        raise ValueError(f"{name} is {seconds:g} seconds, but must be at least a sample and at most an hour")
     return n
 
 
@@ -259,9 +314,16 @@ def _layers_of(network: Any, example: Tensor, front_end: Callable[[Tensor], Any]
         return tuple(network.layers)
     if isinstance(network, nn.Module) or hasattr(network, "select"):
         return choose_layers(suggest_layers(network, example, front_end, rate))
+    names: list[str] = []
     _runner(network, ())
-    _, maps = network(front_end(example[None]))
-    return tuple(maps)
+
+    def noted(x: Any) -> Any:
+        answer = network(x)
+        names.extend(answer[1] if isinstance(answer, tuple) and len(answer) == 2 else ())
+        return answer
+
+    Function(noted, ())(front_end(example[None]))
+    return names
 
 
 class Function:
@@ -280,7 +342,10 @@ class Function:
 
     def __call__(self, x: Any) -> tuple[Tensor, list[Tensor]]:
         """Return scores and maps for `x`."""
-        scores, maps = self.function(x)
+        answer = self.function(x)
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Mapping):
+            raise ValueError(f"network returns {shown(answer)}, but must return (scores, {{name: map}})")
+        scores, maps = answer
         for name in self.layers:
             if name not in maps:
                 raise ValueError(f"layers names {name!r}, but the network returns {', '.join(maps)}")

@@ -86,7 +86,9 @@ class Heard:
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "key.json"
         if mark.exists() and json.loads(mark.read_text("utf-8")) != key:
-            raise ValueError(f"{folder} is of another network or other recordings: choose another folder, or remove it")
+            raise ValueError(
+                f"{folder} is of another network, other recordings or other pieces: choose another, or remove it"
+            )
         write_whole(mark, lambda p: p.write_text(json.dumps(key), "utf-8"))
         self._pieces: list[tuple[Path, int]] = []
         self.recordings: list[int] = []

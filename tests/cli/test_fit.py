@@ -75,7 +75,7 @@ def test_wrong_networks(place):
     arguments = "--data", "sounds", "--output", "fitted", "--config", "small.json"
     assert_fails(run("fit", "net.py:nothing", *arguments), 1, "net.py has no function nothing")
     assert_fails(run("fit", "none.py:make", *arguments), 1, "there is no file none.py")
-    assert_fails(run("fit", "resnet", *arguments), 1, "yamnet")
+    assert_fails(run("fit", "resnet", *arguments), 1, "must be FILE.py:FUNCTION", "yamnet")
     assert_fails(run("fit", "net.py:make", "--data", "nowhere", "--output", "x"), 1, "nowhere")
     assert_fails(run("fit", "net.py:make", *arguments[:4], "--config", "net.py"), 1, "net.py cannot be read as JSON")
     assert not Path("fitted").exists()

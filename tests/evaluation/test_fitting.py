@@ -140,12 +140,16 @@ def test_an_interrupted_fit_gives_the_same_model(
         with pytest.raises(KeyboardInterrupt):
             fit(plain, recordings, tmp_path / "model", CONFIG, stop_at(stage, step))
         if stage == "dictionary":
-            assert heard == 2 * 100  # windows: none twice
+            assert heard == 2 * 100 + 2  # windows, none twice, and one by which each call knows the network
     model = fit(plain, recordings, tmp_path / "model", CONFIG)
     for name, x in fitted[0].interpreter.state_dict().items():
         assert torch.equal(model.interpreter.state_dict()[name], x), name
-    with refused(ValueError, f"{tmp_path}/model/training/heard is of another network or other recordings: ..."):
+    with refused(
+        ValueError, f"{tmp_path}/model/training/heard is of another network, other recordings or other pieces: ..."
+    ):
         fit(plain, recordings[1:], tmp_path / "model", CONFIG)
+    with refused(ValueError, "...is of another network, other recordings or other pieces: ..."):
+        fit(network(hop=0.25), recordings, tmp_path / "model", CONFIG)
     with refused(ValueError, "...was made with other settings or clips..."):
         fit(plain, recordings, tmp_path / "model", dataclasses.replace(CONFIG, seed=1))
 
@@ -155,7 +159,9 @@ def test_broken_and_silent_recordings_are_left_out(recordings: list[Path], tmp_p
     broken.write_bytes(b"RIFF")
     soundfile.write(silent, np.zeros(RATE), RATE)
     config = dataclasses.replace(CONFIG, steps=1)
-    model = fit(network(), [broken, *recordings[:8], silent, tmp_path / "none.wav"], tmp_path / "model", config)
+    sources = [broken, *recordings[:8], silent, tmp_path / "none.wav"]
+    with pytest.warns(RuntimeWarning, match="2 of 11 recordings are left out: .*broken.wav"):
+        model = fit(network(), sources, tmp_path / "model", config)
     assert set(model.training["problems"]) == {str(broken), str(tmp_path / "none.wav")}
     assert model.training["recordings"] == 9
     with refused(ValueError, "recordings hold nothing to learn from: ..."):
@@ -223,6 +229,13 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         fit(Bands(), [], tmp_path)  # type: ignore[arg-type]
     with refused(TypeError, "recordings is 'sounds', but must be a list of recordings"):
         fit(network(), "sounds", tmp_path)
+    with refused(TypeError, "recordings[0] is array(...), but must be a path or (samples, sample_rate)"):
+        fit(network(), [np.zeros(9)], tmp_path)
+    with refused(TypeError, "config is {'steps': 3}, but must be a FitConfig"):
+        fit(network(), [], tmp_path, {"steps": 3})  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with refused(ValueError, f"folder is '{tmp_path}/file', but that is a file"):
+        fit(network(), [], tmp_path / "file")
     with refused(ValueError, "seconds is 0.05, but must be at least 0.1"):
         FitConfig(seconds=0.05)
     with refused(ValueError, "dictionary has noise or mixing, but must have neither..."):

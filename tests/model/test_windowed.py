@@ -26,12 +26,12 @@ class Means:
 
     layers = ("means",)
 
-    def __init__(self, n_columns: int) -> None:
-        self.n_columns = n_columns
+    def __init__(self, n_columns: int, most: float = 0.0) -> None:
+        self.n_columns, self.most = n_columns, most
 
     def __call__(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         means = y.reshape(len(y), self.n_columns, -1).mean(2)
-        return torch.stack([y.mean(1), -y.mean(1), y[:, 0]], 1), [means[:, None]]
+        return torch.stack([y.mean(1), self.most - y.mean(1), y[:, 0]], 1), [means[:, None]]
 
 
 def make(window: int | None = 800, hop: int | None = None, columns: int = 8, **changed: Any) -> WindowedNetwork:
@@ -96,10 +96,12 @@ def test_probabilities_of_windows_are_pooled(
 ) -> None:
     y = rng.uniform(0, 0.3, (2, 2400)) if output == "probabilities" else rng.standard_normal((2, 2400))
     network = make(800, 400, multilabel=multilabel, pooling=pooling, output=output)
+    most = float(output == "probabilities")
+    network.runner = Means(8, most)
     p = network.classify(list(y.astype(np.float32)))
     starts = [0, 400, 800, 1200, 1600]
     windows = np.stack([y[:, s : s + 800] for s in starts], 1)
-    scores = np.stack([windows.mean(2), -windows.mean(2), windows[:, :, 0]], 2)
+    scores = np.stack([windows.mean(2), most - windows.mean(2), windows[:, :, 0]], 2)
     if output == "logits":
         e = np.exp(scores)
         scores = e / (1 + e) if multilabel else e / e.sum(2, keepdims=True)

@@ -128,6 +128,20 @@ def test_a_model_finds_its_network_again_or_refuses(y: np.ndarray, tmp_path: Pat
     changed = "network is wrapped in another way than when the model was fitted to it: fit it again"
     with refused(ValueError, changed):
         L2I.load(folder, small(layers=["blocks.1", "blocks.0"]))
+    with refused(ValueError, "network has pooling max, but the model was fitted to it with mean: fit it again"):
+        L2I.load(folder, small(pooling="max"))
+    with refused(ValueError, "network has multilabel True, but the model was fitted to it with False: fit it again"):
+        L2I.load(folder, small(multilabel=True))
+
+    def louder(y: Tensor) -> Tensor:
+        return bands()(3 * y)
+
+    with refused(
+        ValueError, "network answers otherwise than when the model was fitted to it, with the same weights: ..."
+    ):
+        L2I.load(folder, small(front_end=louder, sample_rate=RATE))
+    with refused(TypeError, "network is Small(...), but must be wrapped first: l2i_fast.wrap(network, classes, ...)"):
+        L2I.load(folder, Small())  # type: ignore[arg-type]
     other = l2i.wrap(Small(), ["a", "b", "c"], front_end=bands(), layers=["blocks.0", "blocks.1"], window=0.5)
     with refused(ValueError, "network has other classes than the model: a, b, c in place of low, high, noise"):
         L2I.load(folder, other)
@@ -144,6 +158,8 @@ def test_the_function_that_makes_a_network_is_found(tmp_path: Path, monkeypatch:
         "@dataclass\nclass Settings:\n    seed: int = 0\n"
         "def make():\n    return small(Settings().seed)\n"
         "def wrong():\n    return 3\n"
+        "def fails():\n    return 1 / 0\n"
+        "def ends():\n    raise SystemExit(3)\n"
         "number = 3\n"
     )
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
@@ -162,6 +178,8 @@ def test_the_function_that_makes_a_network_is_found(tmp_path: Path, monkeypatch:
         "no.py:make": "network is 'no.py:make', but no.py cannot be imported: there is no file no.py",
         "mine:made": "network is 'mine:made', but mine has no function made",
         "mine:number": "network is 'mine:number', but mine has no function number",
+        "mine:fails": "network is 'mine:fails', but the function fails: ZeroDivisionError: division by zero",
+        "mine:ends": "network is 'mine:ends', but the function fails: SystemExit: 3",
         "mine:wrong": "network is 'mine:wrong', but the function returns 3: it must return what l2i_fast.wrap does",
     }.items():
         with refused(ValueError, reason):
@@ -195,6 +213,8 @@ def test_wrong_networks() -> None:
         l2i.wrap("yamnet", window=3.0)
     with refused(TypeError, "the adapter 'yamnet' has no argument 'classes'; it has weights"):
         l2i.wrap("yamnet", 3)
+    with refused(TypeError, "network is 'a.onnx', but a file needs a session: OnnxSession or LiteRTSession, ..."):
+        l2i.wrap("a.onnx", 3)
     with refused(TypeError, "wrap has no argument 'hops', and only adapters have others"):
         l2i.wrap(module, 3, hops=1, **given)
     with refused(ValueError, "classes has length 2, but the network returns 3 logits"):
@@ -209,7 +229,44 @@ def test_wrong_networks() -> None:
         l2i.wrap(module, 3, **given | {"layers": "blocks.0"})
     with refused(ValueError, "hop is 0.6 seconds, but must be at most the window, which is 0.5"):
         l2i.wrap(module, 3, hop=0.6, **given)
-    with refused(ValueError, "window is 0 seconds, but must be at least a sample"):
+    with refused(ValueError, "window is 0 seconds, but must be at least a sample and at most an hour"):
         l2i.wrap(module, 3, **given | {"window": 0})
     with refused(ValueError, "...'out'..."):  # no axis of time
         l2i.wrap(module, 3, **given | {"layers": ["out"]})
+
+
+@pytest.mark.parametrize(
+    ("front_end", "message"),
+    [
+        (lambda y: None, "front_end returns None, but must return a tensor, an array, or a mapping of those"),
+        (lambda y: {"x": 3}, "front_end returns 3 as 'x', but must return a tensor, ..."),
+        (
+            lambda y: bands()(y)[:1],
+            "front_end returns shape (1, 1, 47, 32) for 2 windows, but its first axis must count them",
+        ),
+        (lambda y: 1 / 0, "front_end fails on samples of shape (2, 4000): ZeroDivisionError: division by zero"),
+        (lambda y: bands()(y).double(), "network fails on a tensor of shape (2, 1, 47, 32), torch.float64 against ..."),
+        (lambda y: y, "network fails on a tensor of shape (2, 4000), of windows of 4000 samples: RuntimeError: ..."),
+        (lambda y: {"mel": y}, "network fails on mel of shape (2, 4000), of windows of 4000 samples: TypeError: ..."),
+    ],
+)
+def test_front_ends_that_do_not_fit(front_end: Any, message: str) -> None:
+    with refused(ValueError, message):
+        l2i.wrap(Small(), 3, front_end=front_end, sample_rate=RATE, layers=["blocks.0"], window=0.5)
+
+
+def test_scores_that_are_none() -> None:
+    given: dict[str, Any] = {"front_end": bands(), "layers": {"blocks.0": "b c t f"}, "window": 0.5}
+    broken, loud, one = Small(), Small(), Small(n_classes=1)
+    with torch.no_grad():
+        broken.out.bias.fill_(torch.nan)
+        loud.out.bias.fill_(5.0)
+    with refused(ValueError, "the network returns NaN or infinity in its scores, but finite ones are needed"):
+        l2i.wrap(broken, 3, **given)
+    with refused(ValueError, "output is 'probabilities', but the network's scores go from ...: they are logits"):
+        l2i.wrap(loud, 3, output="probabilities", **given)
+    with refused(ValueError, "classes has length 1, but a network with one class needs multilabel=True"):
+        l2i.wrap(one, 1, **given)
+    assert l2i.wrap(one, 1, multilabel=True, **given).classes == ("class 0",)
+    with refused(ValueError, "network returns ..., but must return (scores, {name: map})"):
+        l2i.wrap(lambda y: y, 2, sample_rate=RATE)
