@@ -12,6 +12,8 @@ from l2i_fast.arguments import integer, is_several, number, shown
 
 #: Rows of a map that are told apart; finer ones are averaged.
 ROWS = 8
+#: Least deviation of a channel and row, relative to that of its map, and the farthest that a standardised value goes.
+_LEAST, _FARTHEST = 0.1, 10.0
 
 
 class GeneralPsi(nn.Module):
@@ -87,11 +89,17 @@ class GeneralPsi(nn.Module):
         columns = self.columns(maps)
         sizes = [x.shape[1] for x in columns]
         means, stds = self.mean.split(sizes), self.std.split(sizes)  # type: ignore[operator]
-        return [(x - m[:, None]) / s[:, None] for x, m, s in zip(columns, means, stds, strict=True)]
+        return [
+            ((x - m[:, None]) / s[:, None]).clamp(-_FARTHEST, _FARTHEST)
+            for x, m, s in zip(columns, means, stds, strict=True)
+        ]
 
     @torch.no_grad()
     def standardize(self, batches: Sequence[Sequence[Tensor]]) -> None:
-        """Set mean and deviation to those of the columns of some batches of maps; what never varies stays as it is."""
+        """Set mean and deviation to those of the columns of some batches of maps.
+
+        What hardly varies there, as a ReLU that hardly ever opens, is enlarged at most ten times more than its map.
+        """
         total = squares = torch.zeros(len(self.mean), dtype=torch.float64)  # type: ignore[arg-type]
         n = 0
         for maps in batches:
@@ -102,7 +110,9 @@ class GeneralPsi(nn.Module):
         mean = total / n
         std = (squares / n - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean)  # type: ignore[operator]
-        self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0))  # type: ignore[operator]
+        sizes = [x.shape[1] for x in self.columns(batches[0])]
+        least = torch.cat([_LEAST * part.square().mean().sqrt().expand(len(part)) for part in std.split(sizes)])
+        self.std.copy_(torch.where(least > 0, std.maximum(least), 1.0))  # type: ignore[operator]
 
 
 def _resized(x: Tensor, n: int) -> Tensor:

@@ -68,6 +68,18 @@ def test_standardised_columns(psi: GeneralPsi) -> None:
     assert float(columns[1][:, constant].abs().max()) < 1e-5
 
 
+def test_what_hardly_varies_is_not_enlarged(psi: GeneralPsi) -> None:
+    batches = [maps(3, seed) for seed in range(4)]
+    for found in batches:
+        found[1][:, 2] *= 1e-4
+    psi.standardize(batches)
+    found = maps(3, 9)
+    found[1][:, 2] *= 1e-4
+    assert float(psi.standardized(found)[1][:, 8:12].std()) < 0.02
+    found[0][0, 0, 0, 0] = 1e6
+    assert float(psi.standardized(found)[0].max()) == 10
+
+
 def test_an_interpreter_reads_maps_of_any_size() -> None:
     torch.manual_seed(0)
     net = Interpreter(torch.rand(9, 6), 4, CHANNELS, rows=ROWS, width=0.1, updates=2)
