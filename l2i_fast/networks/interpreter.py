@@ -106,15 +106,16 @@ class Interpreter(nn.Module):
             h = (h * numerator / (h @ gram).clamp(min=_TINY)).clamp(min=_TINY)
         return h.transpose(1, 2)
 
-    def relevance(self, z: Tensor, target: Tensor) -> Tensor:
+    def relevance(self, z: Tensor, target: Tensor, least: float = torch.finfo(torch.float32).tiny) -> Tensor:
         """Return relevances r (B, K) of the components for classes `target` (B,), from pooled activations `z` (B, K).
 
         ``r_k = z_k theta_ck / max_j (z_j theta_cj)``: 1 for the most relevant component; all zero where no product is
-        positive, which means that nothing supports the class (Parekh et al., section 3.3).
+        positive, which means that nothing supports the class (Parekh et al., section 3.3). The largest product counts
+        as `least` at least.
         """
         product = z * self.theta.out.weight[target]
         largest = product.amax(dim=1, keepdim=True)
-        return torch.where(largest > 0, product / largest.clamp(min=torch.finfo(z.dtype).tiny), 0.0)
+        return torch.where(largest > 0, product / largest.clamp(min=least), 0.0)
 
 
 def _check_dictionary(dictionary: Tensor) -> None:

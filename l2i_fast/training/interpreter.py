@@ -21,6 +21,9 @@ from l2i_fast.training.corruption import corrupted, roll_each
 from l2i_fast.training.features import Features
 from l2i_fast.training.loop import Stateful, run_epochs
 
+#: Products of activation and weight below which nothing supports a class: gradients of their quotients overflow.
+_LEAST = 1e-6
+
 
 def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Tensor:
     """Return the cross-entropy between softmax outputs, or the binary one between sigmoid outputs, of logits (B, C)."""
@@ -31,7 +34,7 @@ def fidelity_loss(logits: Tensor, target_logits: Tensor, multilabel: bool) -> Te
 
 def soft_weights(interpreter: Interpreter, z: Tensor, target: Tensor, tau: float, softness: float) -> Tensor:
     """Return weights (B, K) of the components for the classes `target`: smooth steps at a relevance of `tau`."""
-    return ((interpreter.relevance(z, target) - tau) / softness).sigmoid()
+    return ((interpreter.relevance(z, target, _LEAST) - tau) / softness).sigmoid()
 
 
 def train_interpreter(

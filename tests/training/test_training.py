@@ -23,11 +23,12 @@ from l2i_fast.data import Clip, Dataset
 from l2i_fast.evaluation import evaluate, summarize
 from l2i_fast.evaluation.cross_validation import cross_validate, train
 from l2i_fast.model import LogMel, TorchNetwork
+from l2i_fast.networks.interpreter import Interpreter
 from l2i_fast.settings import DOMAINS, Domain, Selection
 from l2i_fast.training.classifier import augment, classification_loss, one_cycle, warp_each
 from l2i_fast.training.config import ClassifierConfig, DictionaryConfig, InterpreterConfig, TrainingConfig, load_config
 from l2i_fast.training.features import compute_features
-from l2i_fast.training.interpreter import fidelity_loss, mask_loss, masked, unsteadiness
+from l2i_fast.training.interpreter import fidelity_loss, mask_loss, masked, soft_weights, unsteadiness
 
 from ..conftest import make_model
 from ..helpers import refused
@@ -534,3 +535,16 @@ def test_ctrl_c_on_the_command_line_leaves_a_checkpoint_that_resumes(tones: Data
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "classifier 0/3" not in done.stderr
     assert l2i.load(tmp_path / "out").classes == ("hiss", "tone")
+
+
+def test_gradients_are_finite_where_hardly_anything_supports_a_class() -> None:
+    """As with hundreds of classes, some of which no component speaks for."""
+    interpreter = Interpreter(torch.rand(9, 3), 2, (8, 8, 8), width=0.0625)
+    with torch.no_grad():
+        interpreter.theta.out.weight.copy_(torch.tensor([[-1.0, -2.0, -0.5], [1e-30, -1.0, 0.0]]))
+    z = torch.tensor([[1.0, 20.0, 0.0], [1.0, 20.0, 3.0]], requires_grad=True)
+    weights = soft_weights(interpreter, z, torch.tensor([0, 1]), 0.1, 0.05)
+    weights.sum().backward()
+    assert z.grad is not None
+    assert bool(z.grad.isfinite().all())
+    assert bool((weights < 0.2).all())
